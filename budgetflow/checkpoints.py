@@ -1,0 +1,197 @@
+"""Checkpoints: plain Orbax folders, which ones to keep, and proof that they are undamaged.
+
+Every call to Orbax stands in this file. A trial's folder holds ``checkpoints/<step>``, each readable
+by ``orbax.checkpoint.StandardCheckpointer().restore(path)`` alone, and ``checksums.json``, which names
+the files of each. Orbax restores a flipped byte without a word, hence the checksums. A checkpoint
+counts from the moment its checksums are recorded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+
+from budgetflow.errors import DamagedFileError
+from budgetflow.files import read_json, write_json
+
+# States up to this size wait on the device for the next save; larger ones are written at once.
+COPY_LIMIT_BYTES = 256 * 2**20
+
+
+def steps_to_keep(
+    rows: Sequence[dict[str, Any]], metric: str, keep_best: int, pinned: Sequence[int], latest: int
+) -> set[int]:
+    """The steps whose checkpoints a trial keeps, out of all that it has evaluated.
+
+    Those are: the best ``keep_best`` by ``metric`` (lower is better, the earliest of ties); the
+    latest; every pinned step; and, so that a run that continues from a pinned step can still select
+    from everything before it, the best ones up to each pinned step.
+    """
+
+    def best(until: float) -> list[int]:
+        usable = [r for r in rows if r["step"] <= until and math.isfinite(r.get(metric, math.nan))]
+        usable.sort(key=lambda row: (row[metric], row["step"]))
+        return [row["step"] for row in usable[:keep_best]]
+
+    reached = [step for step in pinned if step <= latest]
+    keep = {latest, *reached, *best(math.inf)}
+    for step in reached:
+        keep.update(best(step))
+    return keep
+
+
+class TrialCheckpoints:
+    """The checkpoints of one trial, written by one process.
+
+    A state that is worth keeping is held on the device and written with the next save: saving small
+    states at every evaluation would cost more than training them. A kill loses nothing, since
+    the training after the last save is deterministic and finds the same states again.
+
+    Args:
+        folder: the trial's folder.
+        every_seconds: how long to hold states before they are saved; 0 saves at once.
+    """
+
+    def __init__(self, folder: epath.PathLike, every_seconds: float = 60.0) -> None:
+        self._folder = epath.Path(folder)
+        self._every_seconds = every_seconds
+        self._saved_at = time.monotonic()
+        self._held: dict[int, Any] = {}
+        self._pending: tuple[list[int], set[int]] | None = None
+        self._checkpointer = ocp.StandardCheckpointer()
+
+    def hold(self, step: int, state: Any, keep: set[int]) -> None:
+        """Holds a copy of the state at ``step``; forgets held states that are not in ``keep``."""
+        self._held[step] = jax.tree.map(jnp.copy, state)
+        self._held = {s: held for s, held in self._held.items() if s in keep}
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        due = time.monotonic() - self._saved_at >= self._every_seconds
+        if due or size > COPY_LIMIT_BYTES:
+            self.save(keep)
+
+    def save(self, keep: set[int]) -> None:
+        """Starts writing what is held, then to delete the checkpoints that are not in ``keep``.
+
+        Orbax copies the states and writes on its own thread; :meth:`finish` waits for it.
+        """
+        self.finish()
+        for step, state in sorted(self._held.items()):
+            path = self._path(step)
+            if path.exists():  # left by a run that was killed before it recorded the checksums
+                path.rmtree()
+            self._checkpointer.save(path, state._asdict())
+        self._pending = (sorted(self._held), keep)
+        self._held = {}
+        self._saved_at = time.monotonic()
+
+    def finish(self) -> None:
+        """Waits for the save under way, records its checksums and deletes the surplus."""
+        if self._pending is None:
+            return
+        self._checkpointer.wait_until_finished()
+        written, keep = self._pending
+        checksums = self._checksums()
+        checksums |= {str(step): _file_checksums(self._path(step)) for step in written}
+        surplus = [int(step) for step in checksums if int(step) not in keep]
+        kept = sorted(checksums.keys() - {str(step) for step in surplus}, key=int)
+        write_json(self._folder / "checksums.json", {step: checksums[step] for step in kept})
+        for step in surplus:
+            if self._path(step).exists():
+                self._path(step).rmtree()
+        self._pending = None
+
+    def steps(self) -> list[int]:
+        """The steps of all checkpoints on disk, ascending."""
+        return sorted(int(step) for step in self._checksums())
+
+    def restore(self, step: int, like: Any) -> Any:
+        """The state at ``step``, in the structure, shapes and sharding of ``like``.
+
+        Raises:
+            DamagedFileError: the checkpoint is not what was saved; the message names the file.
+        """
+        verify(self._folder, step)
+        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like._asdict())
+        return type(like)(**self._checkpointer.restore(self._path(step), target))
+
+    def adopt(self, other: epath.PathLike, steps: Sequence[int]) -> None:
+        """Copies checkpoints of another trial, verified, into this one's folder.
+
+        Raises:
+            DamagedFileError: one of them is damaged.
+        """
+        checksums = self._checksums()
+        theirs = read_json(epath.Path(other) / "checksums.json")
+        for step in steps:
+            verify(other, step)
+            source = epath.Path(other) / "checkpoints" / str(step)
+            for name in theirs[str(step)]:
+                target = self._path(step) / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                (source / name).copy(target, overwrite=True)
+            checksums[str(step)] = theirs[str(step)]
+        write_json(self._folder / "checksums.json", checksums)
+
+    def _path(self, step: int) -> epath.Path:
+        return self._folder / "checkpoints" / str(step)
+
+    def _checksums(self) -> dict[str, dict[str, str]]:
+        path = self._folder / "checksums.json"
+        return read_json(path) if path.exists() else {}
+
+
+def restore_as_numpy(trial_folder: epath.PathLike, step: int) -> dict[str, Any]:
+    """A checkpoint as nested dicts of NumPy arrays, on any machine.
+
+    Raises:
+        DamagedFileError: the checkpoint is not what was saved.
+    """
+    verify(trial_folder, step)
+    path = epath.Path(trial_folder) / "checkpoints" / str(step)
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        tree = checkpointer.metadata(path).item_metadata.tree
+        arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+        return checkpointer.restore(path, restore_args=arguments)
+
+
+def verify(trial_folder: epath.PathLike, step: int) -> None:
+    """Compares a checkpoint with its recorded checksums.
+
+    Raises:
+        DamagedFileError: a file is missing or changed.
+    """
+    folder = epath.Path(trial_folder)
+    recorded = read_json(folder / "checksums.json").get(str(step))
+    path = folder / "checkpoints" / str(step)
+    if recorded is None:
+        raise DamagedFileError(f"{path} has no recorded checksums; delete the trial's folder")
+    found = _file_checksums(path) if path.exists() else {}
+    for name, checksum in recorded.items():
+        if found.get(name) != checksum:
+            state = "is damaged" if name in found else "is missing"
+            raise DamagedFileError(
+                f"{path / name} {state}; delete {folder} to train that trial again"
+            )
+
+
+def _file_checksums(path: epath.Path) -> dict[str, str]:
+    checksums: dict[str, str] = {}
+
+    def visit(folder: epath.Path, prefix: str, digest: Callable[[bytes], str]) -> None:
+        for entry in sorted(folder.iterdir()):
+            if entry.is_dir():
+                visit(entry, f"{prefix}{entry.name}/", digest)
+            else:
+                checksums[f"{prefix}{entry.name}"] = digest(entry.read_bytes())
+
+    visit(path, "", lambda content: hashlib.sha256(content).hexdigest())
+    return checksums

@@ -1,0 +1,402 @@
+"""Configs: from a file's ``get_config()`` to frozen, checked dataclasses, and their fingerprint.
+
+The dataclasses below are the one list of what can be configured. Their field names are the keys of a
+config, their defaults its defaults.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib.util
+import json
+import re
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from ml_collections import config_dict
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from budgetflow.errors import ConfigError, nearest
+from budgetflow.schedules import Decay, Schedule
+from budgetflow.studies.search_space import Dimension
+
+_CHECKED = pydantic.ConfigDict(extra="forbid")
+Positive = Annotated[int, Field(gt=0, strict=True)]
+NonNegative = Annotated[int, Field(ge=0, strict=True)]
+Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
+Strength = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+
+
+@dataclass(frozen=True, config=_CHECKED)
+class DataConfig:
+    """The data set; see :func:`budgetflow.data.source.load_dataset`.
+
+    ``test_split`` is evaluated once, for the study's best checkpoint; leave it out of every study but
+    the one that yields the final model.
+    """
+
+    name: str = "digits"
+    data_dir: str | None = None
+    train_split: str = "train"
+    validation_split: str = "validation"
+    test_split: str | None = None
+    input_key: str | None = None
+    target_key: str | None = None
+    batch_size: Positive = 64
+    in_memory_bytes: NonNegative = 2**30
+
+
+@dataclass(frozen=True, config=_CHECKED)
+class ScheduleConfig:
+    """A learning-rate schedule; lengths in steps, or as fractions of ``max_train_steps``.
+
+    The constant period is what warmup and decay leave. Without a decay length, "linear" and "cosine"
+    decay over all steps after warmup.
+    """
+
+    base_learning_rate: Rate = 0.1
+    warmup_steps: NonNegative | None = None
+    warmup_fraction: Fraction | None = None
+    decay: Decay = "none"
+    decay_steps: NonNegative | None = None
+    decay_fraction: Fraction | None = None
+    final_learning_rate: Strength = 0.0
+
+
+@dataclass(frozen=True, config=_CHECKED)
+class EvaluationConfig:
+    """When and how trials are evaluated.
+
+    Attributes:
+        evaluations: evaluations of each trial, evenly spaced, the last at its last step.
+        batch_size: examples evaluated at once; changes nothing but speed.
+        train_examples: how many training examples to evaluate on (the first ones).
+        selection_metric: the validation metric, lower is better, that picks checkpoints and trials.
+    """
+
+    evaluations: Positive = 40
+    batch_size: Positive = 512
+    train_examples: Positive = 10_000
+    selection_metric: str = "error_rate"
+
+
+@dataclass(frozen=True, config=_CHECKED)
+class CheckpointConfig:
+    """How many of a trial's best checkpoints stay, and how often a running trial is saved."""
+
+    keep_best: Positive = 1
+    every_seconds: Strength = 60.0
+
+
+@dataclass(frozen=True, config=_CHECKED)
+class SweepConfig:
+    """The learning-rate sweep: its first grid, and how many learning rates it may add."""
+
+    learning_rates: tuple[Rate, ...] = (0.001, 0.003162, 0.01, 0.03162, 0.1, 0.3162, 1.0)
+    max_extensions: NonNegative = 8
+
+
+@dataclass(frozen=True, config=_CHECKED)
+class SearchConfig:
+    """The trials of a round: points of a search space, or the best trials of the round before.
+
+    Attributes:
+        method: "halton", "random" or "grid".
+        trials: number of points; "grid" takes every combination instead.
+        space: the dimensions, made by ``choices``, ``uniform`` and ``log_uniform``.
+        promote_trials: instead of a search space, continue this many of the best trials of the
+            round that this study builds on, their schedules transferred to the new length.
+    """
+
+    method: Literal["halton", "random", "grid"] = "halton"
+    trials: Positive = 16
+    space: tuple[Dimension, ...] = ()
+    promote_trials: NonNegative = 0
+
+
+@dataclass(frozen=True, config=_CHECKED)
+class StudyConfig:
+    """One study. Use :func:`default_config` or :func:`building_on` in a config file.
+
+    Attributes:
+        kind: "lr_sweep" (SPEC's learning-rate sweep) or "round".
+        name: the study's folder; the config file's name if not set.
+        builds_on: path of the config whose study comes first.
+        seed: of the data order, the initialisation and all random numbers of every trial.
+        max_train_steps: the updates of every trial. A round that builds on another study may leave
+            it out: ``max_train_steps_factor`` times that study's answer or length.
+        model, task, optimizer, augmentation: an import path (or optax's name) under ``name``, and
+            the arguments it takes.
+        regularization: strengths, 0 for off; the sweep switches them and the augmentation off.
+    """
+
+    kind: Literal["lr_sweep", "round"]
+    name: str = ""
+    builds_on: str | None = None
+    seed: NonNegative = 0
+    max_train_steps: Positive | None = None
+    max_train_steps_factor: Rate = 1.0
+    data: DataConfig = DataConfig()
+    model: dict[str, Any] = Field(
+        default_factory=lambda: {"name": "budgetflow.models.MLP", "hidden_sizes": (128, 128)}
+    )
+    task: dict[str, Any] = Field(
+        default_factory=lambda: {"name": "budgetflow.tasks.Classification"}
+    )
+    optimizer: dict[str, Any] = Field(
+        default_factory=lambda: {"name": "sgd", "momentum": 0.9, "nesterov": False}
+    )
+    regularization: dict[str, Strength] = Field(
+        default_factory=lambda: {"weight_decay": 0.0, "dropout_rate": 0.0, "label_smoothing": 0.0}
+    )
+    augmentation: dict[str, Any] = Field(
+        default_factory=lambda: {
+            "name": "budgetflow.data.augment.augment_images",
+            "shift_pixels": 0.0,
+            "flip_probability": 0.0,
+            "noise_std": 0.0,
+        }
+    )
+    schedule: ScheduleConfig = ScheduleConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    checkpoints: CheckpointConfig = CheckpointConfig()
+    sweep: SweepConfig = SweepConfig()
+    search: SearchConfig = SearchConfig()
+
+
+WORKLOAD_SECTIONS = (
+    "seed", "data", "model", "task", "optimizer", "regularization", "augmentation", "evaluation",
+    "checkpoints",
+)  # fmt: skip
+# What changes nothing about a study's results, and so not its fingerprint.
+_NOT_IN_FINGERPRINT = ("name", "builds_on", "max_train_steps_factor", "checkpoints")
+
+
+def default_config(kind: Literal["lr_sweep", "round"]) -> config_dict.ConfigDict:
+    """A config with every key at its default; unknown keys are refused when assigned."""
+    return _as_config_dict(StudyConfig(kind=kind)).lock()
+
+
+def building_on(path: str | Path, kind: Literal["lr_sweep", "round"]) -> config_dict.ConfigDict:
+    """A config for the study that follows another one, with that one's workload.
+
+    Data, model, task, optimizer, regularization, augmentation, evaluation and seed start as the
+    config file at ``path`` sets them; the launcher completes that study first.
+    """
+    earlier = load_config_file(path)
+    config = default_config(kind)
+    config.builds_on = str(path)
+    for section in WORKLOAD_SECTIONS:
+        config[section] = earlier[section]
+    return config
+
+
+def load_config_file(path: str | Path) -> config_dict.ConfigDict:
+    """What ``get_config()`` of the Python file at ``path`` returns.
+
+    Raises:
+        ConfigError: there is no such file, or it has no ``get_config``.
+    """
+    path = Path(path)
+    if not path.is_file():
+        siblings = [str(p) for p in path.parent.glob("*.py")] if path.parent.is_dir() else []
+        raise ConfigError(f"there is no config file {path}; {nearest(str(path), siblings)}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    with clear_errors(f"{path}"):
+        spec.loader.exec_module(module)
+        if not hasattr(module, "get_config"):
+            raise ConfigError(f"{path} defines no get_config()")
+        config = module.get_config()
+    if not isinstance(config, config_dict.ConfigDict):
+        raise ConfigError(f"get_config() of {path} returns no ConfigDict")
+    if not config.get("name"):
+        with config.unlocked():
+            config.name = path.stem
+    return config
+
+
+@contextlib.contextmanager
+def clear_errors(where: str) -> Iterator[None]:
+    """Turns what a config file or an override can raise into a ConfigError of one line."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        text = str(error.args[0] if error.args else error)
+        # ml_collections lists every field of the config, which hides the one line of use in it.
+        text = re.sub(r'Other fields present: ".*"(?=\s*(Did you mean|$))', "", text, flags=re.S)
+        if isinstance(error, pydantic.ValidationError):
+            text = _first_problem(error)
+        raise ConfigError(f"{where}: {' '.join(text.split()).strip(chr(39))}") from error
+
+
+def parse_config(config: config_dict.ConfigDict) -> StudyConfig:
+    """The frozen, type-checked form of a config.
+
+    Raises:
+        ConfigError: an unknown key (the nearest valid one is named), a wrong type, a value out of
+            range, or a combination that makes no sense.
+    """
+    values = _tuples(config.to_dict())
+    try:
+        study = pydantic.TypeAdapter(StudyConfig).validate_python(values)
+    except pydantic.ValidationError as error:
+        raise ConfigError(_first_problem(error)) from error
+    _check_combinations(study)
+    return study
+
+
+def resolve_schedule(config: ScheduleConfig, max_train_steps: int) -> Schedule:
+    """The schedule in absolute steps of a run of ``max_train_steps``.
+
+    Raises:
+        ConfigError: a length is given twice, or warmup and decay do not fit into the run.
+    """
+    warmup_steps = _length(config, "warmup", max_train_steps)
+    decay_steps = _length(config, "decay", max_train_steps)
+    if config.decay == "none" and decay_steps:
+        raise ConfigError("config.schedule has a decay length but decay = 'none'; set the shape")
+    if config.decay != "none" and decay_steps is None:
+        decay_steps = max(max_train_steps - (warmup_steps or 0), 0)
+    constant_steps = max_train_steps - (warmup_steps or 0) - (decay_steps or 0)
+    if constant_steps < 0 or (warmup_steps or 0) >= max_train_steps:
+        raise ConfigError(
+            f"config.schedule: warmup ({warmup_steps or 0} steps) and decay ({decay_steps or 0}) "
+            f"are longer than the run ({max_train_steps} steps); shorten them"
+        )
+    if config.final_learning_rate > config.base_learning_rate:
+        raise ConfigError(
+            f"config.schedule.final_learning_rate = {config.final_learning_rate} is above the base "
+            f"learning rate {config.base_learning_rate}"
+        )
+    return Schedule(
+        base_learning_rate=config.base_learning_rate,
+        warmup_steps=warmup_steps or 0,
+        constant_steps=constant_steps,
+        decay_steps=decay_steps or 0,
+        decay=config.decay if decay_steps else "none",
+        final_learning_rate=config.final_learning_rate if decay_steps else 0.0,
+    )
+
+
+def fingerprint(config: StudyConfig, builds_on: str | None) -> str:
+    """What a result was found on: a hash of everything in the config that can change it.
+
+    Args:
+        config: the study, its ``max_train_steps`` resolved.
+        builds_on: the fingerprint of the study it builds on.
+    """
+    values = {**to_json(config), "builds_on_fingerprint": builds_on}
+    for name in _NOT_IN_FINGERPRINT:
+        values.pop(name)
+    for name in ("data_dir", "in_memory_bytes"):
+        values["data"].pop(name)
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def to_json(config: StudyConfig) -> dict[str, Any]:
+    """The config as JSON values."""
+    return json.loads(json.dumps(dataclasses.asdict(config)).replace("NaN", "null"))
+
+
+def differing_fields(first: dict[str, Any], second: dict[str, Any], prefix: str = "") -> list[str]:
+    """The dotted names of the fields in which two configs, as JSON, differ."""
+    names: list[str] = []
+    for name in sorted(first.keys() | second.keys()):
+        a, b = first.get(name), second.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            names += differing_fields(a, b, f"{prefix}{name}.")
+        elif a != b:
+            names.append(f"{prefix}{name}")
+    return names
+
+
+def _length(config: ScheduleConfig, name: str, max_train_steps: int) -> int | None:
+    steps = getattr(config, f"{name}_steps")
+    fraction = getattr(config, f"{name}_fraction")
+    if steps is not None and fraction is not None:
+        raise ConfigError(f"config.schedule gives both {name}_steps and {name}_fraction; keep one")
+    return steps if fraction is None else round(fraction * max_train_steps)
+
+
+def _check_combinations(study: StudyConfig) -> None:
+    for section in ("model", "task", "optimizer", "augmentation"):
+        if not isinstance(getattr(study, section).get("name"), str):
+            raise ConfigError(f"config.{section}.name is missing; it says which {section} to use")
+    if study.max_train_steps is None and not (study.kind == "round" and study.builds_on):
+        raise ConfigError("config.max_train_steps is missing; only a round that builds on another "
+                          "study can take it from there")  # fmt: skip
+    if study.kind == "lr_sweep":
+        _check_lr_sweep(study)
+    elif study.search.promote_trials:
+        if not study.builds_on:
+            raise ConfigError("config.search.promote_trials needs a round to build on")
+        if study.search.space or study.schedule != ScheduleConfig():
+            raise ConfigError("config.search.promote_trials takes hyperparameters and schedules "
+                              "from the earlier round; leave config.search.space and "
+                              "config.schedule at their defaults")  # fmt: skip
+
+
+def _check_lr_sweep(study: StudyConfig) -> None:
+    if study.schedule != ScheduleConfig() or study.search != SearchConfig():
+        raise ConfigError("a learning-rate sweep trains at constant learning rates and varies "
+                          "nothing else: config.schedule and config.search are for rounds")  # fmt: skip
+    if len(set(study.sweep.learning_rates)) != len(study.sweep.learning_rates):
+        raise ConfigError("config.sweep.learning_rates holds a learning rate twice")
+    if not study.sweep.learning_rates:
+        raise ConfigError("config.sweep.learning_rates is empty")
+    hidden = re.compile("dropout|drop_rate|drop_path|stochastic_depth|label_smoothing|mixup|cutmix")
+    for section in ("model", "task", "optimizer"):
+        for name, value in getattr(study, section).items():
+            if hidden.search(name) and value:
+                raise ConfigError(
+                    f"config.{section}.{name} looks like regularization, which the sweep must "
+                    "switch off; move it to config.regularization"
+                )
+
+
+def _as_config_dict(value: Any) -> config_dict.ConfigDict:
+    hints = typing.get_type_hints(type(value), include_extras=True)
+    result = config_dict.ConfigDict()
+    for field in dataclasses.fields(value):
+        item = getattr(value, field.name)
+        if dataclasses.is_dataclass(item):
+            item = _as_config_dict(item)
+        elif item is None:
+            # A placeholder takes overrides from the command line in the field's own type.
+            kind = typing.get_args(hints[field.name])[0]
+            item = config_dict.placeholder(typing.get_args(kind)[0] if typing.get_args(kind) else kind)
+        result[field.name] = item
+    return result
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(_tuples(item) for item in value)
+    return value
+
+
+def _first_problem(error: pydantic.ValidationError) -> str:
+    problem = error.errors()[0]
+    location = [str(part) for part in problem["loc"]]
+    field = "config." + ".".join(location)
+    if problem["type"] == "unexpected_keyword_argument":
+        owner: Any = StudyConfig
+        for name in location[:-1]:
+            owner = typing.get_type_hints(owner).get(name, owner)
+        names = [f.name for f in dataclasses.fields(owner)]
+        return f"{field} does not exist; {nearest(location[-1], names)}"
+    message = problem["msg"].removeprefix("Input should be ")
+    return f"{field} = {problem['input']!r}: should be {message}"

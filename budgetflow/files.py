@@ -1,0 +1,73 @@
+"""Atomic writing and checked reading of the small files in a study's folder, local or gs://."""
+
+import json
+import math
+import uuid
+from typing import Any
+
+from etils import epath
+
+from budgetflow.errors import DamagedFileError
+
+
+def write_text(path: epath.PathLike, text: str) -> None:
+    """Writes ``text`` so that a reader sees the old file or the new one, never a part of it."""
+    path = epath.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.partial"
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def write_json(path: epath.PathLike, value: Any) -> None:
+    """Writes ``value`` as indented JSON, atomically. Non-finite numbers become null."""
+    write_text(path, json.dumps(finite(value), indent=2) + "\n")
+
+
+def read_json(path: epath.PathLike) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        DamagedFileError: the file is not JSON.
+    """
+    try:
+        return json.loads(epath.Path(path).read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DamagedFileError(f"{path} is damaged: {error}") from error
+
+
+def write_rows(path: epath.PathLike, rows: list[dict[str, Any]]) -> None:
+    """Writes one JSON object a line, atomically."""
+    write_text(path, "".join(json.dumps(finite(row)) + "\n" for row in rows))
+
+
+def read_rows(path: epath.PathLike) -> list[dict[str, Any]]:
+    """Reads what :func:`write_rows` wrote; no file is no rows. Null numbers come back as NaN.
+
+    Raises:
+        DamagedFileError: a line is not a JSON object; the message names the line.
+    """
+    path = epath.Path(path)
+    if not path.exists():
+        return []
+    rows = []
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            row = json.loads(line)
+            if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+                raise ValueError("not a measurement")
+        except ValueError as error:
+            raise DamagedFileError(f"{path} is damaged in line {number}: {error}") from error
+        rows.append({key: math.nan if value is None else value for key, value in row.items()})
+    return rows
+
+
+def finite(value: Any) -> Any:
+    """``value`` with every non-finite float replaced by None, since JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

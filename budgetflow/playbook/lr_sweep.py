@@ -1,0 +1,205 @@
+"""The learning-rate sweep: the number of steps the fastest constant-rate trial needs to fit.
+
+The playbook, "Algorithm for picking an initial candidate for max_train_steps using a learning rate
+sweep": run constant-learning-rate trials without augmentation and regularization; the steps that the
+fastest one needs to fit the training set perfectly are the initial ``max_train_steps``. And its
+warning: a poor search space invites self-deception, so the best learning rate must not lie at the
+boundary of what was tried.
+
+Trials race in lockstep. Once one fits at step s, the others are trained just far enough to see
+whether they fit earlier; so the cost does not depend on the number of steps thought sufficient.
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from budgetflow.playbook.measurement import Add, Advance, Conclude, Decision, TrialView
+from budgetflow.playbook.regime import read_training_curve
+
+LEARNING_RATE = "schedule.base_learning_rate"
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepSettings:
+    """What a sweep is asked to do.
+
+    Attributes:
+        learning_rates: the first grid.
+        max_train_steps: N, the steps known or guessed to suffice.
+        max_extensions: how many learning rates may be added outside the grid.
+        num_train_examples: the size of the training set, for reading a curve that does not fit.
+    """
+
+    learning_rates: tuple[float, ...]
+    max_train_steps: int
+    max_extensions: int
+    num_train_examples: int
+
+
+@functools.lru_cache(maxsize=8)
+def lockstep_grid(max_train_steps: int) -> tuple[int, ...]:
+    """The steps at which trials wait for each other and are evaluated, the last being N.
+
+    Every step at first, then each about 1.15 times the one before: no trial runs much further than
+    the step that decides the race, and there are more than 40 evaluations up to N.
+    """
+    grid = np.geomspace(1, max_train_steps, 2 + int(np.log(max_train_steps) / np.log(1.15)))
+    even = np.linspace(max_train_steps / 40, max_train_steps, 40)
+    return tuple(int(step) for step in np.unique(np.ceil(np.concatenate([grid, even]) - 1e-6)))
+
+
+def decide(settings: SweepSettings, trials: Sequence[TrialView]) -> Decision:
+    """What to do next, given what the study's trials have shown."""
+    tried = {trial.base_learning_rate for trial in trials}
+    numbers = {trial.trial for trial in trials}
+    missing = {
+        number: {LEARNING_RATE: rate}
+        for number, rate in enumerate(settings.learning_rates)
+        if rate not in tried
+    }
+    if missing:
+        return Add(missing)
+    fitting = [t for t in trials if t.fitted_at_step is not None]
+    grid = lockstep_grid(settings.max_train_steps)
+    horizon = settings.max_train_steps
+    if fitting:
+        first = min(t.fitted_at_step for t in fitting if t.fitted_at_step is not None)
+        horizon = grid[bisect.bisect_left(grid, first)]
+    racing = [
+        t for t in trials if t.step < horizon and t.fitted_at_step is None and not t.diverged
+    ]
+    if racing:
+        last = min(t.step for t in racing)
+        to_step = grid[bisect.bisect_right(grid, last)]
+        return Advance(tuple(t.trial for t in racing if t.step < to_step), to_step)
+    best = _best(fitting or [t for t in trials if not t.diverged], sorted(tried))
+    outward = _outward(best, sorted(tried))
+    extensions = len(tried) - len(settings.learning_rates)
+    if outward is not None and extensions < settings.max_extensions:
+        number = next(n for n in range(len(numbers) + 1) if n not in numbers)
+        return Add({number: {LEARNING_RATE: outward}})
+    return Conclude(_outcome(settings, trials, best, outward is not None, extensions))
+
+
+def _best(candidates: Sequence[TrialView], tried: list[float]) -> TrialView | None:
+    """The fastest trial; where none fits, the one with the lowest training loss.
+
+    Of equally fast ones, an interior learning rate goes before one at the boundary, which it shows
+    to be no better, and a smaller one before a larger.
+    """
+
+    def rank(trial: TrialView) -> tuple[float, bool, float]:
+        rate = trial.base_learning_rate
+        speed = trial.fitted_at_step
+        value = float(speed) if speed is not None else _train_loss(trial)
+        return (value, rate in (tried[0], tried[-1]), rate)
+
+    return min(candidates, key=rank, default=None)
+
+
+def _train_loss(trial: TrialView) -> float:
+    loss = trial.rows[-1]["train_loss"] if trial.rows else float("inf")
+    return loss if loss == loss else float("inf")
+
+
+def _outward(best: TrialView | None, tried: list[float]) -> float | None:
+    """The learning rate to add where the best one lies at the boundary, or None where it is inside.
+
+    Steps outward keep the grid's ratio. If every trial diverged, the grid is too high.
+    """
+    ratio = tried[1] / tried[0] if len(tried) > 1 else 10**0.5
+    if best is None or best.base_learning_rate == tried[0]:
+        return _rounded(tried[0] / ratio)
+    if best.base_learning_rate == tried[-1]:
+        return _rounded(tried[-1] * (tried[-1] / tried[-2]))
+    return None
+
+
+def _rounded(rate: float) -> float:
+    return float(f"{rate:.4g}")
+
+
+def _outcome(
+    settings: SweepSettings,
+    trials: Sequence[TrialView],
+    best: TrialView | None,
+    at_boundary: bool,
+    extensions: int,
+) -> dict[str, Any]:
+    rates = sorted(t.base_learning_rate for t in trials)
+    fitted = best is not None and best.fitted_at_step is not None
+    status = "not_fitted" if not fitted else "at_boundary" if at_boundary else "found"
+    outcome: dict[str, Any] = {
+        "kind": "lr_sweep",
+        "status": status,
+        "max_train_steps": best.fitted_at_step if best and status == "found" else None,
+        "fitted_at_step_bracket": list(best.fitted_at_step_bracket or ()) or None if best else None,
+        "best_learning_rate": best.base_learning_rate if best else None,
+        "learning_rates": rates,
+        "extensions": extensions,
+        "regime": "not_compute_bound" if fitted else "undecided",
+        "steps_trained": sum(t.step for t in trials),
+        "steps_full_grid": len(trials) * settings.max_train_steps,
+        "diverged": sum(t.diverged for t in trials),
+        "suggested_max_train_steps": None,
+    }
+    reasons = [
+        f"{len(trials)} constant learning rates from {rates[0]:g} to {rates[-1]:g} were tried"
+        + (f", {extensions} of them added outside the first grid" if extensions else "")
+        + (f"; {outcome['diverged']} diverged and are infeasible." if outcome["diverged"] else ".")
+    ]
+    if best is None:
+        reasons.append("Every trial diverged: the grid is bad. Try much smaller learning rates, "
+                       "or look for an error in the model or data.")  # fmt: skip
+    elif fitted:
+        reasons += _reasons_when_fitted(settings, trials, best, at_boundary)
+    else:
+        reading = read_training_curve(
+            best.rows, settings.max_train_steps, settings.num_train_examples
+        )
+        outcome["regime"] = reading.regime
+        outcome["not_fitted_because"] = "bad_grid" if at_boundary else reading.looks_like
+        outcome["suggested_max_train_steps"] = reading.suggested_max_train_steps
+        reasons.append(f"No trial fitted the training set within {settings.max_train_steps} steps. "
+                       f"The lowest training loss was reached at learning rate "
+                       f"{best.base_learning_rate:g} (trial {best.trial}).")  # fmt: skip
+        if at_boundary:
+            reasons.append("THE BEST LEARNING RATE LIES AT THE BOUNDARY of those tried, so the grid "
+                           "may be at fault: move config.sweep.learning_rates.")  # fmt: skip
+        reasons.append(reading.reason)
+    return {**outcome, "reasons": reasons}
+
+
+def _reasons_when_fitted(
+    settings: SweepSettings, trials: Sequence[TrialView], best: TrialView, at_boundary: bool
+) -> list[str]:
+    assert best.fitted_at_step_bracket is not None
+    before, at = best.fitted_at_step_bracket
+    exact = "exactly" if before == at - 1 else f"after step {before} and by"
+    reasons = [
+        f"The fastest trial (trial {best.trial}, learning rate {best.base_learning_rate:g}) fitted "
+        f"the whole training set {exact} step {at}, so training is not compute-bound."
+    ]
+    others = [t for t in trials if t.fitted_at_step is not None and t is not best]
+    if others:
+        second = min(others, key=lambda t: t.fitted_at_step or 0)
+        reasons.append(f"The next best learning rate, {second.base_learning_rate:g}, fitted at step "
+                       f"{second.fitted_at_step}.")  # fmt: skip
+    if at_boundary:
+        reasons.append(
+            f"THE BEST LEARNING RATE LIES AT THE BOUNDARY of those tried, even after "
+            f"{settings.max_extensions} extensions, so this number of steps may be far too high and "
+            "is not given as the answer. Move config.sweep.learning_rates or raise "
+            "config.sweep.max_extensions."
+        )
+    else:
+        reasons.append("The best learning rate is interior: the learning rates on both sides of it "
+                       "were slower or did not fit.")  # fmt: skip
+    return reasons

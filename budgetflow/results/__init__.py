@@ -1,0 +1,1 @@
+"""Reading: files in, DataFrames, figures and the report out. Never trains anything."""

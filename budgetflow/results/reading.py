@@ -1,0 +1,146 @@
+"""Reading studies back: outcomes, tables and parameters, in a script or in Colab."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import pandas as pd
+from etils import epath
+
+from budgetflow.errors import UserError, nearest
+from budgetflow.files import read_json
+from budgetflow.studies.trial import TrialRecord, read_trials, trial_folder
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialResult:
+    """A trial of a study.
+
+    Attributes:
+        folder: where it lies.
+        record: its hyperparameters, schedule, status and measurements.
+    """
+
+    folder: epath.Path
+    record: TrialRecord
+
+    def restore_params(self, step: int | None = None) -> dict[str, Any]:
+        """The model's parameters at the best step, as nested dicts of NumPy arrays.
+
+        Args:
+            step: another step of which there is a checkpoint.
+
+        Raises:
+            UserError: there is no checkpoint of that step, or it is damaged.
+        """
+        from budgetflow.checkpoints import restore_as_numpy
+
+        step = self.record.best_step if step is None else step
+        known = read_json(self.folder / "checksums.json")
+        if str(step) not in known:
+            steps = ", ".join(known) or "none"
+            raise UserError(f"{self.folder} has no checkpoint of step {step}; there is: {steps}")
+        return restore_as_numpy(self.folder, int(str(step)))["params"]
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyResult:
+    """A study's folder, read.
+
+    Attributes:
+        folder: the study's folder.
+        config: its resolved config, as JSON values.
+        outcome: what ``outcome.json`` holds, or None while the study is under way.
+    """
+
+    folder: epath.Path
+    config: dict[str, Any]
+    outcome: dict[str, Any] | None
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.folder.name
+
+    @property
+    def selection_key(self) -> str:
+        """The measurement that selects checkpoints and trials."""
+        return f"validation_{self.config['evaluation']['selection_metric']}"
+
+    @functools.cached_property
+    def trials(self) -> list[TrialResult]:
+        """All trials, by number."""
+        return [
+            TrialResult(trial_folder(self.folder, record.trial), record)
+            for record in read_trials(self.folder)
+        ]
+
+    @property
+    def best_trial(self) -> TrialResult:
+        """The best trial of a round; of a sweep, the one with the best learning rate.
+
+        Raises:
+            UserError: the study has no outcome yet, or every trial diverged.
+        """
+        if self.outcome is None:
+            raise UserError(f"{self.folder} has no outcome yet; launch its config to complete it")
+        for trial in self.trials:
+            if self.outcome["kind"] == "round" and trial.record.trial == self.outcome["best_trial"]:
+                return trial
+            rate = trial.record.schedule.base_learning_rate
+            if self.outcome["kind"] == "lr_sweep" and rate == self.outcome["best_learning_rate"]:
+                return trial
+        raise UserError(f"{self.folder} has no best trial: every trial diverged")
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row per trial: hyperparameters, status, steps, and the measurements at its best step."""
+        rows = []
+        for trial in self.trials:
+            record = trial.record
+            best = next((r for r in record.rows if r["step"] == record.best_step), {})
+            rows.append(
+                {
+                    "trial": record.trial,
+                    **record.hyperparameters,
+                    "seed": record.seed,
+                    "status": record.status,
+                    "step": record.step,
+                    "best_step": record.best_step,
+                    "fitted_at_step": (record.fitted_at_step_bracket or (None, None))[1],
+                    "steps_reused": record.reused_from["step"] if record.reused_from else 0,
+                    **{k: v for k, v in best.items() if k not in ("step", "learning_rate")},
+                }
+            )
+        frame = pd.DataFrame(rows).set_index("trial") if rows else pd.DataFrame()
+        for column in ("best_step", "fitted_at_step"):
+            if column in frame:
+                frame[column] = frame[column].astype("Int64")
+        return frame
+
+    def measurements(self) -> pd.DataFrame:
+        """One row per evaluation of every trial: trial, step, learning rate and metrics."""
+        rows = [{"trial": t.record.trial, **row} for t in self.trials for row in t.record.rows]
+        return pd.DataFrame(rows)
+
+
+def open_study(path: epath.PathLike) -> StudyResult:
+    """Opens a study's folder, such as ``runs/round1``; complete or under way.
+
+    Raises:
+        UserError: there is no study in that folder.
+    """
+    folder = epath.Path(path)
+    if not (folder / "config.json").exists():
+        parent = folder.parent
+        names = [p.name for p in parent.iterdir() if (p / "config.json").exists()] if (
+            parent.exists()
+        ) else []  # fmt: skip
+        raise UserError(f"there is no study in {folder}; {nearest(folder.name, names)}")
+    outcome = folder / "outcome.json"
+    return StudyResult(
+        folder,
+        read_json(folder / "config.json")["config"],
+        read_json(outcome) if outcome.exists() else None,
+    )

@@ -1,0 +1,109 @@
+"""What the launcher shows: a progress bar and tables on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from budgetflow.results.reading import StudyResult
+from budgetflow.results.report import format_cell, headline
+from budgetflow.studies.trial import TrialRecord
+
+PLAIN_LINE_SECONDS = 10.0
+MAX_TRIALS_SHOWN = 12
+
+
+class StudyProgress:
+    """Shows how far a study is; use as a context manager, and call it with the study's trials."""
+
+    def __init__(self, console: Console, name: str) -> None:
+        self._console = console
+        self._name = name
+        self._bar: Progress | None = None
+        self._last_line = time.monotonic()
+        if console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                TextColumn("steps"), TimeRemainingColumn(), console=console, transient=True,
+            )  # fmt: skip
+            self._task = self._bar.add_task(name, total=None)
+
+    def __enter__(self) -> StudyProgress:
+        """Starts the bar."""
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """Takes the bar away."""
+        if self._bar:
+            self._bar.stop()
+
+    def __call__(self, records: Iterable[TrialRecord], max_train_steps: int) -> None:
+        """Shows the trials' progress towards ``max_train_steps``; a sweep may end long before."""
+        records = list(records)
+        done = sum(record.step for record in records)
+        total = sum(r.step if r.status == "diverged" else max_train_steps for r in records)
+        finished = sum(record.status in ("complete", "diverged") for record in records)
+        text = f"{self._name}: {finished} of {len(records)} trials finished"
+        if fitted := [r.fitted_at_step_bracket[1] for r in records if r.fitted_at_step_bracket]:
+            text = f"{self._name}: a trial fitted at step {min(fitted)}; checking the others"
+        if self._bar:
+            self._bar.update(self._task, description=text, completed=done, total=total)
+        elif time.monotonic() - self._last_line >= PLAIN_LINE_SECONDS:
+            self._last_line = time.monotonic()
+            self._console.print(f"{text}, step {done} of at most {total}", highlight=False)
+
+
+def print_outcome(console: Console, study: StudyResult) -> None:
+    """Prints a study's outcome: the headline, the reasons, and the trials, best first."""
+    assert study.outcome is not None
+    outcome = study.outcome
+    good = outcome.get("status", "found") == "found"
+    console.print(f"[bold]{study.name}[/bold]: [{'green' if good else 'red'}]{headline(outcome)}[/]",
+                  highlight=False)  # fmt: skip
+    for reason in outcome["reasons"]:
+        console.print(f"  • {reason}", highlight=False)
+    console.print(_trial_table(study))
+
+
+def print_plan(console: Console, rows: list[dict[str, Any]]) -> None:
+    """Prints what a launch would do, a row per study."""
+    table = Table(*rows[0], box=box.SIMPLE, title="The plan", title_justify="left")
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    console.print(table)
+
+
+def _trial_table(study: StudyResult) -> Table:
+    frame = study.to_pandas()
+    assert study.outcome is not None
+    if study.outcome["kind"] == "lr_sweep":
+        frame = frame.sort_values("schedule.base_learning_rate")
+        shown = ["schedule.base_learning_rate", "status", "step", "fitted_at_step", "train_loss"]
+    else:
+        frame = frame.sort_values([study.selection_key, "best_step"])
+        varied = sorted({name for t in study.trials for name in t.record.hyperparameters})
+        metrics = [column for column in frame.columns if column.startswith("validation_")]
+        shown = [*varied, "status", "best_step", *metrics]
+    table = Table("trial", *(_short(name) for name in shown), box=box.SIMPLE)
+    for number, row in frame.head(MAX_TRIALS_SHOWN).iterrows():
+        table.add_row(str(number), *(format_cell(row.get(name)) for name in shown))
+    if (hidden := len(frame) - MAX_TRIALS_SHOWN) > 0:
+        table.caption = f"and {hidden} more, in the report"
+    return table
+
+
+def _short(name: str) -> str:
+    return name.rpartition(".")[2].replace("validation_", "val. ").replace("_", " ")
+
+

@@ -1,0 +1,1 @@
+"""What a study is on disk, and the loop that carries decisions out."""

@@ -1,0 +1,61 @@
+"""What a model is trained for: the loss, the metrics, and when an example counts as fitted.
+
+A task of your own is a class with the methods of :class:`Classification`. All metrics are
+better when lower. Keys of ``config.regularization`` that ``loss`` takes by name reach it as
+traced numbers.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+Batch = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Classification:
+    """Softmax cross-entropy over integer class labels.
+
+    Attributes:
+        num_classes: the number of classes; None to take the data set's own.
+    """
+
+    num_classes: int | None = None
+
+    def num_outputs(self, dataset_num_classes: int | None) -> int:
+        """The size of the model's output.
+
+        Raises:
+            ValueError: neither the task nor the data set says how many classes there are.
+        """
+        if not (count := self.num_classes or dataset_num_classes):
+            raise ValueError("the data set does not say; set config.task.num_classes")
+        return count
+
+    def loss(
+        self, outputs: jax.Array, batch: Batch, *, label_smoothing: jax.Array | float = 0.0
+    ) -> jax.Array:
+        """The training loss of each example, [batch]."""
+        labels = jax.nn.one_hot(batch["targets"], outputs.shape[-1])
+        return optax.softmax_cross_entropy(outputs, optax.smooth_labels(labels, label_smoothing))
+
+    def metrics(self, outputs: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+        """Per example, [batch] each: the loss without label smoothing and the error (0 or 1)."""
+        return {
+            "loss": self.loss(outputs, batch),
+            "error_rate": 1.0 - self.fitted(outputs, batch),
+        }
+
+    def fitted(self, outputs: jax.Array, batch: Batch) -> jax.Array:
+        """Whether each example is classified correctly, [batch]; a NaN output never is."""
+        finite = jnp.isfinite(outputs).all(axis=-1)
+        return (jnp.argmax(outputs, axis=-1) == batch["targets"]) & finite
+
+
+def model_inputs(batch: dict[str, Any]) -> jax.Array:
+    """A batch's inputs as the model takes them: uint8 becomes float32 in [0, 1]."""
+    inputs = jnp.asarray(batch["inputs"])
+    return inputs.astype(jnp.float32) / 255 if inputs.dtype == jnp.uint8 else inputs

@@ -1,0 +1,26 @@
+"""How many steps does it take to fit the digits perfectly? A learning-rate sweep.
+
+    scripts/launch --config=configs/lr_sweep.py
+"""
+
+from budgetflow.config import default_config
+from budgetflow.studies.search_space import log_grid
+
+
+def get_config():
+    config = default_config("lr_sweep")
+    # The most steps a trial may take; time to the answer hardly depends on it.
+    config.max_train_steps = 2000
+    config.sweep.learning_rates = log_grid(0.003, 3.0, 7)
+
+    # The workload. The studies that build on this one start from it.
+    config.data.name = "digits"
+    config.data.batch_size = 64
+    config.model.name = "budgetflow.models.MLP"
+    config.model.hidden_sizes = (128, 128)
+    config.optimizer.name = "sgd"
+    config.optimizer.momentum = 0.9
+    # The sweep itself switches these off, and says so.
+    config.regularization.dropout_rate = 0.1
+    config.augmentation.shift_pixels = 1.0
+    return config

@@ -1,0 +1,27 @@
+"""Round 1: many short trials on the digits, to find good hyperparameters.
+
+    scripts/launch --config=configs/round1.py
+"""
+
+from pathlib import Path
+
+from budgetflow.config import building_on
+from budgetflow.studies.search_space import log_uniform, uniform
+
+
+def get_config():
+    # The workload of lr_sweep.py, which is launched first if it is not complete.
+    config = building_on(Path(__file__).with_name("lr_sweep.py"), "round")
+    # Augmentation and dropout add gradient noise, which takes more steps than the sweep's answer.
+    config.max_train_steps_factor = 4.0
+    config.schedule.decay = "linear"
+    config.schedule.decay_fraction = 0.25
+    config.schedule.warmup_fraction = 0.05
+    config.search.trials = 16
+    config.search.space = (
+        log_uniform("schedule.base_learning_rate", 0.01, 1.0),
+        uniform("optimizer.momentum", 0.8, 0.98),
+        log_uniform("regularization.weight_decay", 1e-5, 1e-2),
+        uniform("regularization.dropout_rate", 0.0, 0.4),
+    )
+    return config
