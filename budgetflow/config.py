@@ -1,7 +1,7 @@
 """Configs: from a file's ``get_config()`` to frozen, checked dataclasses, and their fingerprint.
 
-The dataclasses below are the one list of what can be configured. Their field names are the keys of a
-config, their defaults its defaults.
+The dataclasses below are the one list of what can be configured. Their field names are the keys of
+a config, their defaults its defaults.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ Rate = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 class DataConfig:
     """The data set; see :func:`budgetflow.data.source.load_dataset`.
 
-    ``test_split`` is evaluated once, for the study's best checkpoint; leave it out of every study but
-    the one that yields the final model.
+    ``test_split`` is evaluated once, for the study's best checkpoint; leave it out of every study
+    but the one that yields the final model.
     """
 
     name: str = "digits"
@@ -57,8 +57,8 @@ class DataConfig:
 class ScheduleConfig:
     """A learning-rate schedule; lengths in steps, or as fractions of ``max_train_steps``.
 
-    The constant period is what warmup and decay leave. Without a decay length, "linear" and "cosine"
-    decay over all steps after warmup.
+    The constant period is what warmup and decay leave. Without a decay length, "linear" and
+    "cosine" decay over all steps after warmup.
     """
 
     base_learning_rate: Rate = 0.1
@@ -350,7 +350,8 @@ def _check_combinations(study: StudyConfig) -> None:
 def _check_lr_sweep(study: StudyConfig) -> None:
     if study.schedule != ScheduleConfig() or study.search != SearchConfig():
         raise ConfigError("a learning-rate sweep trains at constant learning rates and varies "
-                          "nothing else: config.schedule and config.search are for rounds")  # fmt: skip
+                          "nothing else: config.schedule and config.search are for "
+                          "rounds")  # fmt: skip
     if len(set(study.sweep.learning_rates)) != len(study.sweep.learning_rates):
         raise ConfigError("config.sweep.learning_rates holds a learning rate twice")
     if not study.sweep.learning_rates:
@@ -375,7 +376,9 @@ def _as_config_dict(value: Any) -> config_dict.ConfigDict:
         elif item is None:
             # A placeholder takes overrides from the command line in the field's own type.
             kind = typing.get_args(hints[field.name])[0]
-            item = config_dict.placeholder(typing.get_args(kind)[0] if typing.get_args(kind) else kind)
+            item = config_dict.placeholder(
+                typing.get_args(kind)[0] if typing.get_args(kind) else kind
+            )
         result[field.name] = item
     return result
 

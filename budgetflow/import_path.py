@@ -25,7 +25,9 @@ def import_object(path: str, field: str) -> Any:
         ConfigError: the module cannot be imported, or has no such attribute.
     """
     if not is_import_path(path):
-        raise ConfigError(f"{field} = {path!r} is not an import path such as 'my_lab.models.ResNet'")
+        raise ConfigError(
+            f"{field} = {path!r} is not an import path such as 'my_lab.models.ResNet'"
+        )
     module_name, _, attribute = path.rpartition(".")
     try:
         module = importlib.import_module(module_name)

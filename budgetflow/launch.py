@@ -23,13 +23,17 @@ from budgetflow.config import StudyConfig, clear_errors, load_config_file, parse
 from budgetflow.errors import ConfigError, UserError
 from budgetflow.playbook import lr_sweep
 from budgetflow.results.reading import open_study
-from budgetflow.results.report import headline, write_report
 from budgetflow.results.terminal import StudyProgress, print_outcome, print_plan
+from budgetflow.results.wording import headline
 from budgetflow.studies.controller import run_study
 from budgetflow.studies.study import Study, check_study, read_outcome, resolve
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The study's config file.", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", "runs", "Where the studies' folders lie; gs:// works too.")
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "The study's config file.", lock_config=True
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", "runs", "Where the studies' folders lie; gs:// works too."
+)
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Check everything, print the plan, and stop.")
 
 
@@ -85,6 +89,10 @@ def launch(
             trained = True
             print_outcome(console, result)
         if not was_complete or not (folder / "report.html").exists():
+            # Matplotlib takes a second to import, which a launch that trains nothing can do
+            # without.
+            from budgetflow.results.report import write_report
+
             write_report(result)
         earlier = folder
     assert earlier is not None and outcome is not None
@@ -109,7 +117,7 @@ def _print_whereabouts(
 
 def _plan(chain: list[StudyConfig], workdir: epath.Path) -> list[dict[str, Any]]:
     """What a launch would do; lengths that wait for an earlier answer are given as such."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     earlier: epath.Path | None = None
     known = True
     for config in chain:
@@ -121,11 +129,11 @@ def _plan(chain: list[StudyConfig], workdir: epath.Path) -> list[dict[str, Any]]
             complete = read_outcome(folder) is not None
         else:
             complete = False
-            factor = f"{config.max_train_steps_factor:g} × that of {chain[len(rows) - 1].name}"
+            factor = f"{config.max_train_steps_factor:g} x that of {chain[len(rows) - 1].name}"
             row |= {
                 "trials": config.search.promote_trials or config.search.trials,
                 "steps a trial": config.max_train_steps or factor,
-                "steps": "–",
+                "steps": "-",
             }
         row["status"] = "complete" if complete else "to run"
         rows.append(row)

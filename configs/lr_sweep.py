@@ -1,6 +1,6 @@
 """How many steps does it take to fit the digits perfectly? A learning-rate sweep.
 
-    scripts/launch --config=configs/lr_sweep.py
+scripts/launch --config=configs/lr_sweep.py
 """
 
 from budgetflow.config import default_config

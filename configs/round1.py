@@ -1,6 +1,6 @@
 """Round 1: many short trials on the digits, to find good hyperparameters.
 
-    scripts/launch --config=configs/round1.py
+scripts/launch --config=configs/round1.py
 """
 
 from pathlib import Path

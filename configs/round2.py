@@ -1,6 +1,6 @@
 """Round 2: the two best trials of round 1, four times as long, for the final model.
 
-    scripts/launch --config=configs/round2.py
+scripts/launch --config=configs/round2.py
 """
 
 from pathlib import Path

@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 SPLIT_SIZES = {"train": 1257, "validation": 270, "test": 270}
 
@@ -35,6 +33,9 @@ class Digits(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+        from sklearn.datasets import load_digits  # scikit-learn takes seconds to import
+        from sklearn.model_selection import train_test_split
+
         labels = load_digits().target
         train, rest = train_test_split(
             np.arange(len(labels)), train_size=SPLIT_SIZES["train"], stratify=labels, random_state=0
@@ -48,6 +49,8 @@ class Digits(tfds.core.GeneratorBasedBuilder):
         }
 
     def _generate_examples(self, indices: np.ndarray) -> Iterator[tuple[int, dict[str, Any]]]:
+        from sklearn.datasets import load_digits
+
         digits = load_digits()
         for index in indices:
             image = np.round(digits.images[index] * (255 / 16)).astype(np.uint8)

@@ -67,11 +67,6 @@ class Dataset:
     test: Split | None
     num_classes: int | None
 
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """The shape of one example's inputs."""
-        return self.train.example(0)["inputs"].shape
-
 
 @functools.lru_cache(maxsize=8)
 def load_dataset(

@@ -1,5 +1,6 @@
 """A multilayer perceptron."""
 
+import itertools
 import math
 
 import jax
@@ -27,8 +28,9 @@ class MLP(nnx.Module):
         rngs: nnx.Rngs,
     ) -> None:
         sizes = (math.prod(input_shape), *hidden_sizes)
-        pairs = zip(sizes[:-1], sizes[1:], strict=True)
-        self.hidden = nnx.List([nnx.Linear(n_in, n_out, rngs=rngs) for n_in, n_out in pairs])
+        self.hidden = nnx.List(
+            [nnx.Linear(n_in, n_out, rngs=rngs) for n_in, n_out in itertools.pairwise(sizes)]
+        )
         self.output = nnx.Linear(sizes[-1], num_outputs, rngs=rngs)
 
     def __call__(

@@ -1,8 +1,8 @@
 """The best-step diagnosis: was ``max_train_steps`` too high or too low for this study?
 
 The playbook: from all trials of a study, plot the training step that retrospective checkpoint
-selection finds. If the best step is always in the first 10 % of training, ``max_train_steps`` is far
-too high; if it is consistently in the last 25 %, longer training and a re-tuned decay may help.
+selection finds. If the best step is always in the first 10 % of training, ``max_train_steps`` is
+far too high; if it is consistently in the last 25 %, longer training and a re-tuned decay may help.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def diagnose(
 
     Returns:
         ``verdict`` ("too_long", "too_short", "about_right", "undecided" for fewer than three
-        trials), the two shares, the counts behind them, ``suggested_max_train_steps`` (on the longer
-        side, as the playbook asks when in doubt), ``caveats`` and ``means`` (sentences).
+        trials), the two shares, the counts behind them, ``suggested_max_train_steps`` (on the
+        longer side, as the playbook asks when in doubt), ``caveats`` and ``means`` (sentences).
     """
     chosen = [
         (trial, row["step"])
@@ -49,22 +49,22 @@ def diagnose(
     decaying = sum(trial.decays_to_zero for trial, _ in chosen)
     if decaying:
         caveats.append(
-            f"The learning rate of {decaying} of {len(steps)} trials decays to zero, which by itself "
-            "pushes best steps to the end; late best steps alone do not show that training was too "
-            "short."
+            f"The learning rate of {decaying} of {len(steps)} trials decays to zero, which by "
+            "itself pushes best steps to the end; late best steps alone do not show that training "
+            "was too short."
         )
     count = len(steps)
     means = {
         "undecided": f"{count} trial(s) are too few to judge max_train_steps by; "
         f"it takes {MIN_TRIALS}.",
-        "too_long": f"In all {count} trials the best step lies in the first {FIRST:.0%} of training: "
-        f"max_train_steps is far too high; {suggestion} would do.",
+        "too_long": f"In all {count} trials the best step lies in the first {FIRST:.0%} of "
+        f"training: max_train_steps is far too high; {suggestion} would do.",
         "too_short": f"In {late} of {count} trials the best step lies in the last {LAST:.0%} of "
         f"training ('consistently' means {CONSISTENTLY:.0%} or more): longer training, up to "
         f"{suggestion} steps, and re-tuning the decay may help.",
-        "about_right": f"In {early} of {count} trials the best step lies in the first {FIRST:.0%} of "
-        f"training and in {late} in the last {LAST:.0%}: neither always early nor consistently "
-        f"late, so max_train_steps is about right.",
+        "about_right": f"In {early} of {count} trials the best step lies in the first {FIRST:.0%} "
+        f"of training and in {late} in the last {LAST:.0%}: neither always early nor consistently "
+        "late, so max_train_steps is about right.",
     }[verdict]
     return {
         "verdict": verdict,
@@ -79,7 +79,9 @@ def diagnose(
     }
 
 
-def _verdict(steps: list[int], early: int, late: int, max_train_steps: int) -> tuple[str, int | None]:
+def _verdict(
+    steps: list[int], early: int, late: int, max_train_steps: int
+) -> tuple[str, int | None]:
     if len(steps) < MIN_TRIALS:
         return "undecided", None
     if early == len(steps):
@@ -88,5 +90,3 @@ def _verdict(steps: list[int], early: int, late: int, max_train_steps: int) -> t
     if late >= CONSISTENTLY * len(steps):
         return "too_short", 2 * max_train_steps
     return "about_right", max_train_steps
-
-

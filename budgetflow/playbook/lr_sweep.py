@@ -1,8 +1,8 @@
 """The learning-rate sweep: the number of steps the fastest constant-rate trial needs to fit.
 
 The playbook, "Algorithm for picking an initial candidate for max_train_steps using a learning rate
-sweep": run constant-learning-rate trials without augmentation and regularization; the steps that the
-fastest one needs to fit the training set perfectly are the initial ``max_train_steps``. And its
+sweep": run constant-learning-rate trials without augmentation and regularization; the steps that
+the fastest one needs to fit the training set perfectly are the initial ``max_train_steps``. And its
 warning: a poor search space invites self-deception, so the best learning rate must not lie at the
 boundary of what was tried.
 
@@ -24,6 +24,8 @@ from budgetflow.playbook.measurement import Add, Advance, Conclude, Decision, Tr
 from budgetflow.playbook.regime import read_training_curve
 
 LEARNING_RATE = "schedule.base_learning_rate"
+BOUNDARY_WARNING = "THE BEST LEARNING RATE LIES AT THE BOUNDARY of those tried, extensions included"
+MOVE_GRID = "Move config.sweep.learning_rates or raise config.sweep.max_extensions."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,9 +74,7 @@ def decide(settings: SweepSettings, trials: Sequence[TrialView]) -> Decision:
     if fitting:
         first = min(t.fitted_at_step for t in fitting if t.fitted_at_step is not None)
         horizon = grid[bisect.bisect_left(grid, first)]
-    racing = [
-        t for t in trials if t.step < horizon and t.fitted_at_step is None and not t.diverged
-    ]
+    racing = [t for t in trials if t.step < horizon and t.fitted_at_step is None and not t.diverged]
     if racing:
         last = min(t.step for t in racing)
         to_step = grid[bisect.bisect_right(grid, last)]
@@ -156,50 +156,56 @@ def _outcome(
         + (f"; {outcome['diverged']} diverged and are infeasible." if outcome["diverged"] else ".")
     ]
     if best is None:
-        reasons.append("Every trial diverged: the grid is bad. Try much smaller learning rates, "
-                       "or look for an error in the model or data.")  # fmt: skip
+        outcome["not_fitted_because"] = "bad_grid"
+        reasons.append(
+            "Every trial diverged: the grid is bad. Try much smaller learning rates, or look for "
+            "an error in the model or the data."
+        )
     elif fitted:
-        reasons += _reasons_when_fitted(settings, trials, best, at_boundary)
+        reasons += _reasons_when_fitted(trials, best, at_boundary)
     else:
         reading = read_training_curve(
             best.rows, settings.max_train_steps, settings.num_train_examples
         )
-        outcome["regime"] = reading.regime
+        outcome["regime"] = "undecided" if at_boundary else reading.regime
         outcome["not_fitted_because"] = "bad_grid" if at_boundary else reading.looks_like
         outcome["suggested_max_train_steps"] = reading.suggested_max_train_steps
-        reasons.append(f"No trial fitted the training set within {settings.max_train_steps} steps. "
-                       f"The lowest training loss was reached at learning rate "
-                       f"{best.base_learning_rate:g} (trial {best.trial}).")  # fmt: skip
+        reasons.append(
+            f"No trial fitted the training set within {settings.max_train_steps} steps. The lowest "
+            f"training loss was reached at learning rate {best.base_learning_rate:g} (trial "
+            f"{best.trial})."
+        )
         if at_boundary:
-            reasons.append("THE BEST LEARNING RATE LIES AT THE BOUNDARY of those tried, so the grid "
-                           "may be at fault: move config.sweep.learning_rates.")  # fmt: skip
+            reasons.append(f"{BOUNDARY_WARNING}, so the grid itself may be at fault. {MOVE_GRID}")
         reasons.append(reading.reason)
     return {**outcome, "reasons": reasons}
 
 
 def _reasons_when_fitted(
-    settings: SweepSettings, trials: Sequence[TrialView], best: TrialView, at_boundary: bool
+    trials: Sequence[TrialView], best: TrialView, at_boundary: bool
 ) -> list[str]:
     assert best.fitted_at_step_bracket is not None
     before, at = best.fitted_at_step_bracket
-    exact = "exactly" if before == at - 1 else f"after step {before} and by"
+    when = f"at step {at}" if before == at - 1 else f"between steps {before} and {at}"
     reasons = [
-        f"The fastest trial (trial {best.trial}, learning rate {best.base_learning_rate:g}) fitted "
-        f"the whole training set {exact} step {at}, so training is not compute-bound."
+        f"The fastest trial (trial {best.trial}, learning rate {best.base_learning_rate:g}) first "
+        f"fitted the whole training set {when}, so training is not compute-bound."
     ]
     others = [t for t in trials if t.fitted_at_step is not None and t is not best]
     if others:
         second = min(others, key=lambda t: t.fitted_at_step or 0)
-        reasons.append(f"The next best learning rate, {second.base_learning_rate:g}, fitted at step "
-                       f"{second.fitted_at_step}.")  # fmt: skip
+        reasons.append(
+            f"The next best learning rate, {second.base_learning_rate:g}, fitted at step "
+            f"{second.fitted_at_step}."
+        )
     if at_boundary:
         reasons.append(
-            f"THE BEST LEARNING RATE LIES AT THE BOUNDARY of those tried, even after "
-            f"{settings.max_extensions} extensions, so this number of steps may be far too high and "
-            "is not given as the answer. Move config.sweep.learning_rates or raise "
-            "config.sweep.max_extensions."
+            f"{BOUNDARY_WARNING}, so {at} steps may be far too many and are not given as the "
+            f"answer. {MOVE_GRID}"
         )
     else:
-        reasons.append("The best learning rate is interior: the learning rates on both sides of it "
-                       "were slower or did not fit.")  # fmt: skip
+        reasons.append(
+            "The best learning rate is interior: those on both sides of it were slower, did not "
+            "fit by then, or diverged."
+        )
     return reasons

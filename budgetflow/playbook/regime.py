@@ -39,7 +39,8 @@ def read_training_curve(
 
     The second half of the run is compared with its middle: a loss that fell by less than 5 % has
     stalled. One that still falls is continued as a power law of the step, until less than half an
-    example is wrong (where the task counts errors; else, until the loss has halved five times more).
+    example is wrong (where the task counts errors; else, until the loss has halved five times
+    more).
 
     Args:
         rows: the measurements of the trial with the lowest training loss.
@@ -62,7 +63,8 @@ def read_training_curve(
     if fall < STALLED_BELOW:
         return CurveReading(
             "model_cannot_fit", "undecided", None,
-            f"The curve has stalled: {shown}, a fall of {fall:.0%}. It looks like a model that cannot "
+            f"The curve has stalled: {shown}, a fall of {fall:.0%}. It looks like a model that "
+            "cannot "
             "fit this training set at a constant learning rate: try a larger model, look for wrong "
             "labels, or state that training is compute-bound.",
         )  # fmt: skip
@@ -79,8 +81,10 @@ def read_training_curve(
         )  # fmt: skip
     return CurveReading(
         "compute_bound", "compute_bound", None,
-        f"The loss is still falling at N ({shown}, {fall:.0%} over the second half) and a perfect fit "
-        f"is more than {PATIENCE_FACTOR} times N away. It looks compute-bound: choose the length by "
+        f"The loss is still falling at N ({shown}, {fall:.0%} over the second half) and a perfect "
+        "fit "
+        f"is more than {PATIENCE_FACTOR} times N away. It looks compute-bound: choose the length "
+        "by "
         "patience and tune in rounds.",
     )  # fmt: skip
 

@@ -1,8 +1,8 @@
 """From a schedule to the one for a longer run, and where the extra steps go.
 
 The playbook, "Round 2": take the best hyperparameter configuration of round 1 and spend the extra
-steps at a high learning rate. Its warning: a common pitfall is to use all the extra training steps at
-too small a learning rate.
+steps at a high learning rate. Its warning: a common pitfall is to use all the extra training steps
+at too small a learning rate.
 """
 
 from __future__ import annotations
@@ -52,8 +52,9 @@ def transfer(schedule: Schedule, max_train_steps: int) -> Transfer:
     """The schedule for a run of ``max_train_steps``, by the playbook's rule for its family.
 
     Linear decay keeps warmup and the decay's length in steps and extends the constant period at the
-    base learning rate. Cosine decay keeps the base learning rate and warmup and stretches the cosine
-    over the new length, as Hoffmann et al. 2022 (arXiv:2203.15556) do. A constant schedule goes on.
+    base learning rate. Cosine decay keeps the base learning rate and warmup and stretches the
+    cosine over the new length, as Hoffmann et al. 2022 (arXiv:2203.15556) do. A constant schedule
+    goes on.
 
     Raises:
         ValueError: the new length is shorter than the old one.
@@ -82,8 +83,9 @@ def extra_step_learning_rates(before: Schedule, after: Schedule) -> tuple[float,
     """Where the extra steps of a longer schedule go, relative to the base learning rate.
 
     Returns:
-        The mean relative learning rate of the extra steps and the share of them at or above half the
-        base, both as differences between the whole runs; (1.0, 1.0) if there are no extra steps.
+        The mean relative learning rate of the extra steps and the share of them at or above half
+        the base, both as differences between the whole runs; (1.0, 1.0) if there are no extra
+        steps.
     """
     extra_steps = after.total_steps - before.total_steps
     if extra_steps == 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from budgetflow.playbook.best_step import FIRST, LAST
@@ -37,9 +38,11 @@ def steps_to_fit(study: StudyResult) -> Figure:
             axes.plot(*zip(*points, strict=True), marker, color=color, label=label)
     if outcome.get("max_train_steps"):
         best = (outcome["best_learning_rate"], outcome["max_train_steps"])
-        axes.plot(*best, "*", color=ORANGE, markersize=16, label=f"answer: {best[1]} steps", zorder=5)
+        axes.plot(
+            *best, "*", color=ORANGE, markersize=16, label=f"answer: {best[1]} steps", zorder=5
+        )
     for number, rate in enumerate((min(rates), max(rates))):
-        label = "boundary of the search space" if number == 0 else None
+        label = "boundary of the search space" if number == 0 else "_"
         axes.axvline(rate, color=RED, linestyle=":", label=label)
     axes.set(xscale="log", yscale="log", xlabel="constant learning rate", ylabel="step")
     _legend(axes)
@@ -57,7 +60,7 @@ def best_steps(study: StudyResult) -> Figure:
     for row, record in enumerate(records):
         color = GREEN if record.trial == best else "black"
         label = "best trial" if record.trial == best else None
-        axes.plot(record.best_step, row, "o", color=color, label=label)
+        axes.plot([record.best_step or 0], [row], "o", color=color, label=label)
     labels = [str(record.trial) for record in records]
     if len(records) <= MAX_LABELLED_TRIALS:
         axes.set_yticks(range(len(records)), labels)
@@ -73,7 +76,9 @@ def schedules(study: StudyResult) -> Figure:
     transfer = (study.outcome or {}).get("transfer")
     if transfer:
         before, after = Schedule(**transfer["from"]), Schedule(**transfer["to"])
-        axes.plot(after.learning_rates(), color=BLUE, label=f"{study.name}: {after.total_steps} steps")
+        axes.plot(
+            after.learning_rates(), color=BLUE, label=f"{study.name}: {after.total_steps} steps"
+        )
         axes.plot(before.learning_rates(), color=ORANGE, linestyle="--", linewidth=2,
                   label=f"earlier round: {before.total_steps} steps")  # fmt: skip
     else:
@@ -91,10 +96,9 @@ def schedules(study: StudyResult) -> Figure:
 
 def curves(study: StudyResult) -> Figure:
     """Training and validation curves of all trials, the best one highlighted."""
-    metrics = sorted(
-        {key.removeprefix("validation_") for t in study.trials for row in t.record.rows for key in row
-         if key.startswith("validation_")}, reverse=True
-    )  # fmt: skip
+    keys = {key for trial in study.trials for row in trial.record.rows for key in row}
+    prefix = "validation_"
+    metrics = sorted({key.removeprefix(prefix) for key in keys if key.startswith(prefix)})[::-1]
     figure = Figure(figsize=(10, 3.8 * len(metrics)), layout="constrained")
     grid = figure.subplots(len(metrics), 2, squeeze=False, sharex=True)
     best = study.best_trial.record.trial
@@ -109,30 +113,34 @@ def curves(study: StudyResult) -> Figure:
     return figure
 
 
-def _curves(axes, trials: Sequence[TrialResult], key: str, best: int) -> None:  # type: ignore[no-untyped-def]
+def _curves(axes: Axes, trials: Sequence[TrialResult], key: str, best: int) -> None:
+    smallest = 1.0
     for trial in trials:
         record = trial.record
-        points = [(r["step"], r[key]) for r in record.rows if math.isfinite(r.get(key, math.nan))]
-        if not points:
-            continue
+        points = {r["step"]: r[key] for r in record.rows if math.isfinite(r.get(key, math.nan))}
+        smallest = min([smallest, *(value for value in points.values() if value > 0)])
         is_best = record.trial == best
         color = BLUE if is_best else RED if record.status == "diverged" else GREY
         width, order = (2.0, 3) if is_best else (0.8, 2)
         label = f"trial {best} (best)" if is_best else None
-        axes.plot(*zip(*points, strict=True), color=color, linewidth=width, zorder=order, label=label)
-        if is_best and key.startswith("validation") and record.best_step:
-            value = dict(points).get(record.best_step)
-            axes.plot(record.best_step, value, "*", color=ORANGE, markersize=12, zorder=4,
-                      label=f"its best step, {record.best_step}")  # fmt: skip
-    # Symmetric logarithm: error rates reach zero.
-    values = [v for line in axes.lines for v in line.get_ydata() if v and v > 0]
-    axes.set_yscale("symlog", linthresh=max(min(values, default=1e-3), 1e-6))
+        axes.plot(
+            list(points), list(points.values()), color=color, linewidth=width, zorder=order,
+            label=label,
+        )  # fmt: skip
+        if is_best and key.startswith("validation") and record.best_step in points:
+            value = points[record.best_step]
+            label = f"its best step, {record.best_step}"
+            axes.plot(
+                [record.best_step], [value], "*", color=ORANGE, markersize=12, zorder=4, label=label
+            )
+    # A logarithm that also shows zero, which error rates reach.
+    axes.set_yscale("symlog", linthresh=max(smallest, 1e-6))
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _figure(title: str):  # type: ignore[no-untyped-def]
+def _figure(title: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     axes = figure.subplots()
     axes.set_title(title, loc="left")
@@ -141,6 +149,6 @@ def _figure(title: str):  # type: ignore[no-untyped-def]
     return figure, axes
 
 
-def _legend(axes) -> None:  # type: ignore[no-untyped-def]
+def _legend(axes: Axes) -> None:
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from etils import epath
 
 from budgetflow.errors import UserError, nearest
 from budgetflow.files import read_json
 from budgetflow.studies.trial import TrialRecord, read_trials, trial_folder
+
+if TYPE_CHECKING:  # pandas takes a second to import, which not every reader needs
+    import pandas as pd
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +97,9 @@ class StudyResult:
         raise UserError(f"{self.folder} has no best trial: every trial diverged")
 
     def to_pandas(self) -> pd.DataFrame:
-        """One row per trial: hyperparameters, status, steps, and the measurements at its best step."""
+        """One row per trial: hyperparameters, status, steps, and metrics at its best step."""
+        import pandas as pd
+
         rows = []
         for trial in self.trials:
             record = trial.record
@@ -121,6 +125,8 @@ class StudyResult:
 
     def measurements(self) -> pd.DataFrame:
         """One row per evaluation of every trial: trial, step, learning rate and metrics."""
+        import pandas as pd
+
         rows = [{"trial": t.record.trial, **row} for t in self.trials for row in t.record.rows]
         return pd.DataFrame(rows)
 

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from budgetflow.results.reading import StudyResult
-from budgetflow.results.report import format_cell, headline
+from budgetflow.results.wording import format_cell, headline
 from budgetflow.studies.trial import TrialRecord
 
 PLAIN_LINE_SECONDS = 10.0
@@ -42,7 +42,10 @@ class StudyProgress:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
     ) -> None:
         """Takes the bar away."""
         if self._bar:
@@ -69,8 +72,9 @@ def print_outcome(console: Console, study: StudyResult) -> None:
     assert study.outcome is not None
     outcome = study.outcome
     good = outcome.get("status", "found") == "found"
-    console.print(f"[bold]{study.name}[/bold]: [{'green' if good else 'red'}]{headline(outcome)}[/]",
-                  highlight=False)  # fmt: skip
+    color = "green" if good else "red"
+    text = f"[bold]{study.name}[/bold]: [{color}]{headline(outcome)}[/]"
+    console.print(text, highlight=False)
     for reason in outcome["reasons"]:
         console.print(f"  • {reason}", highlight=False)
     console.print(_trial_table(study))
@@ -105,5 +109,3 @@ def _trial_table(study: StudyResult) -> Table:
 
 def _short(name: str) -> str:
     return name.rpartition(".")[2].replace("validation_", "val. ").replace("_", " ")
-
-

@@ -1,7 +1,7 @@
 """The loop that carries decisions out: ask the policy, advance trials, record what they show.
 
-All that it knows lies in the study's folder. A run that was killed reads the folder and goes on; what
-it trains again is deterministic, so the outcome is the one it would have been.
+All that it knows lies in the study's folder. A run that was killed reads the folder and goes on;
+what it trains again is deterministic, so the outcome is the one it would have been.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from etils import epath
 
 from budgetflow.checkpoints import TrialCheckpoints, steps_to_keep
 from budgetflow.files import write_json
-from budgetflow.playbook.measurement import Add, Advance
+from budgetflow.playbook.measurement import Add, Advance, Status
 from budgetflow.schedules import common_prefix_steps
-from budgetflow.studies.study import Study, TrialPlan, open_folder, read_outcome, switch_off
+from budgetflow.studies.study import Study, open_folder, read_outcome, switch_off
 from budgetflow.studies.trial import (
     TrialRecord,
     read_trials,
@@ -55,7 +55,6 @@ def run_study(
 class _LiveTrial:
     """A trial whose state is on the device."""
 
-    plan: TrialPlan
     run: TrialRun
     checkpoints: TrialCheckpoints
 
@@ -110,9 +109,7 @@ class _Controller:
         self._records[number] = record
         write_trial(self._study.folder, record)
 
-    def _reuse(
-        self, record: TrialRecord, source: TrialRecord, earlier: epath.Path
-    ) -> TrialRecord:
+    def _reuse(self, record: TrialRecord, source: TrialRecord, earlier: epath.Path) -> TrialRecord:
         """Takes over the states that an earlier trial went through and this one would repeat.
 
         That is every state up to the last checkpoint before the schedules part, if nothing
@@ -133,9 +130,7 @@ class _Controller:
         record = dataclasses.replace(record, rows=rows, status="running", reused_from=reused_from)
         return record.back_to(step, self._study.selection_key)
 
-    def _keep(
-        self, record: TrialRecord, rows: Iterable[dict[str, Any]], latest: int
-    ) -> set[int]:
+    def _keep(self, record: TrialRecord, rows: Iterable[dict[str, Any]], latest: int) -> set[int]:
         pinned = self._study.pinned(record.schedule)
         keep_best = self._study.config.checkpoints.keep_best
         return steps_to_keep(list(rows), self._study.selection_key, keep_best, pinned, latest)
@@ -149,7 +144,7 @@ class _Controller:
         )
         if record.step > 0:
             run.resume(checkpoints.restore(record.step, run.state))
-        return _LiveTrial(plan, run, checkpoints)
+        return _LiveTrial(run, checkpoints)
 
     def _advance(self, number: int, to_step: int) -> None:
         record = self._records[number]
@@ -165,7 +160,7 @@ class _Controller:
 
     def _record(self, number: int, live: _LiveTrial, measurement: Measurement) -> None:
         record = self._records[number].measured(measurement.row, self._study.selection_key)
-        status = (
+        status: Status = (
             "diverged" if measurement.diverged
             else "complete" if record.step == record.max_train_steps
             else "running"
@@ -179,8 +174,7 @@ class _Controller:
         if status != "diverged":
             keep = self._keep(record, record.rows, record.step)
             live.checkpoints.hold(record.step, live.run.state, keep)
-        heading_for = record.max_train_steps
-        self._on_progress(self._sorted_records(), heading_for)
+        self._on_progress(self._sorted_records(), record.max_train_steps)
 
     def _close(self, number: int) -> None:
         """Saves what a trial has to keep and takes it off the device."""

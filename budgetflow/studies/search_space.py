@@ -37,7 +37,9 @@ class Dimension:
             if not self.values:
                 raise ConfigError(f"search space: {self.name} has no values to choose from")
         elif not self.low < self.high or math.isinf(self.high - self.low):
-            raise ConfigError(f"search space: {self.name} needs low < high, not {self.low}, {self.high}")
+            raise ConfigError(
+                f"search space: {self.name} needs low < high, not {self.low}, {self.high}"
+            )
         elif self.distribution == "log_uniform" and self.low <= 0:
             raise ConfigError(f"search space: {self.name} is log-uniform and needs low > 0")
 
@@ -79,7 +81,8 @@ def points(
 
     Args:
         space: the dimensions; none at all gives a single trial without hyperparameters.
-        method: "grid" for every combination of choices; "random" for independent draws; "halton" for
+        method: "grid" for every combination of choices; "random" for independent draws; "halton"
+        for
             a scrambled Halton sequence, which covers the space more evenly (the playbook's advice
             for exploration).
         trials: the number of points; not used by "grid".

@@ -166,7 +166,9 @@ def resolve(config: StudyConfig, folder: epath.Path, earlier: epath.Path | None)
     dataset = study_dataset(config)
     if config.max_train_steps is None:
         assert earlier is not None and earlier_outcome is not None
-        config = replace_fields(config, {"max_train_steps": _length(config, earlier, earlier_outcome)})
+        config = replace_fields(
+            config, {"max_train_steps": _length(config, earlier, earlier_outcome)}
+        )
     builds_on = earlier_outcome["fingerprint"] if earlier_outcome else None
     study = Study(config, folder, dataset, fingerprint(config, builds_on))
     if config.kind == "lr_sweep":
@@ -239,7 +241,8 @@ def check_search_space(config: StudyConfig) -> None:
         section, _, field = dimension.name.partition(".")
         if "max_train_steps" in dimension.name:
             raise ConfigError(
-                "config.search.space varies max_train_steps: never tune the number of steps within a "
+                "config.search.space varies max_train_steps: never tune the number of steps "
+                "within a "
                 "study. Pick one value for all its trials, plot the best steps that retrospective "
                 "checkpoint selection finds, and use them to choose the next study's value"
             )
@@ -250,10 +253,12 @@ def check_search_space(config: StudyConfig) -> None:
             )
         owner = getattr(config, section)
         fields = (
-            owner if isinstance(owner, dict) else {f.name for f in dataclasses.fields(ScheduleConfig)}
+            owner
+            if isinstance(owner, dict)
+            else {f.name for f in dataclasses.fields(ScheduleConfig)}
         )
-        # A free-form section may vary an argument that the config leaves at its default; whether the
-        # model or optimizer takes it is checked with each trial.
+        # A free-form section may vary an argument that the config leaves at its default; whether
+        # the model or optimizer takes it is checked with each trial.
         if field not in fields and not isinstance(owner, dict):
             raise ConfigError(
                 f"config.search.space: {section} has no field {field!r}; {nearest(field, fields)}"
@@ -286,9 +291,7 @@ def open_folder(study: Study) -> None:
             )
         return
     versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
-    write_json(
-        path, {"fingerprint": study.fingerprint, "config": config, "libraries": versions}
-    )
+    write_json(path, {"fingerprint": study.fingerprint, "config": config, "libraries": versions})
 
 
 def _length(config: StudyConfig, earlier: epath.Path, outcome: dict[str, Any]) -> int:
@@ -317,7 +320,8 @@ def _promoted(study: Study, earlier: epath.Path) -> list[TrialPlan]:
     ranked = rounds.rank([record.view() for record in records.values()], study.selection_key)
     if len(ranked) < config.search.promote_trials:
         raise UserError(
-            f"config.search.promote_trials = {config.search.promote_trials}, but only {len(ranked)} "
+            f"config.search.promote_trials = {config.search.promote_trials}, but only "
+            f"{len(ranked)} "
             f"trials of {earlier.name} did not diverge"
         )
     plans = []

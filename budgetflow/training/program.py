@@ -1,8 +1,8 @@
 """The compiled functions of a trial: pure, and shared by all trials that differ only in numbers.
 
 Whatever is a number (learning rate, momentum, weight decay, dropout rate, seed…) enters as a traced
-array, so that a study compiles once; whatever shapes the program (model, optimizer, batch size) makes
-a :class:`ProgramSpec`, and specs that are equal share a :class:`Program`.
+array, so that a study compiles once; whatever shapes the program (model, optimizer, batch size)
+makes a :class:`ProgramSpec`, and specs that are equal share a :class:`Program`.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ class Program:
     Attributes:
         init: seed -> TrainState at step 0.
         train_step: (state, progress, data, batch, learning_rate, numbers) -> (state, progress).
-            ``data`` is the training set on the device and ``batch`` the indices into it, or ``data``
-            is None and ``batch`` the examples themselves. State and progress are donated.
+            ``data`` is the training set on the device and ``batch`` the indices into it, or
+            ``data`` is None and ``batch`` the examples themselves. State and progress are donated.
         eval_step: (totals, params, model_state, batch, weights) -> totals: weighted sums of the
             task's metrics, and of the weights under "examples".
         is_fitted: (params, model_state, batch) -> whether every example of the batch is fitted.
@@ -142,7 +142,8 @@ def program_spec(
     takes = {"model": keyword_names(model_class.__call__), "task": keyword_names(task.loss)}
     for name in on - takes["model"] - takes["task"] - {"weight_decay"}:
         raise ConfigError(
-            f"config.regularization.{name} is on, but neither {config.model['name']}'s __call__ nor "
+            f"config.regularization.{name} is on, but neither {config.model['name']}'s __call__ "
+            "nor "
             f"{config.task['name']}'s loss takes it"
         )
     example = dataset.train.example(0)
@@ -177,7 +178,7 @@ def program_spec(
 def traced_numbers(config: StudyConfig) -> dict[str, Any]:
     """The numbers of a trial that enter its program as traced arrays, but for the learning rate."""
 
-    def numbers(section: dict[str, Any]) -> dict[str, np.ndarray]:
+    def numbers(section: dict[str, Any]) -> dict[str, np.float32]:
         return {k: np.float32(v) for k, v in section.items() if isinstance(v, int | float)}
 
     return {
@@ -288,9 +289,7 @@ def make_program(spec: ProgramSpec) -> Program:
     ) -> Arrays:
         metrics = task.metrics(predict(params, model_state, batch), batch)
         # Padding is left out by selection, not by multiplication: 0 times NaN would be NaN.
-        sums = {
-            name: jnp.where(weights > 0, value, 0.0).sum() for name, value in metrics.items()
-        }
+        sums = {name: jnp.where(weights > 0, value, 0.0).sum() for name, value in metrics.items()}
         sums["examples"] = weights.sum()
         return sums if not totals else jax.tree.map(jnp.add, totals, sums)
 
@@ -317,11 +316,16 @@ def _augmentation(config: StudyConfig, varied: frozenset[str]) -> str | None:
     function = import_object(config.augmentation["name"], "config.augmentation.name")
     strengths = _arguments(config.augmentation)
     check_arguments(
-        function, strengths, "config.augmentation", set(list(inspect.signature(function).parameters)[:2])
+        function,
+        strengths,
+        "config.augmentation",
+        set(list(inspect.signature(function).parameters)[:2]),
     )
     for name, value in strengths.items():
         if not isinstance(value, int | float):
-            raise ConfigError(f"config.augmentation.{name} = {value!r}: should be a number, 0 for off")
+            raise ConfigError(
+                f"config.augmentation.{name} = {value!r}: should be a number, 0 for off"
+            )
         if value or f"augmentation.{name}" in varied:
             return config.augmentation["name"]
     return None
@@ -345,13 +349,11 @@ def _optimizer(
 def _build_model(spec: ProgramSpec, key: jax.Array) -> nnx.Module:
     options = dict(spec.model)
     model_class = import_object(options["name"], "config.model.name")
-    return model_class(
-        spec.inputs[0], spec.num_outputs, rngs=nnx.Rngs(key), **_arguments(options)
-    )
+    return model_class(spec.inputs[0], spec.num_outputs, rngs=nnx.Rngs(key), **_arguments(options))
 
 
 def _split(model: nnx.Module) -> tuple[Any, Arrays, Arrays]:
-    graph, params, model_state = nnx.split(model, nnx.Param, ...)
+    graph, params, model_state = nnx.split(model, nnx.Param, ...)  # type: ignore[misc]
     return graph, nnx.to_pure_dict(params), nnx.to_pure_dict(model_state)
 
 

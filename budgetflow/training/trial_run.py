@@ -37,7 +37,8 @@ class Measurement:
         row: "step", "learning_rate" (of the update that led here), and every metric of the task on
             the training and validation split, "train_loss" and so on: functions of the state alone.
         diverged: whether a loss was not finite.
-        fitted_at_step_bracket: [last step known not to fit the training set, first known to fit], or
+        fitted_at_step_bracket: [last step known not to fit the training set, first known to fit],
+        or
             None.
     """
 
@@ -84,9 +85,7 @@ class TrialRun:
     def advance(self, to_step: int) -> Measurement:
         """Makes the updates up to ``to_step`` and measures the trial there."""
         data = device_arrays(self._dataset.train)
-        for step, batch in zip(
-            range(self.step, to_step), self._batches(to_step), strict=True
-        ):
+        for step, batch in zip(range(self.step, to_step), self._batches(to_step), strict=True):
             self.state, self._progress = self._program.train_step(
                 self.state, self._progress, data, batch, self._learning_rates[step], self._numbers
             )
@@ -167,7 +166,9 @@ def _resident_blocks(split: Split, size: int, count: int) -> list[Block]:
     assert split.arrays is not None
     return [
         jax.device_put(
-            _padded({k: a[start : start + size] for k, a in split.arrays.items()}, size, count - start)
+            _padded(
+                {k: a[start : start + size] for k, a in split.arrays.items()}, size, count - start
+            )
         )
         for start in range(0, count, size)
     ]

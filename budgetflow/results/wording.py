@@ -1,0 +1,38 @@
+"""Outcomes and numbers in words, the same on the terminal and in the report."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+def headline(outcome: dict[str, Any]) -> str:
+    """The outcome of a study in one sentence."""
+    if outcome["kind"] == "round":
+        if outcome["best_trial"] is None:
+            return "Every trial diverged."
+        values = [f"validation {_words(k)} {v:.4g}" for k, v in outcome["best_validation"].items()]
+        values += [f"test {_words(k)} {v:.4g}" for k, v in outcome.get("best_test", {}).items()]
+        return (
+            f"Best of {outcome['trials']} trials of {outcome['max_train_steps']} steps: trial "
+            f"{outcome['best_trial']} at step {outcome['best_step']}: {', '.join(values)}."
+        )
+    if outcome["status"] == "found":
+        return (
+            f"max_train_steps = {outcome['max_train_steps']}: the training set is fitted perfectly "
+            f"by then, at a constant learning rate of {outcome['best_learning_rate']:g}."
+        )
+    if outcome["status"] == "at_boundary":
+        return "No answer: the best learning rate lies at the boundary of the search space."
+    return "No answer: no learning rate fitted the training set within the steps allowed."
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def format_cell(value: Any) -> str:
+    """A table's cell: four significant digits, a hyphen where there is nothing."""
+    if value is None or (isinstance(value, float) and math.isnan(value)) or str(value) == "<NA>":
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
