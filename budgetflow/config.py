@@ -206,8 +206,8 @@ def load_config_file(path: str | Path) -> config_dict.ConfigDict:
     """
     path = Path(path)
     if not path.is_file():
-        siblings = [str(p) for p in path.parent.glob("*.py")] if path.parent.is_dir() else []
-        raise ConfigError(f"there is no config file {path}; {nearest(str(path), siblings)}")
+        siblings = [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else []
+        raise ConfigError(f"there is no config file {path}; {nearest(path.name, siblings)}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

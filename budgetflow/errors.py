@@ -19,7 +19,7 @@ class DamagedFileError(UserError):
 def nearest(name: str, valid: Iterable[str]) -> str:
     """A hint that ends an error message: the valid name nearest to ``name``, or all of them."""
     names = sorted(valid)
-    close = difflib.get_close_matches(name, names, n=1)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if close:
         return f"did you mean {close[0]!r}?"
     return f"valid: {', '.join(names)}" if names else "none is valid here"

@@ -43,8 +43,9 @@ def import_object(path: str, field: str) -> Any:
 
 def keyword_names(function: Callable[..., Any]) -> set[str]:
     """The names of the parameters that ``function`` (or a class's constructor) takes by keyword."""
-    parameters = inspect.signature(function).parameters.values()
-    return {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    return {
+        p.name for p in _parameters(function) if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    }
 
 
 def check_arguments(
@@ -61,7 +62,7 @@ def check_arguments(
     Raises:
         ConfigError: an argument is unknown (the nearest valid one is named) or missing.
     """
-    parameters = inspect.signature(function).parameters.values()
+    parameters = _parameters(function)
     names = keyword_names(function)
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
     for name in given:
@@ -74,6 +75,14 @@ def check_arguments(
         required = parameter.default is parameter.empty and parameter.name in names
         if required and parameter.name not in provided and parameter.name not in given:
             raise ConfigError(f"{field}.{parameter.name} is missing; {_name(function)} needs it")
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    if not isinstance(function, type):
+        return list(inspect.signature(function).parameters.values())
+    # Not the class's own signature, which for an nnx module is its metaclass's (*args, **kwargs).
+    constructor = function.__init__  # type: ignore[misc]
+    return list(inspect.signature(constructor).parameters.values())[1:]
 
 
 def _name(function: Callable[..., Any]) -> str:

@@ -20,11 +20,15 @@ from ml_collections import config_flags
 from rich.console import Console
 
 from budgetflow.config import StudyConfig, clear_errors, load_config_file, parse_config
-from budgetflow.errors import ConfigError, UserError
+from budgetflow.errors import ConfigError, UserError, nearest
 from budgetflow.playbook import lr_sweep
-from budgetflow.results.reading import open_study
-from budgetflow.results.terminal import StudyProgress, print_outcome, print_plan
-from budgetflow.results.wording import headline
+from budgetflow.results.reading import StudyResult, open_study
+from budgetflow.results.terminal import (
+    StudyProgress,
+    print_outcome,
+    print_plan,
+    print_summary,
+)
 from budgetflow.studies.controller import run_study
 from budgetflow.studies.study import Study, check_study, read_outcome, resolve
 
@@ -73,46 +77,28 @@ def launch(
     if dry_run:
         print_plan(console, _plan(chain, epath.Path(workdir)))
         return None
-    outcome, earlier = None, None
+    earlier: epath.Path | None = None
+    results: list[StudyResult] = []
     trained = False
     for study_config in chain:
         folder = epath.Path(workdir) / study_config.name
         study = resolve(study_config, folder, earlier)
         was_complete = read_outcome(folder) is not None
         with StudyProgress(console, study_config.name) as progress:
-            outcome = run_study(study, progress, earlier)
-        result = open_study(folder)
-        if was_complete:
-            console.print(f"[bold]{result.name}[/bold] is complete, nothing to train. "
-                          f"{headline(outcome)}", highlight=False)  # fmt: skip
-        else:
+            run_study(study, progress, earlier)
+        results.append(open_study(folder))
+        if not was_complete:
             trained = True
-            print_outcome(console, result)
+            print_outcome(console, results[-1])
         if not was_complete or not (folder / "report.html").exists():
             # Matplotlib takes a second to import, which a launch that trains nothing can do
             # without.
             from budgetflow.results.report import write_report
 
-            write_report(result)
+            write_report(results[-1])
         earlier = folder
-    assert earlier is not None and outcome is not None
-    _print_whereabouts(console, earlier, outcome, trained)
-    return outcome
-
-
-def _print_whereabouts(
-    console: Console, folder: epath.Path, outcome: dict[str, Any], trained: bool
-) -> None:
-    def line(label: str, value: object) -> None:
-        console.print(f"{label:<16}{value}", highlight=False, soft_wrap=True)
-
-    if not trained:
-        console.print("Nothing was trained: every study is complete.")
-    line("report", folder / "report.html")
-    if outcome.get("best_step"):
-        line("best checkpoint", folder / "trials" / f"{outcome['best_trial']:04d}" / "checkpoints"
-             / str(outcome["best_step"]))  # fmt: skip
-    line("in Python", f'budgetflow.open_study("{folder}").best_trial.restore_params()')
+    print_summary(console, results, trained)
+    return results[-1].outcome
 
 
 def _plan(chain: list[StudyConfig], workdir: epath.Path) -> list[dict[str, Any]]:
@@ -170,16 +156,33 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
-    if "--help" in argv or "-h" in argv or len(argv) == 1:
+    if "--help" in argv or "-h" in argv:
         print(__doc__)
         print(flags.FLAGS.module_help(sys.modules[__name__]))
-        sys.exit(0 if len(argv) > 1 else 2)
+        sys.exit(0)
+    _check_overrides(argv)
     with clear_errors("flags"):
-        remaining = flags.FLAGS(argv)
-        if _CONFIG.value is None:
-            raise ConfigError("--config is missing: name a config file, as in "
-                              "--config=configs/lr_sweep.py")  # fmt: skip
-    return remaining
+        return flags.FLAGS(argv)
+
+
+def _check_overrides(argv: list[str]) -> None:
+    """Checks that --config names a file, and every --config.a.b a key of the config in it."""
+    path = None
+    for argument, following in zip(argv[1:], [*argv[2:], ""], strict=True):
+        flag, equals, value = argument.partition("=")
+        if flag in ("--config", "-config"):
+            path = value if equals else following
+    if path is None:
+        raise ConfigError("--config is missing; name a file, as in --config=configs/lr_sweep.py")
+    config = load_config_file(path)
+    for argument in argv[1:]:
+        flag = argument.partition("=")[0].lstrip("-")
+        section = config
+        for name in flag.split(".")[1:] if flag.startswith("config.") else ():
+            if not isinstance(section, ml_collections.ConfigDict) or name not in section:
+                keys = list(section) if isinstance(section, ml_collections.ConfigDict) else []
+                raise ConfigError(f"--{flag}: {name!r} does not exist; {nearest(name, keys)}")
+            section = section[name]
 
 
 def run() -> None:

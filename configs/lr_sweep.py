@@ -11,7 +11,7 @@ def get_config():
     config = default_config("lr_sweep")
     # The most steps a trial may take; time to the answer hardly depends on it.
     config.max_train_steps = 2000
-    config.sweep.learning_rates = log_grid(0.003, 3.0, 7)
+    config.sweep.learning_rates = log_grid(0.01, 1.0, 9)
 
     # The workload. The studies that build on this one start from it.
     config.data.name = "digits"

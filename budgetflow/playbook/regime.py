@@ -9,10 +9,13 @@ from typing import Literal
 
 from budgetflow.playbook.measurement import Row
 
-# Below this relative fall of the training loss over the second half of the run, it has stalled.
-STALLED_BELOW = 0.05
-# A next N up to this many times N is worth giving; beyond it, patience is what runs out.
-PATIENCE_FACTOR = 16
+# How far the training loss must fall while the steps double, for a curve that is not stalled, and
+# for one that is heading for a perfect fit rather than falling for as long as one can wait. (Large
+# language models gain a few percent a doubling.)
+STALLED_BELOW = 0.02
+HEADING_FOR_A_FIT_ABOVE = 0.25
+# The next N to try is at most this many times N.
+MAX_NEXT_FACTOR = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,56 +40,60 @@ def read_training_curve(
 ) -> CurveReading:
     """Reads the best trial's training curve after N steps without a perfect fit.
 
-    The second half of the run is compared with its middle: a loss that fell by less than 5 % has
-    stalled. One that still falls is continued as a power law of the step, until less than half an
-    example is wrong (where the task counts errors; else, until the loss has halved five times
-    more).
+    The loss around step N is compared with that around N / 2. One that fell by less than 2 % has
+    stalled; by up to 25 %, training is compute-bound: it goes on falling for longer than one can
+    wait; by more, N was too small. Then the curve is continued as a power law of the step until
+    less than half an example is wrong (where the task has no error rate, until the loss is a
+    hundredth), for the next N: at least twice and at most 16 times N.
 
     Args:
         rows: the measurements of the trial with the lowest training loss.
         max_train_steps: N.
         num_train_examples: the size of the training set.
     """
-    end = rows[-1]
-    middle = min(rows, key=lambda row: abs(row["step"] - max_train_steps / 2))
-    fall = 1 - end["train_loss"] / middle["train_loss"] if middle["train_loss"] > 0 else 0.0
-    shown = (
-        f"its training loss went from {middle['train_loss']:.3g} at step {middle['step']} to "
-        f"{end['train_loss']:.3g} at step {end['step']}"
-    )
-    if middle["step"] >= end["step"]:
-        suggestion = PATIENCE_FACTOR * max_train_steps
+    middle, end = _around(rows, 0.4, 0.6, max_train_steps), _around(rows, 0.9, 1, max_train_steps)
+    if middle is None or end is None:
+        suggestion = MAX_NEXT_FACTOR * max_train_steps
         return CurveReading(
             "n_too_small", "undecided", suggestion,
-            f"N = {max_train_steps} is too small to read a curve; try {suggestion}.",
+            f"N = {max_train_steps} is too small to read a curve; try "
+            f"--config.max_train_steps={suggestion}.",
         )  # fmt: skip
+    fall = 1 - end["train_loss"] / middle["train_loss"] if middle["train_loss"] > 0 else 0.0
+    shown = (
+        f"from {middle['train_loss']:.3g} around step {middle['step']:.0f} to "
+        f"{end['train_loss']:.3g} around step {end['step']:.0f}"
+    )
     if fall < STALLED_BELOW:
         return CurveReading(
             "model_cannot_fit", "undecided", None,
-            f"The curve has stalled: {shown}, a fall of {fall:.0%}. It looks like a model that "
-            "cannot "
-            "fit this training set at a constant learning rate: try a larger model, look for wrong "
-            "labels, or state that training is compute-bound.",
+            f"The best training loss has stalled: it went {shown}, a fall of {fall:.1%}. It looks "
+            "like a model that cannot fit this training set at a constant learning rate: try a "
+            "larger model, or look for wrong labels.",
+        )  # fmt: skip
+    if fall < HEADING_FOR_A_FIT_ABOVE:
+        return CurveReading(
+            "compute_bound", "compute_bound", None,
+            f"The best training loss is still falling at N, but slowly: {shown}, a fall of "
+            f"{fall:.1%} while the steps doubled. It looks compute-bound: choose the length by "
+            "patience, and tune in rounds.",
         )  # fmt: skip
     metric = "train_error_rate" if "train_error_rate" in end else "train_loss"
-    target = 0.5 / num_train_examples if metric == "train_error_rate" else end[metric] / 32
+    target = 0.5 / num_train_examples if metric == "train_error_rate" else end[metric] / 100
     needed = _steps_to_reach(target, middle, end, metric)
-    if needed <= PATIENCE_FACTOR * max_train_steps:
-        suggestion = _two_digits_up(max(needed, 2 * max_train_steps))
-        return CurveReading(
-            "n_too_small", "undecided", suggestion,
-            f"N is too small: {shown}, and is still falling by {fall:.0%} over the second half. "
-            f"Continued like this it fits before step {suggestion}: try "
-            f"--config.max_train_steps={suggestion}.",
-        )  # fmt: skip
+    bounded = min(max(needed, 2 * max_train_steps), MAX_NEXT_FACTOR * max_train_steps)
+    suggestion = _two_digits_up(bounded)
     return CurveReading(
-        "compute_bound", "compute_bound", None,
-        f"The loss is still falling at N ({shown}, {fall:.0%} over the second half) and a perfect "
-        "fit "
-        f"is more than {PATIENCE_FACTOR} times N away. It looks compute-bound: choose the length "
-        "by "
-        "patience and tune in rounds.",
+        "n_too_small", "undecided", suggestion,
+        f"N is too small: the best training loss went {shown}, and so is still falling fast "
+        f"({fall:.0%} while the steps doubled). Try --config.max_train_steps={suggestion}.",
     )  # fmt: skip
+
+
+def _around(rows: Sequence[Row], low: float, high: float, max_train_steps: int) -> Row | None:
+    """The mean of the measurements between two fractions of the run, None if there is none."""
+    part = [row for row in rows if low * max_train_steps <= row["step"] <= high * max_train_steps]
+    return {key: sum(row[key] for row in part) / len(part) for key in part[0]} if part else None
 
 
 def _steps_to_reach(target: float, middle: Row, end: Row, metric: str) -> float:

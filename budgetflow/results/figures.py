@@ -18,41 +18,51 @@ MAX_LABELLED_TRIALS = 20
 
 
 def steps_to_fit(study: StudyResult) -> Figure:
-    """Learning rate against the step at which the training set was fitted, the boundary marked."""
-    figure, axes = _figure("Steps to a perfect fit of the training set")
+    """Learning rate against the step of the first fit, and the training loss at the race's end.
+
+    The boundary of the learning rates tried is marked in both.
+    """
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
     outcome = study.outcome or {}
     records = sorted((t.record for t in study.trials), key=lambda r: r.schedule.base_learning_rate)
     rates = [record.schedule.base_learning_rate for record in records]
-    fitted = [(r.schedule.base_learning_rate, r.fitted_at_step_bracket[1])
-              for r in records if r.fitted_at_step_bracket]  # fmt: skip
-    diverged = [r for r in records if r.status == "diverged" and not r.fitted_at_step_bracket]
-    slower = [r for r in records if r.status != "diverged" and not r.fitted_at_step_bracket]
-    if fitted:
-        axes.plot(*zip(*fitted, strict=True), "o-", color=BLUE, label="fitted at this step")
+    fitted = [r for r in records if r.fitted_at_step_bracket]
+    others = [r for r in records if not r.fitted_at_step_bracket]
+    diverged = [r for r in others if r.status == "diverged"]
+    slower = [r for r in others if r.status != "diverged"]
     for group, marker, color, label in (
-        (slower, "^", GREY, "not fitted by this step (stopped there)"),
+        (fitted, "o-", BLUE, "fitted at this step"),
+        (slower, "^", GREY, "not fitted up to here, where the race ended"),
         (diverged, "x", RED, "diverged by this step"),
     ):
+        steps = [(r.fitted_at_step_bracket or (0, r.step))[1] for r in group]
         if group:
-            points = [(r.schedule.base_learning_rate, r.step) for r in group]
-            axes.plot(*zip(*points, strict=True), marker, color=color, label=label)
+            x = [r.schedule.base_learning_rate for r in group]
+            left.plot(x, steps, marker, color=color, label=label)
+            losses = [r.rows[-1]["train_loss"] for r in group]
+            right.plot(x, losses, marker.strip("-"), color=color)
     if outcome.get("max_train_steps"):
-        best = (outcome["best_learning_rate"], outcome["max_train_steps"])
-        axes.plot(
-            *best, "*", color=ORANGE, markersize=16, label=f"answer: {best[1]} steps", zorder=5
-        )
-    for number, rate in enumerate((min(rates), max(rates))):
-        label = "boundary of the search space" if number == 0 else "_"
-        axes.axvline(rate, color=RED, linestyle=":", label=label)
-    axes.set(xscale="log", yscale="log", xlabel="constant learning rate", ylabel="step")
-    _legend(axes)
+        rate, step = outcome["best_learning_rate"], outcome["max_train_steps"]
+        label = f"answer: {step} steps at {rate:g}"
+        left.plot([rate], [step], "*", color=ORANGE, markersize=16, label=label, zorder=5)
+    for axes, title in ((left, "Step of the first perfect fit"), (right, "Last training loss")):
+        axes.axvline(min(rates), color=RED, linestyle=":", label="boundary of the search space")
+        axes.axvline(max(rates), color=RED, linestyle=":")
+        axes.set(xscale="log", xlabel="constant learning rate")
+        _style(axes, title)
+    left.set_ylim(0, 1.6 * max(record.step for record in records))
+    left.set_ylabel("step")
+    right.set_yscale("log")
+    left.legend(frameon=False, loc="upper center")
     return figure
 
 
 def best_steps(study: StudyResult) -> Figure:
     """The best step of every trial, with the first 10 % and the last 25 % of training shaded."""
-    figure, axes = _figure("Best step of each trial (retrospective checkpoint selection)")
     records = [t.record for t in study.trials if t.record.status != "diverged"]
+    height = 1.5 + 0.2 * min(max(len(records), 5), 2 * MAX_LABELLED_TRIALS)
+    figure, axes = _figure("Best step of each trial (retrospective checkpoint selection)", height)
     length = study.config["max_train_steps"]
     axes.axvspan(0, FIRST * length, color=ORANGE, alpha=0.25, label="first 10 %")
     axes.axvspan((1 - LAST) * length, length, color=BLUE, alpha=0.2, label="last 25 %")
@@ -65,14 +75,14 @@ def best_steps(study: StudyResult) -> Figure:
     if len(records) <= MAX_LABELLED_TRIALS:
         axes.set_yticks(range(len(records)), labels)
     axes.set(xlim=(0, length * 1.02), xlabel="step", ylabel="trial")
-    axes.invert_yaxis()
+    axes.set_ylim(len(records) - 0.5, -0.5)
     _legend(axes)
     return figure
 
 
 def schedules(study: StudyResult) -> Figure:
     """The best trial's learning rates; over the earlier round's where they were carried over."""
-    figure, axes = _figure("Learning-rate schedule of the best trial")
+    figure, axes = _figure("Learning-rate schedule of the best trial", 4.0)
     transfer = (study.outcome or {}).get("transfer")
     if transfer:
         before, after = Schedule(**transfer["from"]), Schedule(**transfer["to"])
@@ -106,7 +116,7 @@ def curves(study: StudyResult) -> Figure:
     for metric, row in zip(metrics, grid, strict=True):
         for split, axes in zip(("train", "validation"), row, strict=True):
             _curves(axes, ordered, f"{split}_{metric}", best)
-            axes.set_title(f"{split} {metric.replace('_', ' ')}", loc="left")
+            _style(axes, f"{split} {metric.replace('_', ' ')}")
     for axes in grid[-1]:
         axes.set_xlabel("step")
     _legend(grid[0][1])
@@ -127,26 +137,28 @@ def _curves(axes: Axes, trials: Sequence[TrialResult], key: str, best: int) -> N
             list(points), list(points.values()), color=color, linewidth=width, zorder=order,
             label=label,
         )  # fmt: skip
-        if is_best and key.startswith("validation") and record.best_step in points:
-            value = points[record.best_step]
-            label = f"its best step, {record.best_step}"
+        step = record.best_step
+        if is_best and key.startswith("validation") and step is not None:
+            label = f"its best step, {step}"
             axes.plot(
-                [record.best_step], [value], "*", color=ORANGE, markersize=12, zorder=4, label=label
+                [step], [points[step]], "*", color=ORANGE, markersize=12, zorder=4, label=label
             )
     # A logarithm that also shows zero, which error rates reach.
     axes.set_yscale("symlog", linthresh=max(smallest, 1e-6))
     axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
-def _figure(title: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(10, 4.5), layout="constrained")
+def _figure(title: str, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(10, height), layout="constrained")
     axes = figure.subplots()
+    _style(axes, title)
+    return figure, axes
+
+
+def _style(axes: Axes, title: str) -> None:
     axes.set_title(title, loc="left")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
 
 
 def _legend(axes: Axes) -> None:

@@ -42,12 +42,15 @@ def render_report(study: StudyResult) -> str:
             drawn.append(("Where do the steps go?", figures.schedules(study)))
         drawn.append(("Training and validation", figures.curves(study)))
     table = study.to_pandas().reset_index()
+    # A column that says the same in every row says nothing.
+    same = [c for c in ("seed", "steps_reused", "fitted_at_step") if table[c].nunique() <= 1]
+    table = table.drop(columns=[column for column in same if not table[column].any()])
     return _template().render(
         name=study.name,
         headline=headline(outcome),
         outcome=outcome,
         figures=[(title, markupsafe.Markup(_svg(figure))) for title, figure in drawn],
-        columns=[column.removeprefix("schedule.") for column in table.columns],
+        columns=[column.rpartition(".")[2].replace("_", " ") for column in table.columns],
         rows=[[format_cell(value) for value in row] for row in table.itertuples(index=False)],
         config=json.dumps(study.config, indent=2),
     )

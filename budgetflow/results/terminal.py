@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -14,7 +14,7 @@ from rich.table import Table
 
 from budgetflow.results.reading import StudyResult
 from budgetflow.results.wording import format_cell, headline
-from budgetflow.studies.trial import TrialRecord
+from budgetflow.studies.trial import TrialRecord, trial_folder
 
 PLAIN_LINE_SECONDS = 10.0
 MAX_TRIALS_SHOWN = 12
@@ -64,20 +64,42 @@ class StudyProgress:
             self._bar.update(self._task, description=text, completed=done, total=total)
         elif time.monotonic() - self._last_line >= PLAIN_LINE_SECONDS:
             self._last_line = time.monotonic()
-            self._console.print(f"{text}, step {done} of at most {total}", highlight=False)
+            say(self._console, f"{text}, step {done} of at most {total}")
 
 
 def print_outcome(console: Console, study: StudyResult) -> None:
     """Prints a study's outcome: the headline, the reasons, and the trials, best first."""
     assert study.outcome is not None
-    outcome = study.outcome
-    good = outcome.get("status", "found") == "found"
-    color = "green" if good else "red"
-    text = f"[bold]{study.name}[/bold]: [{color}]{headline(outcome)}[/]"
-    console.print(text, highlight=False)
-    for reason in outcome["reasons"]:
-        console.print(f"  • {reason}", highlight=False)
+    good = study.outcome.get("status", "found") == "found"
+    say(
+        console,
+        f"[bold]{study.name}[/]: [{'green' if good else 'red'}]{headline(study.outcome)}[/]",
+    )
+    for reason in study.outcome["reasons"]:
+        say(console, f"  • {reason}")
     console.print(_trial_table(study))
+
+
+def print_summary(console: Console, studies: Sequence[StudyResult], trained: bool) -> None:
+    """Prints one line per study of a chain, and where to find the last one's results."""
+    last = studies[-1]
+    assert last.outcome is not None
+    console.rule("[bold]Summary", align="left")
+    for study in studies:
+        assert study.outcome is not None
+        say(console, f"[bold]{study.name}[/]: {headline(study.outcome)}")
+    if not trained:
+        say(console, "[bold]Every study was complete; nothing was trained.[/]")
+    say(console, f"Report: {last.folder / 'report.html'}")
+    if step := last.outcome.get("best_step"):
+        trial = trial_folder(last.folder, last.outcome["best_trial"])
+        say(console, f"Best checkpoint: {trial / 'checkpoints' / str(step)}")
+    say(console, f'In Python: budgetflow.open_study("{last.folder}").best_trial.restore_params()')
+
+
+def say(console: Console, text: str) -> None:
+    """Prints a line; elsewhere than on a terminal it is not wrapped."""
+    console.print(text, highlight=False, soft_wrap=not console.is_terminal)
 
 
 def print_plan(console: Console, rows: list[dict[str, Any]]) -> None:
@@ -95,11 +117,13 @@ def _trial_table(study: StudyResult) -> Table:
         frame = frame.sort_values("schedule.base_learning_rate")
         shown = ["schedule.base_learning_rate", "status", "step", "fitted_at_step", "train_loss"]
     else:
-        frame = frame.sort_values([study.selection_key, "best_step"])
+        diverged = frame["status"] == "diverged"
+        frame = frame.assign(diverged=diverged).sort_values(["diverged", study.selection_key])
         varied = sorted({name for t in study.trials for name in t.record.hyperparameters})
         metrics = [column for column in frame.columns if column.startswith("validation_")]
-        shown = [*varied, "status", "best_step", *metrics]
-    table = Table("trial", *(_short(name) for name in shown), box=box.SIMPLE)
+        status = ["status"] if diverged.any() else []
+        shown = [*varied, *status, "best_step", *metrics]
+    table = Table("trial", *(_short(name) for name in shown), box=box.SIMPLE, padding=(0, 1, 0, 0))
     for number, row in frame.head(MAX_TRIALS_SHOWN).iterrows():
         table.add_row(str(number), *(format_cell(row.get(name)) for name in shown))
     if (hidden := len(frame) - MAX_TRIALS_SHOWN) > 0:

@@ -32,7 +32,9 @@ def _words(name: str) -> str:
 
 
 def format_cell(value: Any) -> str:
-    """A table's cell: four significant digits, a hyphen where there is nothing."""
+    """A table's cell: three significant digits, a hyphen where there is nothing."""
     if value is None or (isinstance(value, float) and math.isnan(value)) or str(value) == "<NA>":
         return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.3g}"
+    return str(value)

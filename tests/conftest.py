@@ -1,0 +1,80 @@
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+# Before TFDS is imported: tests prepare their data in a folder of their own.
+_DATA = tempfile.mkdtemp(prefix="budgetflow-data-")
+os.environ["TFDS_DATA_DIR"] = _DATA
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+from rich.console import Console  # noqa: E402
+
+from budgetflow.config import default_config, parse_config  # noqa: E402
+from budgetflow.data.source import load_dataset  # noqa: E402
+from budgetflow.launch import launch  # noqa: E402
+from budgetflow.config import load_config_file  # noqa: E402
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def pytest_sessionfinish():
+    shutil.rmtree(_DATA, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def digits():
+    return load_dataset("digits", "train", "validation", "test")
+
+
+@pytest.fixture(scope="session")
+def streamed_digits():
+    return load_dataset("digits", "train", "validation", "test", in_memory_bytes=0)
+
+
+@pytest.fixture(scope="session")
+def completed_workdir(tmp_path_factory):
+    """The three digits studies, run once; copy the folder before changing anything in it."""
+    workdir = tmp_path_factory.mktemp("completed")
+    config = load_config_file(REPOSITORY / "configs" / "round2.py")
+    with open(workdir / "output.txt", "w") as output:
+        launch(config, str(workdir), False, Console(file=output, width=120))
+    return workdir
+
+
+@pytest.fixture
+def workdir(completed_workdir, tmp_path):
+    """A copy of the completed studies, to change."""
+    return shutil.copytree(completed_workdir, tmp_path / "runs")
+
+
+def small_config(kind="round", **fields):
+    """A config of a small model and short runs, parsed; fields are dotted with "__" for "."."""
+    config = default_config(kind)
+    config.name = "small"
+    config.max_train_steps = 30
+    config.model.hidden_sizes = (16,)
+    config.evaluation.evaluations = 5
+    for name, value in fields.items():
+        section = config
+        *path, last = name.split("__")
+        for part in path:
+            section = section[part]
+        with section.unlocked():
+            section[last] = value
+    return parse_config(config)
+
+
+def assert_identical(first, second):
+    """Two trees of arrays, equal bit for bit."""
+    def compare(a, b):
+        if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+            a, b = jax.random.key_data(a), jax.random.key_data(b)
+        np.testing.assert_array_equal(a, b)
+
+    jax.tree.map(compare, first, second)

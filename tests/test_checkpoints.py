@@ -1,0 +1,141 @@
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+import pytest
+from conftest import assert_identical
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from budgetflow.checkpoints import TrialCheckpoints, restore_as_numpy, steps_to_keep
+from budgetflow.errors import DamagedFileError
+
+
+class State(NamedTuple):
+    step: jax.Array
+    params: dict
+    opt_state: tuple
+
+
+def make_state(value):
+    # A model that holds flax's own random number generators has typed keys in its state.
+    params = {"rngs": jax.random.key(value), "layers": {0: {"kernel": jnp.full((3, 2), float(value))}}, "key": jnp.arange(4.0)}
+    return State(jnp.int32(value), params, optax.adam(0.1).init(params))
+
+
+@given(
+    values=st.lists(st.sampled_from([0.1, 0.2, 0.3, float("nan")]), min_size=1, max_size=12),
+    keep_best=st.integers(1, 3),
+    pin=st.integers(1, 12),
+)
+@settings(deadline=None)
+def test_the_best_the_latest_and_the_pinned_are_kept(values, keep_best, pin):
+    rows = [{"step": step, "m": value} for step, value in enumerate(values, start=1)]
+    kept = steps_to_keep(rows, "m", keep_best, [pin], len(values))
+    assert len(values) in kept
+    assert (pin in kept) or pin > len(values)
+    finite = [row for row in rows if np.isfinite(row["m"])]
+    for until in (len(values), pin):
+        ranked = sorted((r["m"], r["step"]) for r in finite if r["step"] <= until)
+        if until <= len(values):
+            assert {step for _, step in ranked[:keep_best]} <= kept
+    assert len(kept) <= 2 * keep_best + 2
+
+
+def test_what_is_saved_comes_back_exactly(tmp_path):
+    checkpoints = TrialCheckpoints(tmp_path)
+    checkpoints.hold(3, make_state(3), {3})
+    checkpoints.save({3})
+    checkpoints.finish()
+    assert checkpoints.steps() == [3]
+    restored = TrialCheckpoints(tmp_path).restore(3, make_state(0))
+    assert_identical(restored, make_state(3))
+
+
+def test_plain_orbax_reads_a_checkpoint(tmp_path):
+    checkpoints = TrialCheckpoints(tmp_path, every_seconds=0)
+    checkpoints.hold(5, make_state(5), {5})
+    checkpoints.finish()
+    with ocp.StandardCheckpointer() as plain:
+        tree = plain.restore(tmp_path / "checkpoints" / "5")
+    assert tree["params"]["layers"]["0"]["kernel"].tolist() == [[5.0, 5.0]] * 3
+    numpy_tree = restore_as_numpy(tmp_path, 5)
+    assert isinstance(numpy_tree["params"]["key"], np.ndarray)
+    assert int(numpy_tree["step"]) == 5
+
+
+def test_held_states_are_written_only_if_they_are_kept(tmp_path):
+    checkpoints = TrialCheckpoints(tmp_path)
+    for step in (1, 2, 3, 4):
+        checkpoints.hold(step, make_state(step), {2, step})
+    assert checkpoints.steps() == []
+    checkpoints.save({2, 4})
+    checkpoints.finish()
+    assert checkpoints.steps() == [2, 4]
+    checkpoints.hold(6, make_state(6), {2, 6})
+    checkpoints.save({2, 6})
+    checkpoints.finish()
+    assert checkpoints.steps() == [2, 6]
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["2", "6"]
+
+
+def test_a_held_state_survives_the_donation_of_its_buffers(tmp_path):
+    checkpoints, state = TrialCheckpoints(tmp_path), make_state(1)
+    checkpoints.hold(1, state, {1})
+    jax.tree.map(lambda array: array.delete(), state)
+    checkpoints.save({1})
+    checkpoints.finish()
+    assert_identical(checkpoints.restore(1, make_state(0)), make_state(1))
+
+
+def test_a_checkpoint_without_checksums_does_not_count(tmp_path):
+    checkpoints = TrialCheckpoints(tmp_path)
+    checkpoints.hold(1, make_state(1), {1})
+    checkpoints.save({1})
+    checkpoints.finish()
+    # As a kill leaves it between Orbax's commit and the checksums.
+    (tmp_path / "checkpoints" / "2").mkdir()
+    (tmp_path / "checkpoints" / "2" / "rubbish").write_text("x")
+    again = TrialCheckpoints(tmp_path)
+    assert again.steps() == [1]
+    again.hold(2, make_state(2), {2})
+    again.save({2})
+    again.finish()
+    assert_identical(again.restore(2, make_state(0)), make_state(2))
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "delete"])
+def test_damage_is_detected_and_named(tmp_path, damage):
+    checkpoints = TrialCheckpoints(tmp_path)
+    checkpoints.hold(1, make_state(1), {1})
+    checkpoints.save({1})
+    checkpoints.finish()
+    files = [p for p in (tmp_path / "checkpoints" / "1").rglob("*") if p.is_file()]
+    victim = max(files, key=lambda path: path.stat().st_size)
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 1
+    if damage == "delete":
+        victim.unlink()
+    else:
+        victim.write_bytes(content if damage == "flip" else content[: len(content) // 2])
+    with pytest.raises(DamagedFileError, match=victim.name):
+        checkpoints.restore(1, make_state(0))
+    with pytest.raises(DamagedFileError, match=victim.name):
+        restore_as_numpy(tmp_path, 1)
+    with pytest.raises(DamagedFileError, match=victim.name):
+        TrialCheckpoints(tmp_path / "other").adopt(tmp_path, [1])
+
+
+def test_adopted_checkpoints_are_complete_copies(tmp_path):
+    source = TrialCheckpoints(tmp_path / "source")
+    for step in (1, 2):
+        source.hold(step, make_state(step), {1, 2})
+    source.save({1, 2})
+    source.finish()
+    adopted = TrialCheckpoints(tmp_path / "adopted")
+    adopted.adopt(tmp_path / "source", [2])
+    assert adopted.steps() == [2]
+    assert_identical(adopted.restore(2, make_state(0)), make_state(2))

@@ -1,0 +1,189 @@
+import dataclasses
+import json
+
+import pytest
+from conftest import REPOSITORY, small_config
+from hypothesis import given
+from hypothesis import strategies as st
+
+from budgetflow.config import (
+    ScheduleConfig,
+    building_on,
+    default_config,
+    differing_fields,
+    fingerprint,
+    load_config_file,
+    parse_config,
+    resolve_schedule,
+    to_json,
+)
+from budgetflow.errors import ConfigError
+from budgetflow.studies.search_space import log_uniform
+
+
+@pytest.mark.parametrize("kind", ["lr_sweep", "round"])
+def test_the_default_config_needs_only_a_length(kind):
+    config = default_config(kind)
+    with pytest.raises(ConfigError, match="max_train_steps is missing"):
+        parse_config(config)
+    config.max_train_steps = 10
+    assert parse_config(config).max_train_steps == 10
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.py")), ids=lambda p: p.name)
+def test_every_config_that_ships_is_accepted(path):
+    config = parse_config(load_config_file(path))
+    assert config.name == path.stem
+    assert f"--config=configs/{path.name}" in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"max_train_step": 3}, "config.max_train_step does not exist.*'max_train_steps'"),
+        ({"data__batchsize": 3}, "config.data.batchsize does not exist.*'batch_size'"),
+        ({"max_train_steps": 0}, "config.max_train_steps = 0"),
+        ({"data__batch_size": -1}, "config.data.batch_size = -1"),
+        ({"schedule__base_learning_rate": float("inf")}, "base_learning_rate = inf"),
+        ({"schedule__base_learning_rate": 0.0}, "greater than 0"),
+        ({"schedule__decay": "linaer"}, "'none', 'linear' or 'cosine'"),
+        ({"regularization__dropout_rate": -0.1}, "dropout_rate = -0.1"),
+        ({"search__promote_trials": 2}, "needs a round to build on"),
+        ({"model": {"hidden_sizes": (3,)}}, "config.model.name is missing"),
+    ],
+)
+def test_a_bad_value_is_refused_by_name(fields, message):
+    with pytest.raises(ConfigError, match=message):
+        small_config(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"schedule__decay": "linear"}, "constant learning rates"),
+        ({"search__space": (log_uniform("optimizer.momentum", 0.1, 0.9),)}, "varies nothing else"),
+        ({"sweep__learning_rates": ()}, "is empty"),
+        ({"sweep__learning_rates": (0.1, 0.1)}, "twice"),
+        ({"sweep__learning_rates": (0.1, -0.1)}, "greater than 0"),
+        ({"model__dropout_rate": 0.5}, "looks like regularization"),
+    ],
+)
+def test_a_sweep_cannot_deceive_itself(fields, message):
+    with pytest.raises(ConfigError, match=message):
+        small_config("lr_sweep", **fields)
+
+
+def test_a_locked_config_refuses_unknown_keys_when_assigned():
+    with pytest.raises(AttributeError, match="momentum"):
+        default_config("round").optimizer.momentun = 0.5
+
+
+def test_a_study_starts_from_the_workload_it_builds_on(tmp_path):
+    first = tmp_path / "first.py"
+    first.write_text(
+        "from budgetflow.config import default_config\n"
+        "def get_config():\n"
+        "    config = default_config('lr_sweep')\n"
+        "    config.max_train_steps = 100\n"
+        "    config.data.batch_size = 32\n"
+        "    config.model = {'name': 'my_lab.Net', 'depth': 3}\n"
+        "    return config\n"
+    )
+    config = parse_config(building_on(first, "round"))
+    assert config.data.batch_size == 32
+    assert config.model == {"name": "my_lab.Net", "depth": 3}
+    assert config.builds_on == str(first)
+    assert config.kind == "round" and config.max_train_steps is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def get_config(: pass", "broken.py: "),
+        ("x = 1", "defines no get_config"),
+        ("def get_config(): return 3", "returns no ConfigDict"),
+        (
+            "from budgetflow.config import default_config\n"
+            "def get_config():\n    default_config('round').max_train_step = 3",
+            'Did you mean "max_train_steps"',
+        ),
+        (
+            "from budgetflow.studies.search_space import uniform\n"
+            "def get_config():\n    return uniform('optimizer.momentum', 0.9, 0.1)",
+            "needs low < high",
+        ),
+    ],
+)
+def test_a_broken_config_file_is_one_line_of_error(tmp_path, text, message):
+    path = tmp_path / "broken.py"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_config_file(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_config_file_is_named_with_the_nearest():
+    with pytest.raises(ConfigError, match=r"roundd\.py; did you mean 'round\d\.py'"):
+        load_config_file(REPOSITORY / "configs" / "roundd.py")
+
+
+lengths = st.integers(0, 120)
+
+
+@given(warmup=st.none() | lengths, decay_steps=st.none() | lengths, total=st.integers(1, 100))
+def test_a_resolved_schedule_fills_the_run_or_is_refused(warmup, decay_steps, total):
+    config = ScheduleConfig(warmup_steps=warmup, decay="linear", decay_steps=decay_steps)
+    try:
+        schedule = resolve_schedule(config, total)
+    except ConfigError as error:
+        needed = (warmup or 0) + (decay_steps or 0)
+        assert needed > total or (warmup or 0) >= total, error
+        return
+    assert schedule.total_steps == total
+    assert schedule.warmup_steps == (warmup or 0)
+    assert schedule.decay_steps == (total - (warmup or 0) if decay_steps is None else decay_steps)
+
+
+def test_fractions_are_resolved_once():
+    config = ScheduleConfig(warmup_fraction=0.1, decay="cosine", decay_fraction=0.5)
+    schedule = resolve_schedule(config, 200)
+    assert (schedule.warmup_steps, schedule.constant_steps, schedule.decay_steps) == (20, 80, 100)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"warmup_steps": 1, "warmup_fraction": 0.1}, "both warmup_steps and warmup_fraction"),
+        ({"decay": "linear", "decay_steps": 1, "decay_fraction": 0.1}, "both decay_steps"),
+        ({"warmup_steps": 60, "decay": "linear", "decay_steps": 60}, "longer than the run"),
+        ({"warmup_steps": 100}, "longer than the run"),
+        ({"decay_steps": 10}, "decay = 'none'"),
+        ({"final_learning_rate": 5.0, "decay": "linear"}, "above the base"),
+    ],
+)
+def test_a_schedule_that_makes_no_sense_is_refused(fields, message):
+    with pytest.raises(ConfigError, match=message):
+        resolve_schedule(ScheduleConfig(**fields), 100)
+
+
+def test_the_fingerprint_follows_what_can_change_a_result():
+    base = small_config()
+    known = fingerprint(base, None)
+    assert known == fingerprint(small_config(), None)
+    assert known != fingerprint(base, "another")
+    for fields in ({"seed": 1}, {"data__batch_size": 32}, {"regularization__dropout_rate": 0.1}):
+        assert fingerprint(small_config(**fields), None) != known
+    for fields in ({"name": "other"}, {"data__data_dir": "/x"}, {"checkpoints__keep_best": 3}):
+        assert fingerprint(small_config(**fields), None) == known
+
+
+def test_differing_fields_are_named_in_full():
+    first, second = to_json(small_config()), to_json(small_config(seed=2, optimizer__momentum=0.5))
+    assert differing_fields(first, second) == ["optimizer.momentum", "seed"]
+    assert json.loads(json.dumps(first)) == first
+
+
+def test_every_field_is_set_from_a_config():
+    config = default_config("round")
+    names = {f.name for f in dataclasses.fields(small_config())}
+    assert set(config) == names

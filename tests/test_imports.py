@@ -1,0 +1,84 @@
+"""The floors of the house: each part of the library imports only from below."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import budgetflow
+
+PACKAGE = Path(budgetflow.__file__).parent
+# A part may import from those it names here, and from itself.
+GROUND = {"errors", "files", "import_path", "schedules", "version"}
+FLOORS = {
+    "errors": set(),
+    "files": {"errors"},
+    "import_path": {"errors"},
+    "schedules": set(),
+    "models": GROUND,
+    "tasks": GROUND,
+    "optimizers": GROUND,
+    "data": GROUND,
+    "checkpoints": GROUND,
+    "playbook": {"schedules"},
+    "config": GROUND | {"studies.search_space"},
+    "training": GROUND | {"config", "models", "tasks", "optimizers", "data"},
+    "studies": GROUND | {"config", "playbook", "training", "data", "checkpoints"},
+    "results": GROUND | {"playbook", "studies.trial", "checkpoints"},
+    "launch": GROUND | {"config", "playbook", "studies", "results"},
+}
+
+
+def part_of(module):
+    return module.split(".")[1]
+
+
+def imports(path):
+    """The budgetflow modules that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names if name.name.startswith("budgetflow."))
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("budgetflow"):
+            if node.module == "budgetflow" or (PACKAGE.parent / Path(*node.module.split("."))).is_dir():
+                yield from (f"{node.module}.{name.name}" for name in node.names)
+            else:
+                yield node.module
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.name))
+def test_every_module_imports_only_from_below(path):
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    if parts == ("__init__",):
+        return
+    part = parts[0]
+    assert part in FLOORS, f"{part} has no floor: give it one in this test"
+    for module in imports(path):
+        allowed = FLOORS[part] | {part}
+        names = {part_of(module), ".".join(module.split(".")[1:3])}
+        assert names & allowed, f"{path} imports {module}"
+
+
+def modules_after(statement):
+    program = f"import sys\n{statement}\nprint(*sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    return set(result.stdout.split())
+
+
+def test_decisions_need_no_jax_and_no_files():
+    names = " ".join(f"import budgetflow.playbook.{p.stem};" for p in PACKAGE.glob("playbook/*.py"))
+    loaded = modules_after(names.replace("import budgetflow.playbook.__init__;", ""))
+    assert "budgetflow.playbook.lr_sweep" in loaded
+    assert not {"jax", "flax", "optax", "orbax", "tensorflow_datasets"} & loaded
+
+
+def test_reading_never_imports_training():
+    loaded = modules_after(
+        "import budgetflow.results.reading, budgetflow.results.report, budgetflow.results.terminal"
+    )
+    assert "budgetflow.results.report" in loaded
+    assert not {name for name in loaded if name.startswith("budgetflow.training")}
+    assert "jax" not in loaded

@@ -1,0 +1,540 @@
+import bisect
+import dataclasses
+import itertools
+import json
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from budgetflow.playbook.lr_sweep import SweepSettings, decide, lockstep_grid
+from budgetflow.playbook.measurement import Add, Advance, TrialView
+
+LEARNING_RATE = "schedule.base_learning_rate"
+NEVER = None
+
+modest = settings(max_examples=150, deadline=None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fate:
+    """What becomes of a trial if it is trained for long enough."""
+
+    fits_at: int | None = NEVER
+    diverges_at: int | None = NEVER
+    loss: float = 1.0
+
+    def fits_within(self, step):
+        return (
+            self.fits_at is not None
+            and self.fits_at <= step
+            and (self.diverges_at is None or self.fits_at < self.diverges_at)
+        )
+
+
+def sweep(*learning_rates, steps=1000, max_extensions=8):
+    return SweepSettings(learning_rates, steps, max_extensions, num_train_examples=1000)
+
+
+class Simulation:
+    """A study whose trials meet fates that depend on the learning rate alone.
+
+    Attributes:
+        trials: the trials by number, at the end.
+        history: before each decision, the trials; and the decision.
+        outcome: the outcome that the study ends with.
+    """
+
+    def __init__(self, settings, fate_of, start=(), exact=True):
+        self.settings = settings
+        self.fate_of = fate_of
+        self.exact = exact
+        self.trials = {trial.trial: trial for trial in start}
+        self.history = []
+        for _ in range(5000):
+            views = self.sorted_trials()
+            decision = decide(settings, views)
+            self.history.append((views, decision))
+            if isinstance(decision, Add):
+                self._add(decision)
+            elif isinstance(decision, Advance):
+                self._advance(decision)
+            else:
+                self.outcome = decision.outcome
+                return
+        raise AssertionError("the sweep does not end")
+
+    def sorted_trials(self):
+        return [self.trials[number] for number in sorted(self.trials)]
+
+    def fates(self):
+        """The fate of every learning rate that was tried."""
+        rates = [trial.base_learning_rate for trial in self.trials.values()]
+        return {rate: self.fate_of(rate) for rate in rates}
+
+    def view(self, number, rate, step):
+        """The trial after training to a step of the grid, as far as it gets."""
+        fate, rows, bracket, status, before = self.fate_of(rate), [], None, "pending", 0
+        for end in itertools.takewhile(
+            lambda s: s <= step, lockstep_grid(self.settings.max_train_steps)
+        ):
+            if bracket is None and fate.fits_within(end):
+                bracket = (fate.fits_at - 1, fate.fits_at) if self.exact else (before, end)
+            diverged = fate.diverges_at is not None and fate.diverges_at <= end
+            loss = math.nan if diverged else fate.loss * (1 + 1 / end)
+            rows.append({"step": end, "train_loss": loss, "train_error_rate": 0.5})
+            status, before = "diverged" if diverged else "running", end
+            if diverged:
+                break
+        return TrialView(
+            number,
+            {LEARNING_RATE: rate},
+            rate,
+            status,
+            before,
+            rows,
+            fitted_at_step_bracket=bracket,
+        )
+
+    def _add(self, decision):
+        assert decision.trials
+        tried = {trial.base_learning_rate for trial in self.trials.values()}
+        for number, hyperparameters in decision.trials.items():
+            rate = hyperparameters[LEARNING_RATE]
+            assert number not in self.trials
+            assert rate > 0
+            assert rate not in tried, f"{rate} is tried a second time"
+            tried.add(rate)
+            self.trials[number] = self.view(number, rate, 0)
+
+    def _advance(self, decision):
+        assert decision.trials
+        assert decision.to_step in lockstep_grid(self.settings.max_train_steps)
+        for number in decision.trials:
+            trial = self.trials[number]
+            assert trial.step < decision.to_step
+            assert not trial.diverged
+            self.trials[number] = self.view(number, trial.base_learning_rate, decision.to_step)
+
+
+@st.composite
+def random_fates(draw, max_train_steps):
+    step = st.integers(1, max_train_steps)
+    fate = st.builds(
+        Fate,
+        # Few distinct steps make ties likely.
+        st.none() | step | st.sampled_from([1, (max_train_steps + 1) // 2, max_train_steps]),
+        st.none() | st.none() | step,
+        st.sampled_from([0.1, 0.5, 1.0, 2.0]),
+    )
+    fates = draw(st.lists(fate, min_size=1, max_size=16))
+    return lambda rate: fates[round(4 * math.log2(rate)) % len(fates)]
+
+
+@st.composite
+def random_sweeps(draw):
+    steps = draw(st.integers(1, 60) | st.integers(1, 3000))
+    count = draw(st.integers(1, 5))
+    if draw(st.booleans()):
+        start, ratio = (
+            draw(st.sampled_from([1e-3, 0.01, 0.5])),
+            draw(st.sampled_from([2, 3.162, 10])),
+        )
+        rates = [start * ratio**i for i in range(count)]
+    else:
+        rates = draw(st.lists(st.sampled_from([1e-3, 0.002, 0.01, 0.1, 0.15, 0.7, 3.0]),
+                              min_size=count, max_size=count, unique=True))  # fmt: skip
+    settings = sweep(*rates, steps=steps, max_extensions=draw(st.integers(0, 6)))
+    return settings, draw(random_fates(steps))
+
+
+@modest
+@given(random_sweeps())
+def test_the_answer_is_that_of_the_fastest_of_all_tried_or_none_is_given(random_sweep):
+    settings, fate_of = random_sweep
+    simulation = Simulation(settings, fate_of)
+    outcome, steps, fates = simulation.outcome, settings.max_train_steps, simulation.fates()
+    fastest = min((f.fits_at for f in fates.values() if f.fits_within(steps)), default=None)
+    tried = sorted(fates)
+    assert outcome["learning_rates"] == tried
+    if fastest is None:
+        assert outcome["status"] == "not_fitted"
+        assert outcome["max_train_steps"] is None
+        assert outcome["fitted_at_step_bracket"] is None
+        assert outcome["regime"] in ("undecided", "compute_bound")
+        return
+    best = outcome["best_learning_rate"]
+    assert fates[best].fits_within(steps)
+    assert fates[best].fits_at == fastest
+    assert outcome["fitted_at_step_bracket"] == [fastest - 1, fastest]
+    assert outcome["regime"] == "not_compute_bound"
+    if outcome["status"] == "found":
+        assert outcome["max_train_steps"] == fastest
+        assert tried[0] < best < tried[-1]
+    else:
+        assert outcome["status"] == "at_boundary"
+        assert outcome["max_train_steps"] is None
+        assert best in (tried[0], tried[-1])
+        # An interior learning rate that is as fast would have settled it.
+        assert all(
+            not fates[rate].fits_within(steps) or fates[rate].fits_at > fastest
+            for rate in tried[1:-1]
+        )
+
+
+@modest
+@given(random_sweeps())
+def test_an_answer_is_given_up_only_when_extensions_are_used_up(random_sweep):
+    settings, fate_of = random_sweep
+    outcome = Simulation(settings, fate_of).outcome
+    assert outcome["extensions"] == len(outcome["learning_rates"]) - len(settings.learning_rates)
+    assert outcome["extensions"] <= settings.max_extensions
+    best, tried = outcome["best_learning_rate"], outcome["learning_rates"]
+    if best is None or best in (tried[0], tried[-1]):
+        assert outcome["status"] != "found"
+        assert outcome["extensions"] == settings.max_extensions
+        if best is not None:
+            assert any("boundary" in reason.lower() for reason in outcome["reasons"])
+
+
+@modest
+@given(random_sweeps())
+def test_the_outcome_adds_up(random_sweep):
+    settings, fate_of = random_sweep
+    simulation = Simulation(settings, fate_of)
+    outcome, trials = simulation.outcome, simulation.trials.values()
+    json.dumps(outcome, allow_nan=False)
+    assert outcome["kind"] == "lr_sweep"
+    assert outcome["steps_trained"] == sum(trial.step for trial in trials)
+    assert outcome["steps_full_grid"] == len(trials) * settings.max_train_steps
+    assert outcome["steps_trained"] <= outcome["steps_full_grid"]
+    assert outcome["diverged"] == sum(trial.diverged for trial in trials)
+    assert all(reason.endswith(".") for reason in outcome["reasons"])
+
+
+@modest
+@given(random_sweeps())
+def test_trials_run_in_lockstep_and_no_further_than_the_step_that_decides(random_sweep):
+    settings, fate_of = random_sweep
+    simulation = Simulation(settings, fate_of)
+    grid = lockstep_grid(settings.max_train_steps)
+    for views, decision in simulation.history:
+        if not isinstance(decision, Advance):
+            continue
+        known = [t.fitted_at_step for t in views if t.fitted_at_step is not None]
+        decides = grid[bisect.bisect_left(grid, min(known))] if known else settings.max_train_steps
+        assert decision.to_step <= decides
+        slowest = min(t.step for t in views if t.trial in decision.trials)
+        assert decision.to_step == grid[bisect.bisect_right(grid, slowest)]
+        # Whoever is behind and could still be the fastest takes part.
+        behind = {
+            t.trial
+            for t in views
+            if t.step < decision.to_step and t.fitted_at_step is None and not t.diverged
+        }
+        assert behind == set(decision.trials)
+
+
+@modest
+@given(random_sweeps())
+def test_removing_the_last_trial_and_deciding_again_gives_the_same_outcome(random_sweep):
+    settings, fate_of = random_sweep
+    first = Simulation(settings, fate_of)
+    without_last = first.sorted_trials()[:-1]
+    again = Simulation(settings, fate_of, start=without_last)
+    assert again.outcome == first.outcome
+
+
+@modest
+@given(random_sweeps(), st.data())
+def test_a_sweep_that_lost_progress_at_any_moment_gives_the_same_answer(random_sweep, data):
+    settings, fate_of = random_sweep
+    first = Simulation(settings, fate_of)
+    views, _ = data.draw(st.sampled_from(first.history))
+    grid = lockstep_grid(settings.max_train_steps)
+    set_back = [
+        first.view(t.trial, t.base_learning_rate, data.draw(st.sampled_from([0, *grid, t.step])))
+        for t in views
+    ]
+    set_back = [
+        old if new.step > old.step else new for old, new in zip(views, set_back, strict=True)
+    ]
+    again = Simulation(settings, fate_of, start=set_back)
+    for key in ("status", "max_train_steps", "fitted_at_step_bracket", "best_learning_rate",
+                "learning_rates", "extensions", "regime"):  # fmt: skip
+        assert again.outcome[key] == first.outcome[key]
+
+
+@modest
+@given(random_sweeps())
+def test_where_fits_are_seen_only_at_evaluations_the_truth_lies_in_the_bracket(random_sweep):
+    settings, random_fate_of = random_sweep
+
+    def fate_of(rate):
+        fate = random_fate_of(rate)
+        # A fit that is lost by divergence before the next evaluation would not be seen.
+        return fate if fate.fits_at is None else dataclasses.replace(fate, diverges_at=NEVER)
+
+    simulation = Simulation(settings, fate_of, exact=False)
+    outcome, fates = simulation.outcome, simulation.fates()
+    fits = [fate.fits_at for fate in fates.values() if fate.fits_at is not None]
+    assert (outcome["status"] == "not_fitted") == (not fits)
+    if outcome["status"] == "found":
+        before, at = outcome["fitted_at_step_bracket"]
+        assert before < min(fits) <= at
+        assert outcome["max_train_steps"] == at
+
+
+def test_the_first_grid_is_added_at_once():
+    decision = decide(sweep(0.01, 0.1, 1.0), [])
+    assert decision == Add(
+        {0: {LEARNING_RATE: 0.01}, 1: {LEARNING_RATE: 0.1}, 2: {LEARNING_RATE: 1.0}}
+    )
+
+
+def test_an_interior_optimum_is_the_answer():
+    fates = {0.01: Fate(500), 0.1: Fate(37), 1.0: Fate(80)}
+    outcome = Simulation(sweep(*fates), fates.__getitem__).outcome
+    assert outcome["status"] == "found"
+    assert outcome["max_train_steps"] == 37
+    assert outcome["best_learning_rate"] == 0.1
+    assert outcome["extensions"] == 0
+
+
+def test_a_diverged_trial_bounds_the_optimum_and_is_not_counted_as_slow():
+    fates = {0.01: Fate(500), 0.1: Fate(37), 1.0: Fate(20, diverges_at=5)}
+    outcome = Simulation(sweep(*fates), fates.__getitem__).outcome
+    assert outcome["status"] == "found"
+    assert outcome["max_train_steps"] == 37
+    assert outcome["diverged"] == 1
+    assert any("1 diverged" in reason for reason in outcome["reasons"])
+
+
+def test_a_trial_that_fits_before_it_diverges_is_feasible():
+    fates = {0.01: Fate(500), 0.1: Fate(37, diverges_at=38), 1.0: Fate(80)}
+    outcome = Simulation(sweep(*fates), fates.__getitem__).outcome
+    assert outcome["max_train_steps"] == 37
+    assert outcome["diverged"] == 0
+
+
+@pytest.mark.parametrize("max_extensions", [0, 1, 5])
+def test_where_everything_diverges_smaller_learning_rates_are_tried_and_then_given_up(
+    max_extensions,
+):
+    simulation = Simulation(
+        sweep(0.1, 1.0, max_extensions=max_extensions), lambda rate: Fate(diverges_at=3)
+    )
+    outcome = simulation.outcome
+    assert outcome["status"] == "not_fitted"
+    assert outcome["max_train_steps"] is None
+    assert outcome["best_learning_rate"] is None
+    assert outcome["extensions"] == max_extensions
+    assert outcome["diverged"] == 2 + max_extensions
+    assert outcome["learning_rates"][-1] == 1.0
+    assert outcome["regime"] == "undecided"
+    assert outcome["not_fitted_because"] == "bad_grid"
+    assert outcome["suggested_max_train_steps"] is None
+    assert any("diverged" in reason.lower() for reason in outcome["reasons"][1:])
+    # No training after divergence.
+    assert outcome["steps_trained"] == 3 * len(simulation.trials)
+
+
+def test_a_grid_that_is_all_too_high_is_left_downwards():
+    def fate_of(rate):
+        return Fate(diverges_at=2) if rate > 0.02 else Fate(round(1 / rate))
+
+    outcome = Simulation(sweep(0.1, 1.0), fate_of).outcome
+    assert outcome["status"] == "found"
+    assert outcome["best_learning_rate"] == 0.01
+    assert outcome["max_train_steps"] == 100
+
+
+@pytest.mark.parametrize(
+    ("rates", "best"), [((1e-4, 1e-3), 0.1), ((1.0, 10.0), 0.1), ((1.0,), 0.1), ((0.1,), 0.1)]
+)
+def test_an_optimum_outside_the_grid_is_reached_by_extension(rates, best):
+    def fate_of(rate):
+        return Fate(round(50 * math.exp(abs(math.log10(rate / 0.1)))))
+
+    outcome = Simulation(sweep(*rates), fate_of).outcome
+    assert outcome["status"] == "found"
+    assert outcome["best_learning_rate"] == pytest.approx(best, rel=1e-2)
+    assert outcome["max_train_steps"] == 50
+    assert outcome["learning_rates"][0] < best < outcome["learning_rates"][-1]
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+@pytest.mark.parametrize("max_extensions", [0, 2])
+def test_an_optimum_that_stays_at_the_boundary_is_loudly_no_answer(direction, max_extensions):
+    def fate_of(rate):
+        return Fate(round(200 - direction * 20 * math.log10(rate)))
+
+    outcome = Simulation(sweep(0.01, 0.1, 1.0, max_extensions=max_extensions), fate_of).outcome
+    assert outcome["status"] == "at_boundary"
+    assert outcome["max_train_steps"] is None
+    assert outcome["extensions"] == max_extensions
+    assert outcome["regime"] == "not_compute_bound"
+    tried = outcome["learning_rates"]
+    assert outcome["best_learning_rate"] == (tried[-1] if direction == 1 else tried[0])
+    assert any("BOUNDARY" in reason for reason in outcome["reasons"])
+    assert any("config.sweep" in reason for reason in outcome["reasons"])
+
+
+def test_extensions_keep_the_ratio_of_the_grid_at_their_end():
+    outcome = Simulation(
+        sweep(0.01, 0.1, 0.3, max_extensions=2), lambda rate: Fate(round(200 - 50 * rate))
+    ).outcome
+    assert outcome["learning_rates"] == [0.01, 0.1, 0.3, 0.9, 2.7]
+
+
+@pytest.mark.parametrize(
+    ("fates", "best"),
+    [
+        ({0.01: Fate(50), 0.1: Fate(50), 1.0: Fate(50)}, 0.1),
+        ({0.01: Fate(90), 0.1: Fate(50), 0.3: Fate(50), 1.0: Fate(90)}, 0.1),
+        ({0.01: Fate(90), 0.1: Fate(50), 0.3: Fate(50)}, 0.1),
+        ({0.01: Fate(50), 0.1: Fate(90), 0.3: Fate(50), 1.0: Fate(90)}, 0.3),
+    ],
+)
+def test_of_equally_fast_learning_rates_interior_ones_and_then_smaller_ones_win(fates, best):
+    outcome = Simulation(sweep(*fates), fates.__getitem__).outcome
+    assert outcome["status"] == "found"
+    assert outcome["best_learning_rate"] == best
+    assert outcome["max_train_steps"] == 50
+    assert outcome["extensions"] == 0
+
+
+def test_where_every_learning_rate_is_equally_fast_one_extension_settles_it():
+    outcome = Simulation(sweep(0.1, 1.0), lambda rate: Fate(50)).outcome
+    assert outcome["status"] == "found"
+    assert outcome["max_train_steps"] == 50
+    assert outcome["extensions"] == 1
+
+
+@pytest.mark.parametrize("rates", [(0.9999, 1.0), (0.1, 0.100001), (0.0123456,)])
+@pytest.mark.parametrize("direction", [1, -1])
+def test_every_extension_of_a_very_narrow_grid_is_a_new_learning_rate_further_out(rates, direction):
+    # The simulation itself fails if a learning rate is tried twice.
+    tried = Simulation(
+        sweep(*rates, steps=10, max_extensions=4), lambda rate: Fate(loss=rate**-direction)
+    ).outcome["learning_rates"]
+    assert len(tried) == len(rates) + 4
+    assert (tried[-1] > max(rates)) if direction == 1 else (tried[0] < min(rates))
+
+
+def test_where_nothing_fits_the_best_curve_is_read_and_no_number_is_guessed():
+    def fate_of(rate):
+        return Fate(loss=1 + abs(math.log10(rate / 0.1)))
+
+    outcome = Simulation(sweep(0.01, 0.1, 1.0), fate_of).outcome
+    assert outcome["status"] == "not_fitted"
+    assert outcome["max_train_steps"] is None
+    assert outcome["best_learning_rate"] == 0.1
+    # The simulated loss is flat from the middle on.
+    assert outcome["not_fitted_because"] == "model_cannot_fit"
+    assert outcome["regime"] == "undecided"
+    assert outcome["steps_trained"] == outcome["steps_full_grid"] == 3000
+    assert any("0.1" in reason and "lowest" in reason for reason in outcome["reasons"])
+
+
+def test_where_nothing_fits_and_the_lowest_loss_is_at_the_edge_the_grid_is_moved():
+    def fate_of(rate):
+        if rate > 50:
+            return Fate(diverges_at=4)
+        return Fate(fits_at=700 if rate > 5 else NEVER, loss=1 / rate)
+
+    outcome = Simulation(sweep(0.01, 0.1), fate_of).outcome
+    assert outcome["status"] == "found"
+    assert outcome["max_train_steps"] == 700
+
+
+def test_where_nothing_fits_and_the_limit_is_reached_the_grid_is_blamed():
+    outcome = Simulation(
+        sweep(0.01, 0.1, max_extensions=2), lambda rate: Fate(loss=1 / rate)
+    ).outcome
+    assert outcome["status"] == "not_fitted"
+    assert outcome["not_fitted_because"] == "bad_grid"
+    assert outcome["regime"] == "undecided"
+    assert any("BOUNDARY" in reason for reason in outcome["reasons"])
+
+
+# Steps to fit with one minimum in the logarithm of the learning rate.
+
+
+def valley(optimum, slope, steps_at_optimum=1000):
+    def fate_of(rate):
+        away = abs(math.log10(rate / optimum))
+        return Fate(round(steps_at_optimum * math.exp(slope * away)), loss=1 + away)
+
+    return fate_of
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    log_optimum=st.floats(-4, 0),
+    slope=st.floats(0.5, 4),
+    off=st.floats(-2, 2),
+    points=st.integers(1, 3),
+    decades_per_point=st.sampled_from([0.25, 0.5, 1.0]),
+)
+def test_a_grid_that_is_too_small_or_off_ends_with_the_answer_of_a_good_one(
+    log_optimum, slope, off, points, decades_per_point
+):
+    fate_of = valley(10**log_optimum, slope)
+    small = [10 ** (log_optimum + off + decades_per_point * i) for i in range(points)]
+    # A single learning rate is extended by half decades.
+    spacing = decades_per_point if points > 1 else 0.5
+    good = [10 ** (-6 + spacing * i) for i in range(round(8 / spacing) + 1)]
+    for rates in (small, good):
+        outcome = Simulation(sweep(*rates, steps=10**5, max_extensions=40), fate_of).outcome
+        assert outcome["status"] == "found"
+        # Rounding of the learning rates to four digits is allowed for.
+        distance = abs(math.log10(outcome["best_learning_rate"]) - log_optimum)
+        assert distance <= spacing / 2 + 0.01
+        assert (
+            1000 <= outcome["max_train_steps"] <= 1000 * math.exp(slope * (spacing / 2 + 0.01)) + 1
+        )
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    log_edge=st.floats(-3, 0),
+    power=st.floats(0.3, 1),
+    off=st.floats(-3, 2),
+    points=st.integers(1, 3),
+)
+def test_the_answer_lies_just_below_the_edge_of_divergence_where_larger_is_faster(
+    log_edge, power, off, points
+):
+    def fate_of(rate):
+        if rate > 10**log_edge:
+            return Fate(diverges_at=2)
+        steps = 100 * (10**log_edge / rate) ** power
+        return Fate(round(steps), loss=1 / rate)
+
+    rates = [10 ** (log_edge + off + 0.5 * i) for i in range(points)]
+    outcome = Simulation(sweep(*rates, steps=10**5, max_extensions=20), fate_of).outcome
+    assert outcome["status"] == "found"
+    assert 100 <= outcome["max_train_steps"] <= 100 * 10 ** (0.51 * power) + 1
+    assert outcome["diverged"] >= 1
+
+
+@pytest.mark.parametrize("steps", [400, 10_000, 1_000_000])
+def test_the_cost_does_not_depend_on_the_number_of_steps_thought_sufficient(steps):
+    fates = {0.01: Fate(), 0.1: Fate(300), 1.0: Fate(320)}
+    simulation = Simulation(sweep(*fates, steps=steps), fates.__getitem__)
+    assert simulation.outcome["max_train_steps"] == 300
+    assert all(300 <= trial.step <= 1.15 * 300 + 1 for trial in simulation.trials.values())
+
+
+@modest
+@given(st.integers(1, 10**7))
+def test_lockstep_grid_ends_at_n_and_is_fine_enough_everywhere(steps):
+    grid = lockstep_grid(steps)
+    assert grid[0] == 1
+    assert grid[-1] == steps
+    assert len(grid) >= min(40, steps)
+    for before, after in itertools.pairwise(grid):
+        assert before < after <= math.ceil(1.15 * before) + 1
+        assert after - before <= math.ceil(steps / 40)

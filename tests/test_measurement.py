@@ -1,0 +1,67 @@
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from budgetflow.playbook.measurement import TrialView, best_row
+
+METRIC = "validation_error_rate"
+VALUES = st.sampled_from([0.0, 0.25, 0.5, math.nan, math.inf, -math.inf]) | st.floats()
+
+modest = settings(max_examples=100, deadline=None)
+
+
+@st.composite
+def measurements(draw):
+    values = draw(st.lists(VALUES, max_size=12))
+    return [{"step": 10 * (i + 1), METRIC: value} for i, value in enumerate(values)]
+
+
+@modest
+@given(measurements())
+def test_best_row_is_the_lowest_finite_one_and_the_earliest_of_ties(rows):
+    best = best_row(rows, METRIC)
+    finite = [row for row in rows if math.isfinite(row[METRIC])]
+    if not finite:
+        assert best is None
+        return
+    assert best in finite
+    for row in finite:
+        assert row[METRIC] >= best[METRIC]
+        assert row["step"] >= best["step"] or row[METRIC] > best[METRIC]
+
+
+@modest
+@given(measurements(), measurements())
+def test_training_longer_never_selects_a_worse_row(rows, more):
+    before = best_row(rows, METRIC)
+    end = len(rows) * 10
+    after = best_row([*rows, *({**row, "step": end + row["step"]} for row in more)], METRIC)
+    if before is not None:
+        assert after[METRIC] <= before[METRIC]
+
+
+def test_rows_without_the_metric_are_left_out():
+    rows = [{"step": 1, "train_loss": 0.1}, {"step": 2, METRIC: 0.5}]
+    assert best_row(rows, METRIC) == rows[1]
+    assert best_row(rows, "validation_loss") is None
+    assert best_row([], METRIC) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "bracket", "fitted_at_step", "diverged"),
+    [
+        ("running", None, None, False),
+        ("complete", (40, 50), 50, False),
+        ("diverged", None, None, True),
+        # It fitted the training set before its loss became infinite, so it is feasible.
+        ("diverged", (40, 50), 50, False),
+    ],
+)
+def test_a_trial_is_infeasible_if_it_diverged_before_it_fitted(
+    status, bracket, fitted_at_step, diverged
+):
+    trial = TrialView(0, {}, 0.1, status, 60, fitted_at_step_bracket=bracket)
+    assert trial.fitted_at_step == fitted_at_step
+    assert trial.diverged is diverged

@@ -1,0 +1,167 @@
+import dataclasses
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from budgetflow.playbook.regime import read_training_curve
+
+modest = settings(max_examples=100, deadline=None)
+
+EXAMPLES = 1000
+LENGTHS = st.integers(100, 10**6)
+
+
+def curve(max_train_steps, loss, error_rate=None, evaluations=40):
+    steps = sorted(
+        {math.ceil(max_train_steps * i / evaluations) for i in range(1, evaluations + 1)}
+    )
+    return [
+        {"step": step, "train_loss": loss(step)}
+        | ({} if error_rate is None else {"train_error_rate": error_rate(step)})
+        for step in steps
+    ]
+
+
+def power_law(end, max_train_steps, exponent):
+    return lambda step: end * (step / max_train_steps) ** -exponent
+
+
+# A loss that goes as step ** -exponent falls by 1 - 2 ** -exponent while the steps double.
+STALLED = st.floats(0, 0.025)  # by less than 2 %
+SLOW = st.floats(0.04, 0.4)  # by 3 % to 24 %
+FAST = st.floats(0.5, 4)  # by 29 % and more
+
+
+@modest
+@given(LENGTHS, st.floats(1e-3, 10), STALLED, st.floats(0.001, 0.5))
+def test_a_stalled_loss_is_a_model_that_cannot_fit(length, loss, exponent, error_rate):
+    rows = curve(length, power_law(loss, length, exponent), lambda step: error_rate)
+    reading = read_training_curve(rows, length, EXAMPLES)
+    assert reading.looks_like == "model_cannot_fit"
+    assert reading.regime == "undecided"
+    assert reading.suggested_max_train_steps is None
+    assert "stalled" in reading.reason
+
+
+@modest
+@given(LENGTHS, st.floats(1e-3, 10), FAST)
+def test_a_rising_loss_is_not_called_falling(length, loss, exponent):
+    rows = curve(length, power_law(loss, length, -exponent))
+    reading = read_training_curve(rows, length, EXAMPLES)
+    assert reading.looks_like == "model_cannot_fit"
+    assert reading.suggested_max_train_steps is None
+    assert "still falling" not in reading.reason
+
+
+@modest
+@given(LENGTHS, st.floats(1e-3, 10), SLOW, st.none() | st.floats(0.001, 0.5))
+def test_a_loss_that_falls_slowly_is_compute_bound_and_gets_no_number(
+    length, loss, exponent, error_rate
+):
+    law = None if error_rate is None else power_law(error_rate, length, exponent)
+    rows = curve(length, power_law(loss, length, exponent), law)
+    reading = read_training_curve(rows, length, EXAMPLES)
+    assert reading.looks_like == "compute_bound"
+    assert reading.regime == "compute_bound"
+    assert reading.suggested_max_train_steps is None
+    assert "compute-bound" in reading.reason
+    assert "still falling" in reading.reason
+
+
+@modest
+@given(
+    length=LENGTHS,
+    exponent=FAST,
+    error_rate=st.floats(0.002, 0.5),
+    examples=st.integers(10**3, 10**7),
+)
+def test_a_loss_that_falls_fast_is_continued_to_where_it_fits(
+    length, exponent, error_rate, examples
+):
+    law = power_law(error_rate, length, exponent)
+    rows = curve(length, power_law(0.1, length, exponent), law)
+    reading = read_training_curve(rows, length, examples)
+    fits_at = length * (error_rate / (0.5 / examples)) ** (1 / exponent)
+    wanted = min(max(fits_at, 2 * length), 16 * length)
+    assert reading.looks_like == "n_too_small"
+    assert reading.regime == "undecided"
+    assert 0.8 * wanted <= reading.suggested_max_train_steps <= 1.4 * wanted
+    assert str(reading.suggested_max_train_steps) in reading.reason
+
+
+def test_a_loss_that_falls_fast_without_fewer_errors_gets_the_longest_next_run():
+    rows = curve(1000, power_law(0.5, 1000, 1), lambda step: 0.3)
+    reading = read_training_curve(rows, 1000, EXAMPLES)
+    assert reading.looks_like == "n_too_small"
+    assert reading.suggested_max_train_steps == 16_000
+
+
+@modest
+@given(length=LENGTHS, exponent=FAST, loss=st.floats(1e-3, 10))
+def test_a_task_without_errors_is_continued_by_its_loss(length, exponent, loss):
+    rows = curve(length, power_law(loss, length, exponent))
+    reading = read_training_curve(rows, length, EXAMPLES)
+    wanted = min(max(length * 100 ** (1 / exponent), 2 * length), 16 * length)
+    assert reading.looks_like == "n_too_small"
+    assert 0.8 * wanted <= reading.suggested_max_train_steps <= 1.4 * wanted
+
+
+@pytest.mark.parametrize("length", [1, 2, 50])
+def test_a_single_measurement_is_too_little_to_read(length):
+    rows = [{"step": length, "train_loss": 2.3, "train_error_rate": 0.9}]
+    reading = read_training_curve(rows, length, EXAMPLES)
+    assert reading.looks_like == "n_too_small"
+    assert reading.regime == "undecided"
+    assert reading.suggested_max_train_steps > length
+
+
+def test_no_error_among_the_examples_looked_at_is_not_a_reason_to_give_up():
+    # Errors may be counted over a part of a large training set.
+    rows = curve(1000, power_law(0.1, 1000, 1), lambda step: 0.1 if step < 900 else 0.0)
+    reading = read_training_curve(rows, 1000, EXAMPLES)
+    assert reading.looks_like == "n_too_small"
+    assert reading.suggested_max_train_steps >= 2000
+
+
+@st.composite
+def any_rows(draw):
+    length = draw(st.integers(1, 10**5))
+    count = draw(st.integers(1, 40))
+    losses = st.floats(0, 1e6) | st.sampled_from([0.0, 1e-30, 1.0])
+    with_errors = draw(st.booleans())
+    rows = []
+    for i in range(1, count + 1):
+        row = {"step": max(1, length * i // count), "train_loss": draw(losses)}
+        if with_errors:
+            row["train_error_rate"] = draw(st.integers(0, EXAMPLES)) / EXAMPLES
+        if not rows or row["step"] > rows[-1]["step"]:
+            rows.append(row)
+    return length, rows
+
+
+@modest
+@given(any_rows())
+def test_every_curve_gets_one_consistent_reading(length_and_rows):
+    length, rows = length_and_rows
+    reading = read_training_curve(rows, length, EXAMPLES)
+    assert reading.looks_like in ("n_too_small", "model_cannot_fit", "compute_bound")
+    assert (reading.regime == "compute_bound") == (reading.looks_like == "compute_bound")
+    suggested = reading.suggested_max_train_steps
+    assert (suggested is not None) == (reading.looks_like == "n_too_small")
+    if suggested is not None:
+        assert isinstance(suggested, int)
+        # To two digits, rounded up.
+        assert 2 * length <= suggested <= 1.1 * 16 * length
+    assert reading.reason.endswith(".")
+
+
+@modest
+@given(any_rows(), st.sampled_from([2.0**-10, 2.0**10]))
+def test_the_unit_of_the_loss_does_not_matter(length_and_rows, factor):
+    length, rows = length_and_rows
+    scaled = [{**row, "train_loss": row["train_loss"] * factor} for row in rows]
+    readings = [read_training_curve(r, length, EXAMPLES) for r in (rows, scaled)]
+    one, other = (dataclasses.replace(reading, reason="") for reading in readings)
+    assert one == other

@@ -1,0 +1,195 @@
+import dataclasses
+import json
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from budgetflow.playbook.measurement import Add, Advance, TrialView
+from budgetflow.playbook.rounds import RoundSettings, decide, rank
+
+METRIC = "validation_error_rate"
+
+modest = settings(max_examples=80, deadline=None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fate:
+    """What becomes of a trial: its metric at each evaluation, and where it diverges."""
+
+    values: tuple[float, ...]
+    diverges_at: int | None = None
+    steps_reused: int = 0
+
+
+ERROR_RATES = st.integers(0, 8).map(lambda wrong: wrong / 8)
+
+
+@st.composite
+def rounds(draw):
+    evaluations = draw(st.integers(1, 8))
+    length = 10 * evaluations
+    fates = draw(
+        st.lists(
+            st.builds(
+                Fate,
+                st.tuples(*[ERROR_RATES] * evaluations),
+                st.none() | st.none() | st.integers(1, length),
+                st.just(0) | st.integers(0, evaluations - 1).map(lambda i: 10 * i),
+            ),
+            min_size=1,
+            max_size=6,
+        )
+    )
+    return round_settings(length, len(fates)), fates
+
+
+def round_settings(length, trials):
+    hyperparameters = tuple({"optimizer.momentum": i / 10} for i in range(trials))
+    return RoundSettings(hyperparameters, length, METRIC)
+
+
+def view(settings, fate, number, step):
+    """The trial as it is after training to ``step``, an evaluation, unless it diverged before."""
+    rows, status = [], "pending"
+    for end, value in zip(range(10, step + 1, 10), fate.values, strict=False):
+        status = "complete" if end == settings.max_train_steps else "running"
+        row = {"step": end, METRIC: value, "validation_loss": 2 * value, "train_loss": 1.0}
+        if fate.diverges_at is not None and fate.diverges_at <= end:
+            status = "diverged"
+            row |= {METRIC: math.nan, "train_loss": math.nan}
+        rows.append(row)
+        if status == "diverged":
+            break
+    end = rows[-1]["step"] if rows else 0
+    return TrialView(
+        number,
+        settings.trials[number],
+        0.1,
+        status,
+        end,
+        rows,
+        steps_reused=min(fate.steps_reused, end),
+    )
+
+
+def simulate(settings, fates, start=()):
+    trials = {trial.trial: trial for trial in start}
+    decisions = []
+    for _ in range(3 * len(fates) + 3):
+        decision = decide(settings, [trials[number] for number in sorted(trials)])
+        decisions.append(decision)
+        if isinstance(decision, Add):
+            assert decision.trials
+            assert not decision.trials.keys() & trials.keys()
+            for number, hyperparameters in decision.trials.items():
+                assert hyperparameters == settings.trials[number]
+                trials[number] = view(settings, fates[number], number, fates[number].steps_reused)
+        elif isinstance(decision, Advance):
+            assert decision.trials
+            for number in decision.trials:
+                assert trials[number].step < decision.to_step <= settings.max_train_steps
+                assert trials[number].status != "diverged"
+                trials[number] = view(settings, fates[number], number, decision.to_step)
+        else:
+            return decision.outcome, list(trials.values()), decisions
+    raise AssertionError("the round does not end")
+
+
+@modest
+@given(rounds())
+def test_every_trial_runs_to_the_end_or_until_it_diverges(round_):
+    settings, fates = round_
+    outcome, trials, decisions = simulate(settings, fates)
+    assert isinstance(decisions[0], Add)
+    assert list(decisions[0].trials) == list(range(len(fates)))
+    assert len(trials) == outcome["trials"] == len(fates)
+    assert all(trial.status in ("complete", "diverged") for trial in trials)
+    assert outcome["diverged"] == sum(fate.diverges_at is not None for fate in fates)
+    assert outcome["max_train_steps"] == settings.max_train_steps
+
+
+@modest
+@given(rounds())
+def test_the_best_trial_has_the_lowest_metric_at_its_best_step(round_):
+    settings, fates = round_
+    outcome, _, _ = simulate(settings, fates)
+    feasible = [
+        (value, number, 10 * (i + 1))
+        for number, fate in enumerate(fates)
+        if fate.diverges_at is None
+        for i, value in enumerate(fate.values)
+    ]
+    if not feasible:
+        assert outcome["best_trial"] is None
+        assert outcome["best_step"] is None
+        assert outcome["best_validation"] is None
+        assert any("diverged" in reason for reason in outcome["reasons"][1:])
+        return
+    # Ties go to the lower number, and within a trial to the earlier step.
+    value, number, step = min(feasible)
+    assert outcome["best_trial"] == number
+    assert outcome["best_step"] == step
+    assert outcome["best_validation"] == {"error_rate": value, "loss": 2 * value}
+
+
+@modest
+@given(rounds())
+def test_the_outcome_keeps_the_contract(round_):
+    settings, fates = round_
+    outcome, trials, _ = simulate(settings, fates)
+    json.dumps(outcome, allow_nan=False)
+    assert outcome["kind"] == "round"
+    assert outcome["transfer"] is None
+    assert outcome["best_step_diagnosis"]["trials"] == len(fates) - outcome["diverged"]
+    assert outcome["steps_trained"] + outcome["steps_reused"] == sum(t.step for t in trials)
+    assert outcome["steps_reused"] == sum(t.steps_reused for t in trials)
+    assert outcome["best_step_diagnosis"]["means"] in outcome["reasons"]
+    assert set(outcome["best_step_diagnosis"]["caveats"]) <= set(outcome["reasons"])
+    says_reused = any("taken over" in reason for reason in outcome["reasons"])
+    assert says_reused == (outcome["steps_reused"] > 0)
+
+
+@modest
+@given(rounds(), st.data())
+def test_a_round_that_was_interrupted_ends_with_the_same_outcome(round_, data):
+    settings, fates = round_
+    outcome, trials, _ = simulate(settings, fates)
+    left = [
+        view(settings, fates[trial.trial], trial.trial, max(kept, trial.steps_reused))
+        for trial in trials
+        if (kept := data.draw(st.sampled_from([None, *range(0, trial.step + 1, 10)]))) is not None
+    ]
+    again, _, decisions = simulate(settings, fates, left)
+    assert again == outcome
+    added = {n for d in decisions if isinstance(d, Add) for n in d.trials}
+    assert added == {trial.trial for trial in trials} - {trial.trial for trial in left}
+
+
+@modest
+@given(rounds())
+def test_rank_orders_every_feasible_trial_best_first(round_):
+    settings, fates = round_
+    _, trials, _ = simulate(settings, fates)
+    ranked = rank(list(reversed(trials)), METRIC)
+    expected = sorted(
+        (min(fate.values), number) for number, fate in enumerate(fates) if fate.diverges_at is None
+    )
+    assert [trial.trial for trial in ranked] == [number for _, number in expected]
+
+
+def test_a_trial_that_was_good_before_it_diverged_is_not_chosen():
+    fates = [Fate((0.5, 0.5, 0.5)), Fate((0.0, 0.0, 0.0), diverges_at=25)]
+    settings = round_settings(30, 2)
+    outcome, _, _ = simulate(settings, fates)
+    assert outcome["best_trial"] == 0
+    assert outcome["diverged"] == 1
+
+
+@pytest.mark.parametrize("reused", [0, 10])
+def test_reused_steps_are_not_counted_as_trained(reused):
+    fates = [Fate((0.5, 0.4, 0.3), steps_reused=reused)]
+    outcome, _, _ = simulate(round_settings(30, 1), fates)
+    assert outcome["steps_trained"] == 30 - reused
+    assert outcome["steps_reused"] == reused

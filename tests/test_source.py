@@ -1,0 +1,94 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from budgetflow.data.digits import SPLIT_SIZES
+from budgetflow.data.source import load_dataset
+from budgetflow.errors import ConfigError
+
+
+class TinySource:
+    """A random-access source of a user's own."""
+
+    num_classes = 3
+
+    def __init__(self, split):
+        if split not in ("train", "validation"):
+            raise KeyError(f"no split {split!r}")
+        self._size = 12 if split == "train" else 5
+
+    def __len__(self):
+        return self._size
+
+    def __getitem__(self, index):
+        return {"image": np.full((2, 2, 1), index, np.float32), "label": index % 3}
+
+
+def test_digits_are_all_of_scikit_learns_in_stratified_splits(digits):
+    splits = {"train": digits.train, "validation": digits.validation, "test": digits.test}
+    assert {name: split.num_examples for name, split in splits.items()} == SPLIT_SIZES
+    images = np.concatenate([split.arrays["inputs"] for split in splits.values()])
+    original = load_digits()
+    expected = np.round(original.images * (255 / 16)).astype(np.uint8)
+    assert sorted(x.tobytes() for x in images) == sorted(x.tobytes() for x in expected)
+    assert digits.num_classes == 10
+    for split in splits.values():
+        shares = np.bincount(split.arrays["targets"]) / split.num_examples
+        assert np.abs(shares - np.bincount(original.target) / 1797).max() < 0.01
+
+
+def test_labels_belong_to_their_images(digits):
+    original = load_digits()
+    labels = {
+        np.round(image * (255 / 16)).astype(np.uint8).tobytes(): label
+        for image, label in zip(original.images, original.target, strict=True)
+    }
+    arrays = digits.train.arrays
+    for image, label in zip(arrays["inputs"], arrays["targets"], strict=True):
+        assert labels[image.tobytes()] == label
+
+
+def test_preparing_needs_no_tensorflow(tmp_path):
+    program = (
+        "import sys\n"
+        "from budgetflow.data.source import load_dataset\n"
+        f"d = load_dataset('digits', 'train[:50%]', 'validation', None, {str(tmp_path)!r})\n"
+        "print(d.train.num_examples, d.test, 'tensorflow' in sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.split() == ["628", "None", "False"]
+    assert "once" in result.stderr and str(tmp_path) in result.stderr
+
+
+def test_a_large_split_is_streamed(digits, streamed_digits):
+    assert streamed_digits.train.arrays is None
+    example = streamed_digits.train.example(17)
+    assert (example["inputs"] == digits.train.arrays["inputs"][17]).all()
+
+
+def test_a_users_own_source_by_import_path():
+    dataset = load_dataset(f"{__name__}.TinySource", "train", "validation", None)
+    assert dataset.num_classes == 3
+    assert dataset.train.arrays["inputs"].shape == (12, 2, 2, 1)
+    assert dataset.validation.num_examples == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("digitss", "train", "validation", None), "did you mean 'digits'"),
+        (("digits", "trian", "validation", None), "did you mean 'train'"),
+        (("digits", "train", "validation[:0]", None), "validation_split = 'validation"),
+        (("digits", "train", "validation", None, None, "imagee"), "did you mean 'image'"),
+        ((f"{__name__}.TinySource", "train", "test", None), "validation_split = 'test'"),
+        ((f"{__name__}.Missing", "train", "test", None), "has no 'Missing'"),
+    ],
+)
+def test_what_does_not_exist_is_refused_by_name(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        load_dataset(*arguments)

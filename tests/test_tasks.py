@@ -1,0 +1,40 @@
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from budgetflow.tasks import Classification, model_inputs
+
+OUTPUTS = jnp.asarray([[2.0, 1.0, 0.0], [0.0, 0.5, 3.0], [1.0, 2.0, 0.0]])
+BATCH = {"targets": jnp.asarray([0, 0, 1])}
+
+
+def test_loss_is_cross_entropy_with_label_smoothing():
+    expected = optax.softmax_cross_entropy_with_integer_labels(OUTPUTS, BATCH["targets"])
+    np.testing.assert_allclose(Classification().loss(OUTPUTS, BATCH), expected, rtol=1e-6)
+    log_probabilities = OUTPUTS - jnp.log(jnp.exp(OUTPUTS).sum(-1, keepdims=True))
+    smoothed = 0.7 * expected - 0.3 * log_probabilities.mean(-1)
+    loss = Classification().loss(OUTPUTS, BATCH, label_smoothing=0.3)
+    np.testing.assert_allclose(loss, smoothed, rtol=1e-6)
+
+
+def test_error_counts_wrong_classes():
+    assert Classification().metrics(OUTPUTS, BATCH)["error_rate"].tolist() == [0, 1, 0]
+
+
+def test_an_output_that_is_not_finite_is_never_fitted():
+    outputs = jnp.full((1, 3), jnp.nan)
+    assert not Classification().fitted(outputs, {"targets": jnp.asarray([0])}).any()
+
+
+def test_the_number_of_classes_comes_from_the_task_or_the_data():
+    assert Classification().num_outputs(7) == 7
+    assert Classification(num_classes=5).num_outputs(None) == 5
+    with pytest.raises(ValueError, match="num_classes"):
+        Classification().num_outputs(None)
+
+
+def test_bytes_become_fractions():
+    inputs = model_inputs({"inputs": np.asarray([0, 51, 255], np.uint8)})
+    np.testing.assert_allclose(inputs, [0, 0.2, 1])
+    assert model_inputs({"inputs": np.asarray([3.5], np.float32)}).tolist() == [3.5]

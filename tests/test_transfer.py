@@ -1,0 +1,182 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from budgetflow.playbook.transfer import extra_step_learning_rates, transfer
+from budgetflow.schedules import Schedule, common_prefix_steps
+
+LENGTHS = st.integers(0, 300)
+POSITIVE_LENGTHS = st.integers(1, 300)
+EXTRA_STEPS = st.integers(1, 2000)
+
+modest = settings(max_examples=80, deadline=None)
+
+
+@st.composite
+def schedules(draw, decays=("none", "linear", "cosine")):
+    base = draw(st.floats(1e-5, 10.0))
+    decay = draw(st.sampled_from(decays))
+    return Schedule(
+        base,
+        draw(LENGTHS),
+        # A schedule that is all warmup never reaches its base learning rate.
+        draw(POSITIVE_LENGTHS if decay == "none" else LENGTHS),
+        0 if decay == "none" else draw(POSITIVE_LENGTHS),
+        decay,
+        draw(st.sampled_from([0.0, 0.1, 0.6])) * base,
+    )
+
+
+@modest
+@given(schedules(), EXTRA_STEPS)
+def test_the_new_schedule_has_the_new_length_and_the_same_shape(schedule, extra):
+    carried = transfer(schedule, schedule.total_steps + extra)
+    assert carried.before == schedule
+    assert carried.extra_steps == extra
+    after = carried.after
+    assert after.total_steps == schedule.total_steps + extra
+    assert after.warmup_steps == schedule.warmup_steps
+    assert after.base_learning_rate == schedule.base_learning_rate
+    assert (after.decay, after.final_learning_rate) == (
+        schedule.decay,
+        schedule.final_learning_rate,
+    )
+
+
+@modest
+@given(schedules(["linear"]), EXTRA_STEPS)
+def test_linear_decay_keeps_its_length_and_every_extra_step_is_at_the_base(schedule, extra):
+    carried = transfer(schedule, schedule.total_steps + extra)
+    assert carried.after == dataclasses.replace(
+        schedule, constant_steps=schedule.constant_steps + extra
+    )
+    assert carried.mean_relative_learning_rate == 1.0
+    assert carried.share_above_half == 1.0
+    assert common_prefix_steps(schedule, carried.after) >= schedule.decay_start_step
+    before, after = schedule.learning_rates(), carried.after.learning_rates()
+    np.testing.assert_array_equal(
+        before[schedule.decay_start_step :], after[carried.after.decay_start_step :]
+    )
+
+
+@modest
+@given(schedules(["none"]), EXTRA_STEPS)
+def test_a_constant_schedule_goes_on(schedule, extra):
+    carried = transfer(schedule, schedule.total_steps + extra)
+    assert carried.after == dataclasses.replace(
+        schedule, constant_steps=schedule.constant_steps + extra
+    )
+    assert (carried.mean_relative_learning_rate, carried.share_above_half) == (1.0, 1.0)
+    assert common_prefix_steps(schedule, carried.after) == schedule.total_steps
+
+
+@modest
+@given(schedules(["cosine"]), EXTRA_STEPS)
+def test_cosine_is_stretched_and_its_extra_steps_are_half_way_down_on_average(schedule, extra):
+    carried = transfer(schedule, schedule.total_steps + extra)
+    assert carried.after == dataclasses.replace(schedule, decay_steps=schedule.decay_steps + extra)
+    final = schedule.final_learning_rate / schedule.base_learning_rate
+    assert carried.mean_relative_learning_rate == pytest.approx((1 + final) / 2, abs=1e-4)
+
+
+@modest
+@given(st.sampled_from([0.1, 0.7]), POSITIVE_LENGTHS, EXTRA_STEPS)
+def test_share_of_a_cosine_above_half_is_counted_exactly(base, decay, extra):
+    # Half of 0.7 is rounded down in float32, half of 0.1 up.
+    schedule = Schedule(base, 10, 20, decay, "cosine")
+    carried = transfer(schedule, schedule.total_steps + extra)
+    # Of d updates of a cosine to zero, those up to and with the middle one are at half or above.
+    more = (decay + extra) // 2 - decay // 2
+    assert carried.share_above_half == pytest.approx(more / extra, abs=1e-6)
+
+
+@modest
+@given(schedules(), EXTRA_STEPS, EXTRA_STEPS)
+def test_round_1_to_2_to_3_is_round_1_to_3(schedule, extra, more):
+    second = transfer(schedule, schedule.total_steps + extra).after
+    third = transfer(second, schedule.total_steps + extra + more).after
+    assert third == transfer(schedule, schedule.total_steps + extra + more).after
+
+
+@modest
+@given(schedules())
+def test_the_same_length_is_the_same_schedule(schedule):
+    carried = transfer(schedule, schedule.total_steps)
+    assert carried.after == schedule
+    assert carried.extra_steps == 0
+    assert (carried.mean_relative_learning_rate, carried.share_above_half) == (1.0, 1.0)
+
+
+@modest
+@given(schedules(), st.integers(1, 2000))
+def test_a_shorter_run_is_refused_with_both_lengths_named(schedule, fewer):
+    length = schedule.total_steps - fewer
+    with pytest.raises(ValueError) as caught:
+        transfer(schedule, length)
+    assert f"{schedule.total_steps} steps" in str(caught.value)
+    assert f"({length})" in str(caught.value)
+
+
+@modest
+@given(schedules(), EXTRA_STEPS)
+def test_json_has_the_keys_of_the_contract(schedule, extra):
+    carried = transfer(schedule, schedule.total_steps + extra)
+    value = json.loads(json.dumps(carried.to_json(), allow_nan=False))
+    assert Schedule(**value["from"]) == schedule
+    assert Schedule(**value["to"]) == carried.after
+    assert value["extra_steps"] == extra
+    assert value["extra_steps_mean_relative_learning_rate"] == carried.mean_relative_learning_rate
+    assert value["extra_steps_share_above_half"] == carried.share_above_half
+
+
+@pytest.mark.parametrize("decay", ["none", "linear", "cosine"])
+def test_the_rule_names_its_family(decay):
+    schedule = Schedule(0.1, 5, 10, 0 if decay == "none" else 20, decay)
+    name = "constant" if decay == "none" else decay
+    assert transfer(schedule, 100).rule.startswith(name)
+
+
+@modest
+@given(LENGTHS, LENGTHS, POSITIVE_LENGTHS, EXTRA_STEPS)
+def test_extra_steps_of_a_stretched_linear_decay_are_half_lost(warmup, constant, decay, extra):
+    before = Schedule(0.1, warmup, constant, decay, "linear")
+    naive = dataclasses.replace(before, decay_steps=decay + extra)
+    mean, share = extra_step_learning_rates(before, naive)
+    assert mean == pytest.approx(0.5, abs=1e-4)
+    more = (decay + extra) // 2 - decay // 2
+    assert share == pytest.approx(more / extra, abs=1e-6)
+
+
+@pytest.mark.parametrize("factor", [2, 4, 10])
+def test_a_schedule_stretched_as_a_whole_gives_its_extra_steps_its_own_mean(factor):
+    before = Schedule(0.1, 100, 300, 600, "linear")
+    naive = Schedule(0.1, 100 * factor, 300 * factor, 600 * factor, "linear")
+    mean, share = extra_step_learning_rates(before, naive)
+    assert mean == pytest.approx(0.05 + 0.3 + 0.3, abs=1e-3)
+    assert share == pytest.approx(0.05 + 0.3 + 0.3, abs=1e-3)
+    assert transfer(before, naive.total_steps).mean_relative_learning_rate > mean
+
+
+class HeldAtTheEnd(Schedule):
+    """The pitfall: a schedule whose extra steps are all spent where its decay ended."""
+
+    @property
+    def total_steps(self):
+        return super().total_steps + 1000
+
+
+@pytest.mark.parametrize("decay", ["linear", "cosine"])
+@pytest.mark.parametrize(
+    ("final_share", "share_above_half"), [(0.0, 0.0), (0.1, 0.0), (0.49, 0.0), (0.75, 1.0)]
+)
+def test_extra_steps_at_the_final_learning_rate_are_seen_as_such(
+    decay, final_share, share_above_half
+):
+    fields = Schedule(0.2, 20, 30, 50, decay, 0.2 * final_share).to_dict()
+    mean, share = extra_step_learning_rates(Schedule(**fields), HeldAtTheEnd(**fields))
+    assert mean == pytest.approx(final_share, abs=1e-5)
+    assert share == share_above_half
