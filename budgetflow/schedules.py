@@ -54,14 +54,14 @@ class Schedule:
 
     def learning_rates(self, steps: int | None = None) -> np.ndarray:
         """The learning rates of the first ``steps`` updates (default: all), float32, [steps]."""
-        count = np.arange(self.total_steps if steps is None else steps, dtype=np.float64)
+        count = np.arange(self.total_steps if steps is None else steps)
         return np.asarray(_evaluate(self, count, np), dtype=np.float32)
 
     def to_optax(self) -> Callable[[Any], Any]:
         """This schedule as an ``optax.Schedule``: a traceable function of the update's count."""
         import jax.numpy as jnp
 
-        return lambda count: _evaluate(self, jnp.asarray(count, jnp.float32), jnp)
+        return lambda count: _evaluate(self, jnp.asarray(count), jnp)
 
     def to_dict(self) -> dict[str, Any]:
         """The schedule's fields, ready for JSON; ``Schedule(**fields)`` is the way back."""
@@ -69,7 +69,7 @@ class Schedule:
 
 
 def _evaluate(schedule: Schedule, count: Any, xp: ModuleType) -> Any:
-    """The learning rate at ``count``, by NumPy or by jax.numpy."""
+    """The learning rate at ``count``, an integer, by NumPy (float64) or jax.numpy (float32)."""
     base, final = schedule.base_learning_rate, schedule.final_learning_rate
     # Lengths of zero are replaced by one: their branch is never selected, only computed.
     warmup = base * count / max(schedule.warmup_steps, 1)

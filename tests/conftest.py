@@ -15,10 +15,9 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 from rich.console import Console  # noqa: E402
 
-from budgetflow.config import default_config, parse_config  # noqa: E402
+from budgetflow.config import default_config, load_config_file, parse_config  # noqa: E402
 from budgetflow.data.source import load_dataset  # noqa: E402
 from budgetflow.launch import launch  # noqa: E402
-from budgetflow.config import load_config_file  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -72,6 +71,7 @@ def small_config(kind="round", **fields):
 
 def assert_identical(first, second):
     """Two trees of arrays, equal bit for bit."""
+
     def compare(a, b):
         if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
             a, b = jax.random.key_data(a), jax.random.key_data(b)

@@ -22,7 +22,11 @@ class State(NamedTuple):
 
 def make_state(value):
     # A model that holds flax's own random number generators has typed keys in its state.
-    params = {"rngs": jax.random.key(value), "layers": {0: {"kernel": jnp.full((3, 2), float(value))}}, "key": jnp.arange(4.0)}
+    params = {
+        "rngs": jax.random.key(value),
+        "layers": {0: {"kernel": jnp.full((3, 2), float(value))}},
+        "key": jnp.arange(4.0),
+    }
     return State(jnp.int32(value), params, optax.adam(0.1).init(params))
 
 

@@ -398,18 +398,25 @@ def test_extensions_keep_the_ratio_of_the_grid_at_their_end():
     ],
 )
 def test_of_equally_fast_learning_rates_interior_ones_and_then_smaller_ones_win(fates, best):
-    outcome = Simulation(sweep(*fates), fates.__getitem__).outcome
+    outcome = Simulation(sweep(*fates), lambda rate: fates.get(rate, Fate())).outcome
     assert outcome["status"] == "found"
     assert outcome["best_learning_rate"] == best
     assert outcome["max_train_steps"] == 50
-    assert outcome["extensions"] == 0
 
 
-def test_where_every_learning_rate_is_equally_fast_one_extension_settles_it():
-    outcome = Simulation(sweep(0.1, 1.0), lambda rate: Fate(50)).outcome
+def test_a_tie_at_the_boundary_is_looked_into_although_another_one_is_interior():
+    steps = {0.01: NEVER, 0.1: 50, 1.0: 50, 10.0: 30, 100.0: NEVER}
+    outcome = Simulation(sweep(0.01, 0.1, 1.0), lambda rate: Fate(steps[rate])).outcome
+    assert outcome["status"] == "found"
+    assert outcome["best_learning_rate"] == 10.0
+    assert outcome["max_train_steps"] == 30
+
+
+def test_where_every_learning_rate_is_equally_fast_extensions_end_at_the_limit():
+    outcome = Simulation(sweep(0.1, 1.0, max_extensions=3), lambda rate: Fate(50)).outcome
     assert outcome["status"] == "found"
     assert outcome["max_train_steps"] == 50
-    assert outcome["extensions"] == 1
+    assert outcome["extensions"] == 3
 
 
 @pytest.mark.parametrize("rates", [(0.9999, 1.0), (0.1, 0.100001), (0.0123456,)])

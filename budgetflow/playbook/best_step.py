@@ -45,7 +45,7 @@ def diagnose(
     verdict, suggestion = _verdict(steps, early, late, max_train_steps)
     caveats = []
     if left_out := len(trials) - len(steps):
-        caveats.append(f"{left_out} diverged trial(s) are left out.")
+        caveats.append(f"{left_out} trial(s) that diverged are left out.")
     decaying = sum(trial.decays_to_zero for trial, _ in chosen)
     if decaying:
         caveats.append(

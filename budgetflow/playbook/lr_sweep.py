@@ -79,29 +79,38 @@ def decide(settings: SweepSettings, trials: Sequence[TrialView]) -> Decision:
         last = min(t.step for t in racing)
         to_step = grid[bisect.bisect_right(grid, last)]
         return Advance(tuple(t.trial for t in racing if t.step < to_step), to_step)
-    best = _best(fitting or [t for t in trials if not t.diverged], sorted(tried))
-    outward = _outward(best, sorted(tried))
+    rates = sorted(tried)
+    best, outward = _best(fitting or [t for t in trials if not t.diverged], rates)
     extensions = len(tried) - len(settings.learning_rates)
     if outward is not None and extensions < settings.max_extensions:
         number = next(n for n in range(len(numbers) + 1) if n not in numbers)
         return Add({number: {LEARNING_RATE: outward}})
-    return Conclude(_outcome(settings, trials, best, outward is not None, extensions))
+    at_boundary = best is None or best.base_learning_rate in (rates[0], rates[-1])
+    return Conclude(_outcome(settings, trials, best, at_boundary, extensions))
 
 
-def _best(candidates: Sequence[TrialView], tried: list[float]) -> TrialView | None:
-    """The fastest trial; where none fits, the one with the lowest training loss.
+def _best(
+    candidates: Sequence[TrialView], rates: list[float]
+) -> tuple[TrialView | None, float | None]:
+    """The fastest trial (where none fits, the one with the lowest training loss) and what to add.
 
-    Of equally fast ones, an interior learning rate goes before one at the boundary, which it shows
-    to be no better, and a smaller one before a larger.
+    What to add is the learning rate outward of the boundary if one there is as good as any, or
+    None. Of equally good trials, an interior one goes first, then a smaller learning rate. If every
+    trial diverged, the grid is too high.
     """
 
-    def rank(trial: TrialView) -> tuple[float, bool, float]:
-        rate = trial.base_learning_rate
-        speed = trial.fitted_at_step
-        value = float(speed) if speed is not None else _train_loss(trial)
-        return (value, rate in (tried[0], tried[-1]), rate)
+    def value(trial: TrialView) -> float:
+        return float(trial.fitted_at_step) if trial.fitted_at_step else _train_loss(trial)
 
-    return min(candidates, key=rank, default=None)
+    lowest = min((value(t) for t in candidates), default=0.0)
+    tied = sorted((t for t in candidates if value(t) == lowest), key=lambda t: t.base_learning_rate)
+    if not tied:
+        return None, _outward(rates, down=True)
+    interior = [t for t in tied if t.base_learning_rate not in (rates[0], rates[-1])]
+    best = (interior or tied)[0]
+    if tied[-1].base_learning_rate == rates[-1] and len(rates) > 1:
+        return best, _outward(rates, down=False)
+    return best, _outward(rates, down=True) if tied[0].base_learning_rate == rates[0] else None
 
 
 def _train_loss(trial: TrialView) -> float:
@@ -109,21 +118,14 @@ def _train_loss(trial: TrialView) -> float:
     return loss if loss == loss else float("inf")
 
 
-def _outward(best: TrialView | None, tried: list[float]) -> float | None:
-    """The learning rate to add where the best one lies at the boundary, or None where it is inside.
-
-    Steps outward keep the grid's ratio. If every trial diverged, the grid is too high.
-    """
-    ratio = tried[1] / tried[0] if len(tried) > 1 else 10**0.5
-    if best is None or best.base_learning_rate == tried[0]:
-        return _rounded(tried[0] / ratio)
-    if best.base_learning_rate == tried[-1]:
-        return _rounded(tried[-1] * (tried[-1] / tried[-2]))
-    return None
-
-
-def _rounded(rate: float) -> float:
-    return float(f"{rate:.4g}")
+def _outward(rates: list[float], down: bool) -> float:
+    """The next learning rate outside ``rates``, at the grid's ratio, to four digits if they do."""
+    ratio = 10**0.5
+    if len(rates) > 1:
+        ratio = rates[1] / rates[0] if down else rates[-1] / rates[-2]
+    rate = rates[0] / ratio if down else rates[-1] * ratio
+    rounded = float(f"{rate:.4g}")
+    return rate if rates[0] <= rounded <= rates[-1] else rounded
 
 
 def _outcome(
@@ -169,7 +171,8 @@ def _outcome(
         )
         outcome["regime"] = "undecided" if at_boundary else reading.regime
         outcome["not_fitted_because"] = "bad_grid" if at_boundary else reading.looks_like
-        outcome["suggested_max_train_steps"] = reading.suggested_max_train_steps
+        if not at_boundary:
+            outcome["suggested_max_train_steps"] = reading.suggested_max_train_steps
         reasons.append(
             f"No trial fitted the training set within {settings.max_train_steps} steps. The lowest "
             f"training loss was reached at learning rate {best.base_learning_rate:g} (trial "
@@ -177,7 +180,8 @@ def _outcome(
         )
         if at_boundary:
             reasons.append(f"{BOUNDARY_WARNING}, so the grid itself may be at fault. {MOVE_GRID}")
-        reasons.append(reading.reason)
+        else:
+            reasons.append(reading.reason)
     return {**outcome, "reasons": reasons}
 
 
@@ -205,7 +209,6 @@ def _reasons_when_fitted(
         )
     else:
         reasons.append(
-            "The best learning rate is interior: those on both sides of it were slower, did not "
-            "fit by then, or diverged."
+            "The best learning rate is interior: none on either side of it fitted earlier."
         )
     return reasons

@@ -9,9 +9,9 @@ from typing import Literal
 
 from budgetflow.playbook.measurement import Row
 
-# How far the training loss must fall while the steps double, for a curve that is not stalled, and
-# for one that is heading for a perfect fit rather than falling for as long as one can wait. (Large
-# language models gain a few percent a doubling.)
+# How far the training loss must fall from the middle of the run to its end, for a curve that is
+# not stalled, and for one that is heading for a perfect fit rather than falling for as long as one
+# can wait. (Large language models gain a few percent when their steps double.)
 STALLED_BELOW = 0.02
 HEADING_FOR_A_FIT_ABOVE = 0.25
 # The next N to try is at most this many times N.
@@ -75,18 +75,18 @@ def read_training_curve(
         return CurveReading(
             "compute_bound", "compute_bound", None,
             f"The best training loss is still falling at N, but slowly: {shown}, a fall of "
-            f"{fall:.1%} while the steps doubled. It looks compute-bound: choose the length by "
+            f"{fall:.1%} since the middle of the run. It looks compute-bound: choose the length by "
             "patience, and tune in rounds.",
         )  # fmt: skip
     metric = "train_error_rate" if "train_error_rate" in end else "train_loss"
     target = 0.5 / num_train_examples if metric == "train_error_rate" else end[metric] / 100
     needed = _steps_to_reach(target, middle, end, metric)
     bounded = min(max(needed, 2 * max_train_steps), MAX_NEXT_FACTOR * max_train_steps)
-    suggestion = _two_digits_up(bounded)
+    suggestion = min(_two_digits_up(bounded), MAX_NEXT_FACTOR * max_train_steps)
     return CurveReading(
         "n_too_small", "undecided", suggestion,
         f"N is too small: the best training loss went {shown}, and so is still falling fast "
-        f"({fall:.0%} while the steps doubled). Try --config.max_train_steps={suggestion}.",
+        f"({fall:.0%} since the middle of the run). Try --config.max_train_steps={suggestion}.",
     )  # fmt: skip
 
 

@@ -36,7 +36,7 @@ class Dimension:
         if self.distribution == "choices":
             if not self.values:
                 raise ConfigError(f"search space: {self.name} has no values to choose from")
-        elif not self.low < self.high or math.isinf(self.high - self.low):
+        elif not -math.inf < self.low < self.high < math.inf:
             raise ConfigError(
                 f"search space: {self.name} needs low < high, not {self.low}, {self.high}"
             )
