@@ -1,3 +1,4 @@
+import io
 import os
 import shutil
 import tempfile
@@ -78,3 +79,18 @@ def assert_identical(first, second):
         np.testing.assert_array_equal(a, b)
 
     jax.tree.map(compare, first, second)
+
+
+def run(config, workdir, dry_run=False):
+    """Launches a ConfigDict in this process; its outcome and what it printed."""
+    output = io.StringIO()
+    outcome = launch(config, str(workdir), dry_run, Console(file=output, width=120))
+    return outcome, output.getvalue()
+
+
+def edited_config(file, /, **fields):
+    """One of the configs that ship, with dotted fields ("__" for ".") changed."""
+    config = load_config_file(REPOSITORY / "configs" / f"{file}.py")
+    for field, value in fields.items():
+        config.update_from_flattened_dict({field.replace("__", "."): value})
+    return config

@@ -389,12 +389,13 @@ def test_extensions_keep_the_ratio_of_the_grid_at_their_end():
 
 
 @pytest.mark.parametrize(
+    # The learning rates at the boundary become interior ones by extension.
     ("fates", "best"),
     [
-        ({0.01: Fate(50), 0.1: Fate(50), 1.0: Fate(50)}, 0.1),
+        ({0.01: Fate(50), 0.1: Fate(50), 1.0: Fate(50)}, 0.01),
         ({0.01: Fate(90), 0.1: Fate(50), 0.3: Fate(50), 1.0: Fate(90)}, 0.1),
         ({0.01: Fate(90), 0.1: Fate(50), 0.3: Fate(50)}, 0.1),
-        ({0.01: Fate(50), 0.1: Fate(90), 0.3: Fate(50), 1.0: Fate(90)}, 0.3),
+        ({0.01: Fate(50), 0.1: Fate(90), 0.3: Fate(50), 1.0: Fate(90)}, 0.01),
     ],
 )
 def test_of_equally_fast_learning_rates_interior_ones_and_then_smaller_ones_win(fates, best):

@@ -3,6 +3,7 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
 from budgetflow.data.digits import SPLIT_SIZES
@@ -25,6 +26,42 @@ class TinySource:
 
     def __getitem__(self, index):
         return {"image": np.full((2, 2, 1), index, np.float32), "label": index % 3}
+
+
+class TinyPictures(tfds.core.GeneratorBasedBuilder):
+    """A TFDS data set that is not budgetflow's."""
+
+    VERSION = tfds.core.Version("2.0.0")
+
+    def _info(self):
+        features = {
+            "picture": tfds.features.Tensor(shape=(3, 3, 1), dtype=np.float32),
+            "kind": tfds.features.ClassLabel(names=["cat", "dog"]),
+        }
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(features),
+            supervised_keys=("picture", "kind"),
+        )
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(20), "test": self._generate_examples(6)}
+
+    def _generate_examples(self, count):
+        for index in range(count):
+            picture = np.full((3, 3, 1), index, np.float32)
+            yield index, {"picture": picture, "kind": index % 2}
+
+
+def test_any_tfds_data_set_by_name_with_its_own_keys_and_splits(tmp_path):
+    dataset = load_dataset("tiny_pictures", "train[:80%]", "train[80%:]", "test", str(tmp_path))
+    assert [s.num_examples for s in (dataset.train, dataset.validation, dataset.test)] == [16, 4, 6]
+    assert dataset.num_classes == 2
+    arrays = [split.arrays for split in (dataset.train, dataset.validation)]
+    seen = np.concatenate([a["inputs"][:, 0, 0, 0] for a in arrays])
+    assert sorted(seen) == list(range(20))
+    for part in arrays:
+        assert (part["inputs"][:, 0, 0, 0] % 2 == part["targets"]).all()
 
 
 def test_digits_are_all_of_scikit_learns_in_stratified_splits(digits):

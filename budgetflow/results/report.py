@@ -34,7 +34,7 @@ def render_report(study: StudyResult) -> str:
     drawn: list[tuple[str, Figure]] = []
     if is_sweep:
         drawn.append(("How fast does each learning rate fit?", figures.steps_to_fit(study)))
-    else:
+    elif outcome["best_trial"] is not None:
         drawn.append(("Was the length right?", figures.best_steps(study)))
     best = outcome.get("best_learning_rate") if is_sweep else outcome.get("best_trial")
     if best is not None:

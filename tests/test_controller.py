@@ -1,0 +1,329 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from conftest import REPOSITORY, assert_identical, edited_config, run
+
+from budgetflow.checkpoints import TrialCheckpoints, restore_as_numpy
+from budgetflow.config import load_config_file, parse_config
+from budgetflow.errors import DamagedFileError, UserError
+from budgetflow.results.reading import open_study
+from budgetflow.schedules import Schedule
+from budgetflow.studies.search_space import log_uniform, replace_fields
+from budgetflow.studies.trial import read_trials
+from budgetflow.training.trial_run import TrialRun
+
+STUDIES = ("lr_sweep", "round1", "round2")
+SWEEP_KEYS = {
+    "kind", "status", "max_train_steps", "fitted_at_step_bracket", "best_learning_rate",
+    "learning_rates", "extensions", "switched_off", "regime", "steps_trained", "steps_full_grid",
+    "fingerprint", "reasons",
+}  # fmt: skip
+ROUND_KEYS = {
+    "kind", "max_train_steps", "trials", "diverged", "best_trial", "best_step", "best_validation",
+    "best_step_diagnosis", "transfer", "steps_trained", "steps_reused", "fingerprint", "reasons",
+}  # fmt: skip
+TRIAL_KEYS = {
+    "trial", "hyperparameters", "schedule", "seed", "max_train_steps", "status", "step",
+    "best_step", "reused_from",
+}  # fmt: skip
+SCHEDULE_KEYS = {
+    "base_learning_rate", "warmup_steps", "constant_steps", "decay_steps", "decay",
+    "final_learning_rate",
+}  # fmt: skip
+
+
+def outcome_of(workdir, study):
+    return json.loads((workdir / study / "outcome.json").read_text())
+
+
+def everything_recorded(folder):
+    """All that a study's folder records, but for checkpoints' bytes, which hold times."""
+    paths = [p for p in folder.rglob("*.json*") if "checkpoints/" not in str(p)]
+    return {str(p.relative_to(folder)): p.read_text() for p in paths if p.name != "checksums.json"}
+
+
+def test_the_folders_hold_what_the_contract_says(completed_workdir):
+    sweep, round1, round2 = (outcome_of(completed_workdir, study) for study in STUDIES)
+    assert sweep.keys() >= SWEEP_KEYS and sweep["kind"] == "lr_sweep"
+    for outcome in (round1, round2):
+        assert outcome.keys() >= ROUND_KEYS and outcome["kind"] == "round"
+        assert outcome["best_step_diagnosis"].keys() >= {
+            "verdict", "share_in_first_10_percent", "share_in_last_25_percent",
+            "suggested_max_train_steps", "caveats",
+        }  # fmt: skip
+    assert round1["transfer"] is None
+    assert round2["transfer"].keys() >= {
+        "from", "to", "extra_steps", "extra_steps_mean_relative_learning_rate",
+        "extra_steps_share_above_half",
+    }  # fmt: skip
+    for study in STUDIES:
+        trials = sorted((completed_workdir / study / "trials").iterdir())
+        assert [path.name for path in trials] == [f"{n:04d}" for n in range(len(trials))]
+        for path in trials:
+            trial = json.loads((path / "trial.json").read_text())
+            assert trial.keys() >= TRIAL_KEYS
+            assert trial["schedule"].keys() == SCHEDULE_KEYS
+            assert trial["status"] in ("complete", "stopped", "diverged")
+
+
+def test_the_chain_hangs_together(completed_workdir):
+    sweep, round1, round2 = (outcome_of(completed_workdir, study) for study in STUDIES)
+    assert sweep["status"] == "found" and sweep["regime"] == "not_compute_bound"
+    step = sweep["max_train_steps"]
+    assert sweep["fitted_at_step_bracket"] == [step - 1, step]
+    assert sweep["switched_off"] == [
+        "regularization.dropout_rate = 0.1", "augmentation.shift_pixels = 1"
+    ]  # fmt: skip
+    assert sweep["steps_trained"] < sweep["steps_full_grid"] / 5
+    assert round1["max_train_steps"] == 4 * step
+    assert round2["max_train_steps"] == 16 * step
+    # Training longer never gives a worse result.
+    assert round2["best_validation"]["error_rate"] <= round1["best_validation"]["error_rate"]
+    assert round2["best_test"].keys() == {"loss", "error_rate"}
+    transfer = round2["transfer"]
+    assert transfer["extra_steps_mean_relative_learning_rate"] == pytest.approx(1)
+    for key in ("warmup_steps", "decay_steps", "base_learning_rate"):
+        assert transfer["from"][key] == transfer["to"][key]
+    trained, reused = round2["steps_trained"], round2["steps_reused"]
+    assert trained + reused == 2 * round2["max_train_steps"]
+    assert reused == 2 * (transfer["from"]["warmup_steps"] + transfer["from"]["constant_steps"])
+
+
+def test_trials_keep_their_best_latest_and_pinned_checkpoints(completed_workdir):
+    for record in read_trials(completed_workdir / "round1"):
+        folder = completed_workdir / "round1" / "trials" / f"{record.trial:04d}"
+        pin = record.schedule.decay_start_step
+        saved = TrialCheckpoints(folder).steps()
+        assert {record.best_step, pin, record.max_train_steps} <= set(saved)
+        assert len(saved) <= 4
+        assert len(record.rows) >= 40
+        assert record.rows[-1]["step"] == record.max_train_steps
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_losing_the_outcome_and_the_last_trial_reproduces_both(workdir, study):
+    before = everything_recorded(workdir / study)
+    (workdir / study / "outcome.json").unlink()
+    shutil.rmtree(sorted((workdir / study / "trials").iterdir())[-1])
+    run(edited_config(study), workdir)
+    assert everything_recorded(workdir / study) == before
+
+
+def test_a_continued_trial_is_the_one_from_scratch_bit_for_bit(completed_workdir, digits):
+    config = parse_config(load_config_file(REPOSITORY / "configs" / "round2.py"))
+    record = read_trials(completed_workdir / "round2")[0]
+    assert record.reused_from["study"] == "round1" and record.reused_from["step"] > 500
+    values = {k: v for k, v in record.hyperparameters.items() if not k.startswith("schedule.")}
+    scratch = TrialRun(
+        replace_fields(config, values),
+        record.schedule,
+        digits,
+        frozenset(record.hyperparameters),
+        checks_fit=False,
+    )
+    rows = [scratch.advance(row["step"]).row for row in record.rows]
+    assert rows == list(record.rows)
+    folder = completed_workdir / "round2" / "trials" / "0000"
+    restored = TrialCheckpoints(folder).restore(record.max_train_steps, scratch.state)
+    assert_identical(restored, scratch.state)
+
+
+def test_nothing_is_taken_over_where_more_than_the_schedule_differs(workdir):
+    shutil.rmtree(workdir / "round2")
+    config = edited_config("round2", data__batch_size=32, max_train_steps=1100)
+    outcome, _ = run(config, workdir)
+    assert outcome["steps_reused"] == 0
+    assert outcome["steps_trained"] == 2 * 1100
+
+
+def test_a_cosine_is_extended_and_only_its_warmup_is_taken_over(tmp_path):
+    first = tmp_path / "short.py"
+    first.write_text(
+        "from budgetflow.config import default_config\n"
+        "def get_config():\n"
+        "    config = default_config('round')\n"
+        "    config.max_train_steps = 60\n"
+        "    config.model.hidden_sizes = (16,)\n"
+        "    config.schedule.decay = 'cosine'\n"
+        "    config.schedule.warmup_steps = 13\n"
+        "    return config\n"
+    )
+    second = tmp_path / "long.py"
+    second.write_text(
+        "from budgetflow.config import building_on\n"
+        "def get_config():\n"
+        f"    config = building_on({str(first)!r}, 'round')\n"
+        "    config.max_train_steps_factor = 2.5\n"
+        "    config.search.promote_trials = 1\n"
+        "    return config\n"
+    )
+    outcome, _ = run(load_config_file(second), tmp_path / "runs")
+    to = outcome["transfer"]["to"]
+    assert (to["warmup_steps"], to["decay_steps"], to["decay"]) == (13, 137, "cosine")
+    assert to["base_learning_rate"] == outcome["transfer"]["from"]["base_learning_rate"]
+    assert outcome["steps_reused"] == 13
+
+
+def test_a_grid_of_too_small_learning_rates_finds_the_same_answer(completed_workdir, tmp_path):
+    good = outcome_of(completed_workdir, "lr_sweep")
+    config = edited_config("lr_sweep", sweep__learning_rates=(0.01, 0.01778, 0.03162))
+    outcome, _ = run(config, tmp_path)
+    assert outcome["status"] == "found" and outcome["extensions"] > 0
+    # One point of the grid is a ratio of 1.78.
+    assert 1 / 1.79 < outcome["best_learning_rate"] / good["best_learning_rate"] < 1.79
+    assert outcome["max_train_steps"] == pytest.approx(good["max_train_steps"], rel=0.1)
+
+
+def test_too_few_steps_are_not_fitted_and_more_are_suggested(tmp_path):
+    outcome, output = run(edited_config("lr_sweep", max_train_steps=60), tmp_path)
+    assert outcome["status"] == "not_fitted"
+    assert outcome["max_train_steps"] is None
+    assert outcome["not_fitted_because"] == "n_too_small"
+    suggestion = outcome["suggested_max_train_steps"]
+    assert f"--config.max_train_steps={suggestion}" in output
+    assert (tmp_path / "lr_sweep" / "report.html").exists()
+    outcome, _ = run(edited_config("lr_sweep", max_train_steps=suggestion, name="again"), tmp_path)
+    assert outcome["status"] == "found"
+
+
+def test_a_round_does_not_build_on_a_sweep_without_an_answer(tmp_path):
+    run(edited_config("lr_sweep", max_train_steps=2000, sweep__max_extensions=0,
+                      sweep__learning_rates=(0.1, 0.2)), tmp_path)  # fmt: skip
+    assert outcome_of(tmp_path, "lr_sweep")["status"] == "at_boundary"
+    first = tmp_path / "lr_sweep.py"
+    first.write_text(
+        (REPOSITORY / "configs" / "lr_sweep.py")
+        .read_text()
+        .replace("log_grid(0.01, 1.0, 9)", "(0.1, 0.2); config.sweep.max_extensions = 0")
+    )
+    config = edited_config("round1", builds_on=str(first))
+    with pytest.raises(UserError, match=r"found none \(at_boundary\)"):
+        run(config, tmp_path)
+
+
+def test_a_round_in_which_everything_diverges_says_so(tmp_path):
+    space = (log_uniform("schedule.base_learning_rate", 1e30, 1e32),)
+    config = edited_config("round1", max_train_steps=20, search__trials=3, search__space=space)
+    config.builds_on = None
+    outcome, output = run(config, tmp_path)
+    assert outcome["best_trial"] is None and outcome["diverged"] == 3
+    assert outcome["best_step_diagnosis"]["verdict"] == "undecided"
+    assert "Every trial diverged" in output
+    frame = open_study(tmp_path / "round1").to_pandas()
+    assert (frame["status"] == "diverged").all()
+    assert (frame["step"] < 20).all()
+
+
+def kill_when(process, condition, seconds=120):
+    """Kills a process as soon as a condition holds; it must not end before."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("study", "fields", "kills"),
+    [
+        ("lr_sweep", {}, [("trials/0005/measurements.jsonl", 5)]),
+        # In the middle of a trial and, gone on, of another.
+        (
+            "round1",
+            {"search__trials": 3},
+            [("trials/0000/measurements.jsonl", 20), ("trials/0001/measurements.jsonl", 5)],
+        ),
+    ],
+)
+def test_a_killed_study_goes_on_to_the_same_result(
+    completed_workdir, tmp_path, study, fields, kills
+):
+    fields = {**fields, "checkpoints__every_seconds": 0.0}
+    workdir, undisturbed = tmp_path / "runs", tmp_path / "undisturbed"
+    if study == "round1":
+        shutil.copytree(completed_workdir / "lr_sweep", workdir / "lr_sweep")
+        shutil.copytree(completed_workdir / "lr_sweep", undisturbed / "lr_sweep")
+    run(edited_config(study, **fields), undisturbed)
+    overrides = [f"--config.{name.replace('__', '.')}={value}" for name, value in fields.items()]
+    program = [sys.executable, "-m", "budgetflow.launch", f"--config=configs/{study}.py"]
+    command = [*program, f"--workdir={workdir}", *overrides]
+    for path, rows in kills:
+
+        def reached(path=workdir / study / path, rows=rows):
+            return path.exists() and len(path.read_text().splitlines()) >= rows
+
+        with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL) as process:
+            kill_when(process, reached)
+    assert not (workdir / study / "outcome.json").exists()
+    interrupted = read_trials(workdir / study)
+    assert any(record.status == "running" for record in interrupted)
+    run(edited_config(study, **fields), workdir)
+    assert everything_recorded(workdir / study) == everything_recorded(undisturbed / study)
+
+
+def test_a_damaged_record_is_named(workdir):
+    (workdir / "round1" / "outcome.json").unlink()
+    for name, content in (("trial.json", '{"trial": 0'), ("measurements.jsonl", '{"step": 1}\nx')):
+        path = workdir / "round1" / "trials" / "0003" / name
+        intact = path.read_text()
+        path.write_text(content)
+        with pytest.raises(DamagedFileError, match=f"0003/{name} is damaged"):
+            run(edited_config("round1"), workdir)
+        path.write_text(intact)
+
+
+def test_a_damaged_checkpoint_is_not_taken_over(workdir):
+    shutil.rmtree(workdir / "round2")
+    best = outcome_of(workdir, "round1")["best_trial"]
+    record = read_trials(workdir / "round1")[best]
+    pin = record.schedule.decay_start_step
+    folder = workdir / "round1" / "trials" / f"{best:04d}" / "checkpoints" / str(pin)
+    victim = max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 1
+    victim.write_bytes(content)
+    with pytest.raises(DamagedFileError, match=victim.name):
+        run(edited_config("round2"), workdir)
+
+
+def test_results_of_another_config_are_never_overwritten(workdir):
+    before = everything_recorded(workdir / "lr_sweep")
+    with pytest.raises(UserError, match=r"another config \(they differ in data.batch_size\)"):
+        run(edited_config("lr_sweep", data__batch_size=32), workdir)
+    assert everything_recorded(workdir / "lr_sweep") == before
+
+
+def test_parameters_are_those_that_scored_the_best_validation(completed_workdir, digits):
+    study = open_study(completed_workdir / "round2")
+    params = study.best_trial.restore_params()
+    arrays = digits.validation.arrays
+    x = arrays["inputs"].reshape(len(arrays["inputs"]), -1) / np.float32(255)
+    for layer in ("0", "1"):
+        x = np.maximum(x @ params["hidden"][layer]["kernel"] + params["hidden"][layer]["bias"], 0)
+    outputs = x @ params["output"]["kernel"] + params["output"]["bias"]
+    error_rate = (outputs.argmax(-1) != arrays["targets"]).mean()
+    assert error_rate == pytest.approx(study.outcome["best_validation"]["error_rate"])
+    step = study.outcome["best_step"]
+    folder = completed_workdir / "round2" / "trials" / f"{study.outcome['best_trial']:04d}"
+    assert int(restore_as_numpy(folder, step)["step"]) == step
+    assert jax.tree.leaves(params)[0].dtype == np.float32
+
+
+def test_schedules_on_disk_are_the_ones_trained(completed_workdir):
+    for record in read_trials(completed_workdir / "round2"):
+        assert isinstance(record.schedule, Schedule)
+        rates = record.schedule.learning_rates()
+        assert len(rates) == record.max_train_steps
+        for row in record.rows:
+            assert row["learning_rate"] == pytest.approx(float(rates[row["step"] - 1]), rel=1e-6)

@@ -1,0 +1,141 @@
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import REPOSITORY, edited_config, run
+
+from budgetflow.config import load_config_file
+from budgetflow.errors import ConfigError, UserError
+from budgetflow.launch import load_chain
+from budgetflow.studies.search_space import choices, log_uniform
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "budgetflow.launch", *arguments],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_help_helps():
+    result = command("--help")
+    assert result.returncode == 0
+    for flag in ("--config", "--workdir", "dry_run"):
+        assert flag in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--config is missing"),
+        (["--config=configs/round9.py"], "did you mean 'round"),
+        (["--config=configs/round1.py", "--config.optimizer.momentun=0.5"], "'momentum'"),
+        (["--config", "configs/lr_sweep.py", "--config.data.batch_size=many"], "many"),
+        (["--config=configs/lr_sweep.py", "--config.data.batch_size=5000"], "1257 examples"),
+        (["--config=configs/lr_sweep.py", "--confg=1"], "config"),
+        (["--config=configs/lr_sweep.py", "more"], "unexpected argument 'more'"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(tmp_path, digits, arguments, message):
+    result = command(*arguments, f"--workdir={tmp_path / 'runs'}")
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_complete_chain_trains_nothing_and_says_so(workdir):
+    result = command("--config=configs/round2.py", f"--workdir={workdir}")
+    assert result.returncode == 0, result.stderr
+    assert "nothing was trained" in result.stdout
+    assert result.stderr == ""
+
+
+def test_the_summary_says_what_was_found(completed_workdir):
+    output = (completed_workdir / "output.txt").read_text()
+    summary = output[output.index("Summary") :]
+    for text in ("lr_sweep", "max_train_steps = ", "test error rate", "report.html", "open_study"):
+        assert text in summary
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, completed_workdir):
+    config = load_config_file(REPOSITORY / "configs" / "round2.py")
+    outcome, plan = run(config, tmp_path / "runs", dry_run=True)
+    assert outcome is None
+    assert not (tmp_path / "runs").exists()
+    for text in ("lr_sweep", "9 to 17", "at most 2000", "4 x that of lr_sweep", "to run"):
+        assert text in plan
+    _, plan = run(config, completed_workdir, dry_run=True)
+    assert plan.count("complete") == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "message"),
+    [
+        (
+            "round1",
+            {"search__space": (choices("max_train_steps", 10, 20),)},
+            "never tune the number of steps within a study",
+        ),
+        ("round1", {"search__space": (choices("data.name", "digits"),)}, "cannot vary 'data.name'"),
+        (
+            "round1",
+            {"search__space": (log_uniform("schedule.learning_rate", 0.1, 1.0),)},
+            "did you mean 'base_learning_rate'",
+        ),
+        (
+            "round1",
+            {"search__space": (log_uniform("optimizer.momentun", 0.1, 0.9),)},
+            "did you mean 'momentum'",
+        ),
+        (
+            "round1",
+            {"search__space": (choices("schedule.base_learning_rate", -0.1),)},
+            "base_learning_rate = -0.1",
+        ),
+        (
+            "round1",
+            {"search__space": (log_uniform("optimizer.momentum", 0.1, 0.9),) * 2},
+            "optimizer.momentum twice",
+        ),
+        ("round1", {"search__method": "grid"}, "grid search needs choices"),
+        ("round1", {"max_train_steps": 100, "schedule__warmup_fraction": 0.9}, "longer than"),
+        ("round1", {"data__validation_split": "dev"}, "digits has no such split"),
+        ("round2", {"search__promote_trials": 0, "schedule__decay": "cosine",
+                    "schedule__decay_steps": 9, "schedule__decay_fraction": 0.1,
+                    "max_train_steps": 50}, "both decay_steps"),
+    ],
+)  # fmt: skip
+def test_a_bad_config_is_refused_before_anything_is_written(tmp_path, name, fields, message):
+    with pytest.raises(ConfigError, match=message):
+        run(edited_config(name, **fields), tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_chain_that_leads_back_to_itself_is_refused(tmp_path):
+    path = tmp_path / "loop.py"
+    path.write_text(
+        "from budgetflow.config import default_config\n"
+        "def get_config():\n"
+        "    config = default_config('round')\n"
+        "    config.builds_on = __file__\n"
+        "    return config\n"
+    )
+    with pytest.raises(ConfigError, match="builds on itself"):
+        load_chain(load_config_file(path))
+
+
+def test_more_trials_than_there_are_cannot_be_promoted(workdir):
+    shutil.rmtree(workdir / "round2")
+    with pytest.raises(UserError, match="only 16 trials of round1"):
+        run(edited_config("round2", search__promote_trials=17), workdir)
+
+
+def test_a_round_cannot_be_shorter_than_the_one_it_promotes(workdir):
+    shutil.rmtree(workdir / "round2")
+    with pytest.raises(ConfigError, match="cannot be carried over to fewer"):
+        run(edited_config("round2", max_train_steps=50), workdir)

@@ -1,0 +1,62 @@
+import shutil
+
+import numpy as np
+import pytest
+
+import budgetflow
+from budgetflow.errors import DamagedFileError, UserError
+
+
+def test_a_study_reads_back_as_a_table(completed_workdir):
+    study = budgetflow.open_study(completed_workdir / "round1")
+    frame = study.to_pandas()
+    assert len(frame) == 16
+    assert {"schedule.base_learning_rate", "optimizer.momentum", "status", "best_step",
+            "validation_error_rate", "train_loss"} <= set(frame.columns)  # fmt: skip
+    best = frame.loc[study.outcome["best_trial"]]
+    assert best["validation_error_rate"] == frame["validation_error_rate"].min()
+    assert best["best_step"] == study.outcome["best_step"] == study.best_trial.record.best_step
+    curves = study.measurements()
+    assert curves.groupby("trial").size().min() >= 40
+    assert curves["step"].max() == study.outcome["max_train_steps"]
+
+
+def test_the_best_trial_of_a_sweep_has_the_best_learning_rate(completed_workdir):
+    study = budgetflow.open_study(str(completed_workdir / "lr_sweep"))
+    schedule = study.best_trial.record.schedule
+    assert schedule.base_learning_rate == study.outcome["best_learning_rate"]
+    frame = study.to_pandas()
+    assert frame["fitted_at_step"].min() == study.outcome["max_train_steps"]
+
+
+def test_parameters_come_back_as_numpy(completed_workdir):
+    trial = budgetflow.open_study(completed_workdir / "round2").best_trial
+    best, last = trial.restore_params(), trial.restore_params(trial.record.max_train_steps)
+    kernel = best["hidden"]["0"]["kernel"]
+    assert isinstance(kernel, np.ndarray) and kernel.shape == (64, 128)
+    assert (kernel != last["hidden"]["0"]["kernel"]).any()
+
+
+def test_a_study_under_way_can_be_read(workdir):
+    (workdir / "round1" / "outcome.json").unlink()
+    study = budgetflow.open_study(workdir / "round1")
+    assert study.outcome is None
+    assert len(study.to_pandas()) == 16
+    with pytest.raises(UserError, match="no outcome yet"):
+        _ = study.best_trial
+    shutil.rmtree(workdir / "round1" / "trials")
+    assert budgetflow.open_study(workdir / "round1").to_pandas().empty
+
+
+def test_what_is_not_there_is_named(completed_workdir):
+    with pytest.raises(UserError, match="did you mean 'round1'"):
+        budgetflow.open_study(completed_workdir / "round_1")
+    trial = budgetflow.open_study(completed_workdir / "round2").best_trial
+    with pytest.raises(UserError, match="no checkpoint of step 3; there is"):
+        trial.restore_params(3)
+
+
+def test_a_damaged_outcome_is_named(workdir):
+    (workdir / "round1" / "outcome.json").write_text("{")
+    with pytest.raises(DamagedFileError, match=r"outcome\.json is damaged"):
+        budgetflow.open_study(workdir / "round1")

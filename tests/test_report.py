@@ -1,0 +1,73 @@
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from budgetflow.results import figures
+from budgetflow.results.reading import open_study
+from budgetflow.results.report import render_report
+
+VOID = {"meta", "link", "br", "img", "hr"}
+
+
+class Checker(HTMLParser):
+    """Checks that elements are nested, and gathers the text."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.texts = [], []
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        pass
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data.strip())
+
+
+@pytest.mark.parametrize(
+    ("study", "figures_shown", "texts"),
+    [
+        ("lr_sweep", 2, ["boundary of the search space", "Step of the first perfect fit"]),
+        ("round1", 3, ["first 10 %", "last 25 %", "best trial"]),
+        ("round2", 3, ["taken over from round1, not trained again", "first 10 %"]),
+    ],
+)
+def test_the_report_is_one_file_with_everything_in_it(
+    completed_workdir, study, figures_shown, texts
+):
+    result = open_study(completed_workdir / study)
+    html = (completed_workdir / study / "report.html").read_text()
+    assert html == render_report(result)
+    checker = Checker()
+    checker.feed(html)
+    assert checker.open == []
+    assert html.count("<svg") == figures_shown
+    # Self-contained: nothing is loaded from anywhere.
+    assert not re.search(r"<(script|link|img|iframe)\b", html)
+    assert not re.search(r"(src|href)=\"(?!#)", html)
+    for text in (*texts, *result.outcome["reasons"], result.outcome["fingerprint"]):
+        assert text in checker.texts
+
+
+def test_figures_show_what_was_measured(completed_workdir):
+    sweep = open_study(completed_workdir / "lr_sweep")
+    left, right = figures.steps_to_fit(sweep).axes
+    points = {tuple(p) for line in left.lines for p in zip(*line.get_data(), strict=True)}
+    assert (sweep.outcome["best_learning_rate"], sweep.outcome["max_train_steps"]) in points
+    assert sum(len(line.get_xdata()) for line in right.lines[:-2]) == len(sweep.trials)
+
+    round2 = open_study(completed_workdir / "round2")
+    (axes,) = figures.schedules(round2).axes
+    after, before = (line.get_ydata() for line in axes.lines)
+    assert len(after) == 4 * len(before) == round2.outcome["max_train_steps"]
+    (axes,) = figures.best_steps(round2).axes
+    steps = sorted(line.get_xdata()[0] for line in axes.lines)
+    assert steps == sorted(trial.record.best_step for trial in round2.trials)
+    assert len(figures.curves(round2).axes) == 4
