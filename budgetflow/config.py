@@ -192,7 +192,7 @@ def building_on(path: str | Path, kind: Literal["lr_sweep", "round"]) -> config_
     """
     earlier = load_config_file(path)
     config = default_config(kind)
-    config.builds_on = str(path)
+    config.builds_on = str(Path(path).resolve())
     for section in WORKLOAD_SECTIONS:
         config[section] = earlier[section]
     return config

@@ -2,7 +2,6 @@
 
 import json
 import math
-import uuid
 from typing import Any
 
 from etils import epath
@@ -14,7 +13,8 @@ def write_text(path: epath.PathLike, text: str) -> None:
     """Writes ``text`` so that a reader sees the old file or the new one, never a part of it."""
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.partial"
+    # Always the same name: what a kill left is overwritten, since each file has one writer.
+    partial = path.parent / f".{path.name}.partial"
     partial.write_text(text)
     partial.replace(path)
 

@@ -46,10 +46,14 @@ class Split:
     keys: tuple[str, str]
 
     def example(self, index: int) -> dict[str, np.ndarray]:
-        """One example, read from the source."""
+        """One example, read from the source; 64-bit numbers become 32-bit ones, as JAX has them."""
         record = self.source[index]
-        input_key, target_key = self.keys
-        return {"inputs": np.asarray(record[input_key]), "targets": np.asarray(record[target_key])}
+        example = {
+            name: np.asarray(record[key])
+            for name, key in zip(("inputs", "targets"), self.keys, strict=True)
+        }
+        narrower = {np.dtype(np.int64): np.int32, np.dtype(np.float64): np.float32}
+        return {k: a.astype(narrower.get(a.dtype, a.dtype), copy=False) for k, a in example.items()}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Sequence
 from typing import Literal
 
@@ -79,7 +80,8 @@ def read_training_curve(
             "patience, and tune in rounds.",
         )  # fmt: skip
     metric = "train_error_rate" if "train_error_rate" in end else "train_loss"
-    target = 0.5 / num_train_examples if metric == "train_error_rate" else end[metric] / 100
+    target = end[metric] / 100 if metric == "train_loss" else 0.5 / num_train_examples
+    target = max(target, sys.float_info.min)
     needed = _steps_to_reach(target, middle, end, metric)
     bounded = min(max(needed, 2 * max_train_steps), MAX_NEXT_FACTOR * max_train_steps)
     suggestion = min(_two_digits_up(bounded), MAX_NEXT_FACTOR * max_train_steps)
@@ -100,9 +102,9 @@ def _steps_to_reach(target: float, middle: Row, end: Row, metric: str) -> float:
     """Where the power law through two points reaches ``target``."""
     if end[metric] <= target:
         return float(end["step"])
-    if end[metric] >= middle[metric]:
-        return math.inf
     exponent = math.log(middle[metric] / end[metric]) / math.log(end["step"] / middle["step"])
+    if exponent <= 0:
+        return math.inf
     # In logarithms: the steps themselves can be too large for a float.
     log_steps = math.log(end["step"]) + math.log(end[metric] / target) / exponent
     return math.exp(log_steps) if log_steps < 100 else math.inf
