@@ -1,7 +1,9 @@
-"""Draws the picture in the README from finished studies.
+"""Draws the pictures in the README from finished studies.
 
     scripts/launch --config=configs/round2.py
     .venv/bin/python experiments/digits/picture.py runs
+
+Takes a few seconds.
 """
 
 import sys
