@@ -3,8 +3,8 @@
     scripts/launch --config=configs/round1.py
 
 Cost: 16 trials of 1,028 steps, 20 seconds on 2 cores, after lr_sweep.py.
-Expect: the best trial (12) at a validation error rate of 0.7 %, its best step in the last 25 %, as of
-13 of the 16 trials.
+Expect: the best trial (12) at a validation error rate of 0.7 %; the best step in the last 25 % of
+training, as in 13 of the 16 trials.
 """
 
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""Draws the pictures in the README from finished studies.
+"""Draws the picture in the README from a finished study.
 
-    scripts/launch --config=configs/round2.py
+    scripts/launch --config=configs/lr_sweep.py
     .venv/bin/python experiments/digits/picture.py runs
 
 Takes a few seconds.
@@ -13,8 +13,6 @@ import budgetflow
 from budgetflow.results import figures
 
 workdir = Path(sys.argv[1] if len(sys.argv) > 1 else "runs")
-here = Path(__file__).parent
-for study, draw in (("lr_sweep", figures.steps_to_fit), ("round2", figures.schedules)):
-    path = here / f"{study}.png"
-    draw(budgetflow.open_study(workdir / study)).savefig(path, dpi=90)
-    print(path)
+path = Path(__file__).with_name("lr_sweep.png")
+figures.steps_to_fit(budgetflow.open_study(workdir / "lr_sweep")).savefig(path, dpi=90)
+print(path)
