@@ -23,6 +23,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from budgetflow.errors import ConfigError, nearest
+from budgetflow.files import finite
 from budgetflow.schedules import Decay, Schedule
 from budgetflow.studies.search_space import Dimension
 
@@ -306,7 +307,7 @@ def fingerprint(config: StudyConfig, builds_on: str | None) -> str:
 
 def to_json(config: StudyConfig) -> dict[str, Any]:
     """The config as JSON values."""
-    return json.loads(json.dumps(dataclasses.asdict(config)).replace("NaN", "null"))
+    return json.loads(json.dumps(finite(dataclasses.asdict(config))))
 
 
 def differing_fields(first: dict[str, Any], second: dict[str, Any], prefix: str = "") -> list[str]:

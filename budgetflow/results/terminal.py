@@ -11,6 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from budgetflow.results.reading import StudyResult
 from budgetflow.results.wording import format_cell, headline
@@ -71,10 +72,7 @@ def print_outcome(console: Console, study: StudyResult) -> None:
     """Prints a study's outcome: the headline, the reasons, and the trials, best first."""
     assert study.outcome is not None
     good = study.outcome.get("status", "found") == "found"
-    say(
-        console,
-        f"[bold]{study.name}[/]: [{'green' if good else 'red'}]{headline(study.outcome)}[/]",
-    )
+    say(console, headline(study.outcome), study.name, "green" if good else "red")
     for reason in study.outcome["reasons"]:
         say(console, f"  • {reason}")
     console.print(_trial_table(study))
@@ -87,9 +85,9 @@ def print_summary(console: Console, studies: Sequence[StudyResult], trained: boo
     console.rule("[bold]Summary", align="left")
     for study in studies:
         assert study.outcome is not None
-        say(console, f"[bold]{study.name}[/]: {headline(study.outcome)}")
+        say(console, headline(study.outcome), study.name)
     if not trained:
-        say(console, "[bold]Every study was complete; nothing was trained.[/]")
+        say(console, "Every study was complete; nothing was trained.", style="bold")
     say(console, f"Report: {last.folder / 'report.html'}")
     if step := last.outcome.get("best_step"):
         trial = trial_folder(last.folder, last.outcome["best_trial"])
@@ -97,9 +95,10 @@ def print_summary(console: Console, studies: Sequence[StudyResult], trained: boo
     say(console, f'In Python: budgetflow.open_study("{last.folder}").best_trial.restore_params()')
 
 
-def say(console: Console, text: str) -> None:
-    """Prints a line; elsewhere than on a terminal it is not wrapped."""
-    console.print(text, highlight=False, soft_wrap=not console.is_terminal)
+def say(console: Console, text: str, name: str | None = None, style: str = "") -> None:
+    """Prints a line, after a name in bold if there is one; not wrapped where no terminal is."""
+    line = Text.assemble((f"{name}: ", "bold") if name else "", (text, style))
+    console.print(line, soft_wrap=not console.is_terminal)
 
 
 def print_plan(console: Console, rows: list[dict[str, Any]]) -> None:

@@ -31,7 +31,7 @@ from budgetflow.playbook.transfer import Transfer, transfer
 from budgetflow.schedules import Schedule
 from budgetflow.studies.search_space import Dimension, points, replace_fields
 from budgetflow.studies.trial import TrialRecord, read_trials
-from budgetflow.training.program import program_spec
+from budgetflow.training.spec import program_spec
 
 # The sections of a config that a search space may vary.
 SEARCHABLE = ("schedule", "optimizer", "regularization", "augmentation", "model")

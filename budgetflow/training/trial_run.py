@@ -16,15 +16,8 @@ from budgetflow.config import StudyConfig
 from budgetflow.data.batches import batch_indices, stream_batches, stream_in_order
 from budgetflow.data.source import Dataset, Split
 from budgetflow.schedules import Schedule
-from budgetflow.training.program import (
-    FIT_CHECK_EXAMPLES,
-    Program,
-    Progress,
-    TrainState,
-    make_program,
-    program_spec,
-    traced_numbers,
-)
+from budgetflow.training.spec import program_spec, traced_numbers
+from budgetflow.training.step import FIT_CHECK_EXAMPLES, Program, Progress, TrainState, make_program
 
 Block = tuple[dict[str, Any], Any]
 

@@ -1,0 +1,211 @@
+"""What shapes a trial's program, and the check that every name in a config fits together."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from budgetflow.config import StudyConfig
+from budgetflow.data.source import Dataset
+from budgetflow.errors import ConfigError, nearest
+from budgetflow.import_path import check_arguments, import_object, keyword_names
+from budgetflow.optimizers import check_optimizer
+from budgetflow.tasks import model_inputs
+
+Options = tuple[tuple[str, Any], ...]
+PROVIDED_TO_MODEL = {"input_shape", "num_outputs", "rngs"}
+
+
+@dataclasses.dataclass(frozen=True)
+class ProgramSpec:
+    """All that shapes a program, hashable.
+
+    Attributes:
+        model, task, optimizer: the config's sections, without the optimizer's traced numbers.
+        augmentation: the augmentation's import path, or None where all its strengths are off.
+        model_regularization, task_regularization: keys of ``config.regularization`` that are on in
+            this study, by who takes them.
+        inputs, targets: shape and type of one example's.
+        num_outputs: the size of the model's output.
+        checks_fit: whether every step checks for a perfect fit of the training set.
+    """
+
+    model: Options
+    task: Options
+    optimizer: Options
+    augmentation: str | None
+    model_regularization: tuple[str, ...]
+    task_regularization: tuple[str, ...]
+    inputs: tuple[tuple[int, ...], str]
+    targets: tuple[tuple[int, ...], str]
+    num_outputs: int
+    checks_fit: bool
+
+    def build_model(self, key: jax.Array) -> nnx.Module:
+        """A freshly initialised model."""
+        model_class = import_object(dict(self.model)["name"], "config.model.name")
+        options = _arguments(dict(self.model))
+        return model_class(self.inputs[0], self.num_outputs, rngs=nnx.Rngs(key), **options)
+
+    def build_task(self) -> Any:
+        """The task."""
+        task_class = import_object(dict(self.task)["name"], "config.task.name")
+        return task_class(**_arguments(dict(self.task)))
+
+
+def program_spec(
+    config: StudyConfig, dataset: Dataset, varied: frozenset[str], checks_fit: bool
+) -> ProgramSpec:
+    """The spec of a trial's program, with every name in the config checked.
+
+    Args:
+        config: the trial's config, its hyperparameters filled in.
+        dataset: for shapes and the number of classes.
+        varied: the fields that the study's search space varies; a strength that is neither varied
+            nor above 0 is left out of the program.
+        checks_fit: whether to check for a perfect fit at every step.
+
+    Raises:
+        ConfigError: a name or argument does not fit.
+    """
+    model_class = import_object(config.model["name"], "config.model.name")
+    check_arguments(model_class, _arguments(config.model), "config.model", PROVIDED_TO_MODEL)
+    task_class = import_object(config.task["name"], "config.task.name")
+    check_arguments(task_class, _arguments(config.task), "config.task", set())
+    task = task_class(**_arguments(config.task))
+    check_optimizer(config.optimizer)
+    try:
+        num_outputs = task.num_outputs(dataset.num_classes)
+    except ValueError as error:
+        raise ConfigError(f"config.task: the number of outputs is unknown: {error}") from error
+    takers = {"model": model_class.__call__, "task": task.loss}
+    taken = _regularization(config, varied, takers)
+    example = dataset.train.example(0)
+    spec = ProgramSpec(
+        model=_options(config.model),
+        task=_options(config.task),
+        # Numbers are traced; their names stay, since they are arguments of the optimizer.
+        optimizer=_options(
+            {k: "traced" if isinstance(v, float) else v for k, v in config.optimizer.items()}
+        ),
+        augmentation=_augmentation(config, varied),
+        model_regularization=taken["model"],
+        task_regularization=taken["task"],
+        inputs=(example["inputs"].shape, str(example["inputs"].dtype)),
+        targets=(example["targets"].shape, str(example["targets"].dtype)),
+        num_outputs=num_outputs,
+        checks_fit=checks_fit,
+    )
+    try:
+        metrics = metric_names(spec)
+    except TypeError as error:
+        if "unhashable" not in str(error):
+            raise
+        raise ConfigError("config.model, task and optimizer take numbers, strings and tuples, "
+                          "not dicts") from error  # fmt: skip
+    if (metric := config.evaluation.selection_metric) not in metrics:
+        raise ConfigError(f"config.evaluation.selection_metric = {metric!r} is no metric of "
+                          f"{config.task['name']}; {nearest(metric, metrics)}")  # fmt: skip
+    return spec
+
+
+def traced_numbers(config: StudyConfig) -> dict[str, Any]:
+    """The numbers of a trial that enter its program as traced arrays, but for the learning rate."""
+
+    def numbers(section: dict[str, Any]) -> dict[str, np.float32]:
+        return {k: np.float32(v) for k, v in section.items() if isinstance(v, int | float)}
+
+    return {
+        "seed": np.uint32(config.seed),
+        "optimizer": {
+            k: np.float32(v) for k, v in config.optimizer.items() if isinstance(v, float)
+        },
+        "regularization": numbers(config.regularization),
+        "augmentation": numbers(config.augmentation),
+    }
+
+
+@functools.lru_cache(maxsize=32)
+def metric_names(spec: ProgramSpec) -> tuple[str, ...]:
+    """The names of the task's metrics, found by tracing one batch; nothing is compiled.
+
+    Raises:
+        ConfigError: the model or the task cannot be traced, or the output has a wrong shape.
+    """
+    task = spec.build_task()
+    name = dict(spec.model)["name"]
+
+    def apply(batch: dict[str, Any]) -> tuple[jax.Array, dict[str, jax.Array]]:
+        model: Any = spec.build_model(jax.random.key(0))
+        model.eval()
+        outputs = model(model_inputs(batch))
+        return outputs, {"loss": task.loss(outputs, batch), **task.metrics(outputs, batch)}
+
+    batch = {
+        key: jax.ShapeDtypeStruct((2, *shape), np.dtype(dtype))
+        for key, (shape, dtype) in (("inputs", spec.inputs), ("targets", spec.targets))
+    }
+    try:
+        outputs, metrics = jax.eval_shape(apply, batch)
+    except Exception as error:  # whatever a model does with arguments that do not suit it
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(
+            f"config.model: {name} does not work on inputs {spec.inputs[0]}: {first_line}"
+        ) from error
+    if outputs.shape[0] != 2 or outputs.shape[-1] != spec.num_outputs:
+        raise ConfigError(
+            f"config.model: {name} gives outputs {outputs.shape} for a batch of 2; expected "
+            f"(2, …, {spec.num_outputs})"
+        )
+    return tuple(metrics)
+
+
+def _arguments(section: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in section.items() if key != "name"}
+
+
+def _options(section: dict[str, Any]) -> Options:
+    return tuple(sorted(section.items()))
+
+
+def _regularization(
+    config: StudyConfig, varied: frozenset[str], takers: dict[str, Any]
+) -> dict[str, tuple[str, ...]]:
+    """The keys of ``config.regularization`` that are on, by who takes them."""
+    on = {
+        name
+        for name, strength in config.regularization.items()
+        if strength > 0 or f"regularization.{name}" in varied
+    }
+    taken = {owner: on & keyword_names(function) for owner, function in takers.items()}
+    for name in on - set().union(*taken.values()) - {"weight_decay"}:
+        raise ConfigError(
+            f"config.regularization.{name} is on, but neither the __call__ of "
+            f"{config.model['name']} nor the loss of {config.task['name']} takes it"
+        )
+    return {owner: tuple(sorted(names)) for owner, names in taken.items()}
+
+
+def _augmentation(config: StudyConfig, varied: frozenset[str]) -> str | None:
+    function = import_object(config.augmentation["name"], "config.augmentation.name")
+    strengths = _arguments(config.augmentation)
+    check_arguments(
+        function,
+        strengths,
+        "config.augmentation",
+        set(list(inspect.signature(function).parameters)[:2]),
+    )
+    for name, value in strengths.items():
+        if not isinstance(value, int | float):
+            raise ConfigError(
+                f"config.augmentation.{name} = {value!r}: should be a number, 0 for off"
+            )
+        if value or f"augmentation.{name}" in varied:
+            return config.augmentation["name"]
+    return None

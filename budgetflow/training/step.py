@@ -1,0 +1,238 @@
+"""The compiled functions of a trial: pure, and shared by all trials that differ only in numbers.
+
+Whatever is a number (learning rate, momentum, weight decay, dropout rate, seed…) enters as a traced
+array, so that a study compiles once; whatever shapes the program (model, optimizer, batch size)
+stands in a :class:`ProgramSpec`, and specs that are equal share a :class:`Program`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from budgetflow.import_path import import_object, keyword_names
+from budgetflow.optimizers import make_optimizer
+from budgetflow.tasks import model_inputs
+from budgetflow.training.spec import ProgramSpec
+
+Arrays = dict[str, Any]
+# Training examples that the fit check looks at between two chances to stop.
+FIT_CHECK_EXAMPLES = 256
+
+
+class TrainState(NamedTuple):
+    """A trial's state at a step; all that a checkpoint holds.
+
+    Attributes:
+        step: updates made so far, int32 scalar.
+        params: the model's parameters, nested dicts of arrays.
+        model_state: its other variables, such as batch statistics.
+        opt_state: the optimizer's state.
+    """
+
+    step: jax.Array
+    params: Arrays
+    model_state: Arrays
+    opt_state: Any
+
+
+class Progress(NamedTuple):
+    """What the compiled step notices on its way, fetched when the trial is evaluated.
+
+    Attributes:
+        diverged_at_step: the first step whose update saw a loss that is not finite; -1 if none.
+        fitted_at_step: the first step whose state fits the whole training set; -1 if none.
+        refuting_block: where the fit check found a mistake last, and so looks first.
+    """
+
+    diverged_at_step: Any
+    fitted_at_step: Any
+    refuting_block: Any
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Program:
+    """The compiled functions of one spec.
+
+    Attributes:
+        init: seed -> TrainState at step 0.
+        train_step: (state, progress, data, batch, learning_rate, numbers) -> (state, progress).
+            ``data`` is the training set on the device and ``batch`` the indices into it, or
+            ``data`` is None and ``batch`` the examples themselves. State and progress are donated.
+        eval_step: (totals, params, model_state, batch, weights) -> totals: weighted sums of the
+            task's metrics, and of the weights under "examples".
+        is_fitted: (params, model_state, batch) -> whether every example of the batch is fitted.
+    """
+
+    init: Any
+    train_step: Any
+    eval_step: Any
+    is_fitted: Any
+
+
+@functools.lru_cache(maxsize=32)
+def make_program(spec: ProgramSpec) -> Program:
+    """The compiled functions for a spec; equal specs get the same ones."""
+
+    def compiled(function: Any, **options: Any) -> Any:
+        return jax.jit(functools.partial(function, spec), **options)
+
+    return Program(
+        init=compiled(init),
+        train_step=compiled(train_step, donate_argnums=(0, 1)),
+        eval_step=compiled(eval_step),
+        is_fitted=compiled(is_fitted),
+    )
+
+
+def init(spec: ProgramSpec, seed: jax.Array) -> TrainState:
+    """The state at step 0."""
+    _, params, model_state = _split(spec.build_model(jax.random.key(seed)))
+    # The optimizer's state does not depend on its numbers.
+    opt_state = _optimizer(spec, {}, 0.0, 0.0).init(params)
+    return TrainState(jnp.int32(0), params, model_state, opt_state)
+
+
+def train_step(
+    spec: ProgramSpec,
+    state: TrainState,
+    progress: Progress,
+    data: Arrays | None,
+    batch: Any,
+    learning_rate: jax.Array,
+    numbers: dict[str, Any],
+) -> tuple[TrainState, Progress]:
+    """One update; see :class:`Program` for the arguments."""
+    if data is not None:
+        batch = jax.tree.map(lambda array: jnp.take(array, batch, axis=0), data)
+    strengths = numbers["regularization"]
+    (value, model_state), gradients = jax.value_and_grad(
+        lambda params: _loss(spec, params, state, batch, numbers), has_aux=True
+    )(state.params)
+    optimizer = _optimizer(
+        spec, numbers["optimizer"], learning_rate, strengths.get("weight_decay", 0.0)
+    )
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    after = TrainState(state.step + 1, params, model_state, opt_state)
+    first_time = (progress.diverged_at_step < 0) & ~jnp.isfinite(value)
+    progress = progress._replace(
+        diverged_at_step=jnp.where(first_time, after.step, progress.diverged_at_step)
+    )
+    if spec.checks_fit and data is not None:
+        progress = check_fit(spec, after, progress, data)
+    return after, progress
+
+
+def _loss(
+    spec: ProgramSpec, params: Arrays, state: TrainState, batch: Arrays, numbers: dict[str, Any]
+) -> tuple[jax.Array, Arrays]:
+    """The mean loss of a training batch, and the model's other variables after it."""
+    key = jax.random.fold_in(jax.random.key(numbers["seed"]), state.step)
+    augment_key, model_key = jax.random.split(key)
+    inputs = model_inputs(batch)
+    if spec.augmentation is not None:
+        augment = import_object(spec.augmentation, "config.augmentation.name")
+        inputs = augment(augment_key, inputs, **numbers["augmentation"])
+    strengths = numbers["regularization"]
+    model = _merge(spec, params, state.model_state, train=True)
+    arguments = {name: strengths[name] for name in spec.model_regularization}
+    if "rngs" in keyword_names(type(model).__call__):
+        arguments["rngs"] = nnx.Rngs(model_key)
+    outputs = model(inputs, **arguments)
+    smoothing = {name: strengths[name] for name in spec.task_regularization}
+    return spec.build_task().loss(outputs, batch, **smoothing).mean(), _split(model)[2]
+
+
+def check_fit(spec: ProgramSpec, state: TrainState, progress: Progress, data: Arrays) -> Progress:
+    """Notes the step if the state fits every training example.
+
+    Looks at blocks of the training set one by one, first at the one that refuted the fit last, and
+    stops at the first mistake: far from a fit that is one block's cost. The first block is looked
+    at outside the loop, since XLA runs convolutions inside loops slowly on the CPU.
+    """
+    examples = len(data["targets"])
+    size = min(FIT_CHECK_EXAMPLES, examples)
+    blocks = -(-examples // size)
+
+    def fits(block: jax.Array) -> jax.Array:
+        # The last slice is clamped to the end: it overlaps the one before, which is harmless.
+        part = jax.tree.map(
+            lambda array: jax.lax.dynamic_slice_in_dim(array, block * size, size), data
+        )
+        return is_fitted(spec, state.params, state.model_state, part)
+
+    def look_at_others() -> jax.Array:
+        def looking_at(offset: jax.Array) -> jax.Array:
+            return (offset < blocks) & fits((progress.refuting_block + offset) % blocks)
+
+        return jax.lax.while_loop(looking_at, lambda offset: offset + 1, jnp.int32(1))
+
+    clean = jax.lax.cond(
+        (progress.fitted_at_step < 0) & fits(progress.refuting_block),
+        look_at_others,
+        lambda: jnp.int32(0),
+    )
+    return progress._replace(
+        fitted_at_step=jnp.where(clean >= blocks, state.step, progress.fitted_at_step),
+        refuting_block=(progress.refuting_block + clean) % blocks,
+    )
+
+
+def eval_step(
+    spec: ProgramSpec,
+    totals: Arrays,
+    params: Arrays,
+    model_state: Arrays,
+    batch: Arrays,
+    weights: jax.Array,
+) -> Arrays:
+    """Adds a batch's metrics to the totals; empty totals start a sum."""
+    metrics = spec.build_task().metrics(predict(spec, params, model_state, batch), batch)
+    # Padding is left out by selection, not by multiplication: 0 times NaN would be NaN.
+    sums = {name: jnp.where(weights > 0, value, 0.0).sum() for name, value in metrics.items()}
+    sums["examples"] = weights.sum()
+    return sums if not totals else jax.tree.map(jnp.add, totals, sums)
+
+
+def is_fitted(spec: ProgramSpec, params: Arrays, model_state: Arrays, batch: Arrays) -> jax.Array:
+    """Whether every example of a batch is fitted."""
+    return spec.build_task().fitted(predict(spec, params, model_state, batch), batch).all()
+
+
+def predict(spec: ProgramSpec, params: Arrays, model_state: Arrays, batch: Arrays) -> jax.Array:
+    """The model's outputs in evaluation."""
+    return _merge(spec, params, model_state, train=False)(model_inputs(batch))
+
+
+def _optimizer(
+    spec: ProgramSpec, numbers: dict[str, Any], learning_rate: Any, weight_decay: Any
+) -> optax.GradientTransformation:
+    options = {k: numbers.get(k, 0.0) if v == "traced" else v for k, v in spec.optimizer}
+    return make_optimizer(options, learning_rate, weight_decay)
+
+
+def _split(model: nnx.Module) -> tuple[Any, Arrays, Arrays]:
+    graph, params, model_state = nnx.split(model, nnx.Param, ...)  # type: ignore[misc]
+    return graph, nnx.to_pure_dict(params), nnx.to_pure_dict(model_state)
+
+
+def _merge(spec: ProgramSpec, params: Arrays, model_state: Arrays, train: bool) -> Any:
+    graph = _graph_definitions(spec)[0 if train else 1]
+    return nnx.merge(graph, params, model_state, copy=True)
+
+
+@functools.lru_cache(maxsize=32)
+def _graph_definitions(spec: ProgramSpec) -> tuple[Any, Any]:
+    """The model's structure for training and for evaluation."""
+    model = nnx.eval_shape(lambda: spec.build_model(jax.random.key(0)))
+    model.train()
+    train = nnx.split(model, nnx.Param, ...)[0]
+    model.eval()
+    return train, nnx.split(model, nnx.Param, ...)[0]
