@@ -8,6 +8,7 @@ checkpoint counts from the moment its checksums are recorded.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import time
@@ -67,7 +68,6 @@ class TrialCheckpoints:
         self._saved_at = time.monotonic()
         self._held: dict[int, Any] = {}
         self._pending: tuple[list[int], set[int]] | None = None
-        self._checkpointer = ocp.StandardCheckpointer()
 
     def hold(self, step: int, state: Any, keep: set[int]) -> None:
         """Holds a copy of the state at ``step``; forgets held states that are not in ``keep``."""
@@ -88,7 +88,7 @@ class TrialCheckpoints:
             path = self._path(step)
             if path.exists():  # left by a run that was killed before it recorded the checksums
                 path.rmtree()
-            self._checkpointer.save(path, state._asdict())
+            _checkpointer().save(path, state._asdict())
         self._pending = (sorted(self._held), keep)
         self._held = {}
         self._saved_at = time.monotonic()
@@ -97,7 +97,7 @@ class TrialCheckpoints:
         """Waits for the save under way, records its checksums and deletes the surplus."""
         if self._pending is None:
             return
-        self._checkpointer.wait_until_finished()
+        _checkpointer().wait_until_finished()
         written, keep = self._pending
         checksums = self._checksums()
         checksums |= {str(step): _file_checksums(self._path(step)) for step in written}
@@ -121,7 +121,7 @@ class TrialCheckpoints:
         """
         verify(self._folder, step)
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like._asdict())
-        return type(like)(**self._checkpointer.restore(self._path(step), target))
+        return type(like)(**_checkpointer().restore(self._path(step), target))
 
     def adopt(self, other: epath.PathLike, steps: Sequence[int]) -> None:
         """Copies checkpoints of another trial, verified, into this one's folder.
@@ -147,6 +147,12 @@ class TrialCheckpoints:
     def _checksums(self) -> dict[str, dict[str, str]]:
         path = self._folder / "checksums.json"
         return read_json(path) if path.exists() else {}
+
+
+@functools.cache
+def _checkpointer() -> ocp.StandardCheckpointer:
+    """One for the whole process: each has threads of its own, and a study may have many trials."""
+    return ocp.StandardCheckpointer()
 
 
 def restore_as_numpy(trial_folder: epath.PathLike, step: int) -> dict[str, Any]:

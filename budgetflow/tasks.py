@@ -1,8 +1,8 @@
 """What a model is trained for: the loss, the metrics, and when an example counts as fitted.
 
-A task of your own is a class with the methods of :class:`Classification`. All metrics are
-better when lower. Keys of ``config.regularization`` that ``loss`` takes by name reach it as
-traced numbers.
+A task of your own is a class with the methods of :class:`Classification`; ``fitted`` is needed only
+for learning-rate sweeps. All metrics are better when lower. Keys of ``config.regularization`` that
+``loss`` takes by name reach it as traced numbers.
 """
 
 import dataclasses

@@ -1,14 +1,17 @@
+import io
 import subprocess
 import sys
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from PIL import Image
 from sklearn.datasets import load_digits
 
 from budgetflow.data.digits import SPLIT_SIZES
 from budgetflow.data.source import load_dataset
-from budgetflow.errors import ConfigError
+from budgetflow.errors import ConfigError, UserError
 
 
 class TinySource:
@@ -62,6 +65,51 @@ def test_any_tfds_data_set_by_name_with_its_own_keys_and_splits(tmp_path):
     assert sorted(seen) == list(range(20))
     for part in arrays:
         assert (part["inputs"][:, 0, 0, 0] % 2 == part["targets"]).all()
+
+
+class TinyPhotos(tfds.core.GeneratorBasedBuilder):
+    """A TFDS data set of image files, or of arrays, which TFDS encodes by TensorFlow."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS: ClassVar = [
+        tfds.core.BuilderConfig(name="files", version="1.0.0"),
+        tfds.core.BuilderConfig(name="arrays", version="1.0.0"),
+    ]
+
+    def _info(self):
+        features = {
+            "image": tfds.features.Image(shape=(4, 4, 3)),
+            "label": tfds.features.ClassLabel(num_classes=2),
+        }
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(features),
+            supervised_keys=("image", "label"),
+        )
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(), "validation": self._generate_examples()}
+
+    def _generate_examples(self):
+        for index in range(6):
+            image = np.full((4, 4, 3), 40 * index, np.uint8)
+            if self.builder_config.name == "files":
+                buffer = io.BytesIO()
+                Image.fromarray(image).save(buffer, format="png")
+                image = io.BytesIO(buffer.getvalue())
+            yield index, {"image": image, "label": index % 2}
+
+
+def test_encoded_images_are_read_without_tensorflow(tmp_path):
+    dataset = load_dataset("tiny_photos/files", "train", "validation", None, str(tmp_path))
+    pixels = sorted(dataset.train.arrays["inputs"][:, 0, 0, 0].tolist())
+    assert pixels == [0, 40, 80, 120, 160, 200]
+    assert "tensorflow" not in sys.modules
+
+
+def test_a_data_set_that_needs_tensorflow_to_be_prepared_says_so(tmp_path):
+    with pytest.raises(UserError, match=r"tiny_photos/arrays could .*pip install tensorflow"):
+        load_dataset("tiny_photos/arrays", "train", "validation", None, str(tmp_path))
 
 
 def test_digits_are_all_of_scikit_learns_in_stratified_splits(digits):

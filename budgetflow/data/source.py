@@ -12,7 +12,7 @@ from typing import Any, Protocol, SupportsIndex
 import numpy as np
 from absl import logging
 
-from budgetflow.errors import ConfigError, nearest
+from budgetflow.errors import ConfigError, UserError, nearest
 from budgetflow.import_path import import_object, is_import_path
 
 
@@ -97,6 +97,7 @@ def load_dataset(
 
     Raises:
         ConfigError: the data set, a split or a feature does not exist.
+        UserError: the data set cannot be prepared.
     """
     keys = (input_key or "image", target_key or "label")
     num_classes = None
@@ -161,8 +162,17 @@ def _prepared_builder(name: str, data_dir: str | None) -> Any:
     if not builder.info.splits:
         builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
         print(f"Preparing the data set {name} in {builder.data_dir}, once.", file=sys.stderr)
-        with _quiet():
-            builder.download_and_prepare()
+        try:
+            with _quiet():
+                builder.download_and_prepare()
+        except Exception as error:  # whatever a builder or a download can raise
+            reason = (str(error).splitlines() or [type(error).__name__])[-1]
+            hint = (
+                "; preparing it needs TensorFlow (reading it does not): pip install tensorflow"
+                if "tensorflow" in reason
+                else ""
+            )
+            raise UserError(f"the data set {name} could not be prepared: {reason}{hint}") from error
     return builder
 
 

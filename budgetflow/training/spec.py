@@ -80,6 +80,11 @@ def program_spec(
     check_arguments(task_class, _arguments(config.task), "config.task", set())
     task = task_class(**_arguments(config.task))
     check_optimizer(config.optimizer)
+    if checks_fit and not hasattr(task, "fitted"):
+        raise ConfigError(
+            f"a learning-rate sweep needs to know when an example is fitted, but the task "
+            f"{config.task['name']} has no method fitted(outputs, batch)"
+        )
     try:
         num_outputs = task.num_outputs(dataset.num_classes)
     except ValueError as error:
