@@ -55,6 +55,45 @@ class Classification:
         return (jnp.argmax(outputs, axis=-1) == batch["targets"]) & finite
 
 
+@dataclasses.dataclass(frozen=True)
+class LanguageModeling:
+    """Softmax cross-entropy over the next token at every position of a sequence.
+
+    Targets are token numbers [batch, length]; the model's outputs are [batch, length, vocabulary].
+    An example is a sequence, and its metrics are means over its positions.
+
+    Attributes:
+        vocabulary_size: the number of tokens; None to take the data set's own.
+    """
+
+    vocabulary_size: int | None = None
+
+    def num_outputs(self, dataset_num_classes: int | None) -> int:
+        """The size of the model's output.
+
+        Raises:
+            ValueError: neither the task nor the data set says how many tokens there are.
+        """
+        if not (size := self.vocabulary_size or dataset_num_classes):
+            raise ValueError("the data set does not say; set config.task.vocabulary_size")
+        return size
+
+    def loss(
+        self, outputs: jax.Array, batch: Batch, *, label_smoothing: jax.Array | float = 0.0
+    ) -> jax.Array:
+        """The training loss of each sequence, in nats per token, [batch]."""
+        return Classification().loss(outputs, batch, label_smoothing=label_smoothing).mean(axis=-1)
+
+    def metrics(self, outputs: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+        """Per sequence, [batch] each: the loss and the share of wrong tokens."""
+        wrong = 1.0 - Classification().fitted(outputs, batch)
+        return {"loss": self.loss(outputs, batch), "error_rate": wrong.mean(axis=-1)}
+
+    def fitted(self, outputs: jax.Array, batch: Batch) -> jax.Array:
+        """Whether every token of a sequence is predicted correctly, [batch]."""
+        return Classification().fitted(outputs, batch).all(axis=-1)
+
+
 def model_inputs(batch: dict[str, Any]) -> jax.Array:
     """A batch's inputs as the model takes them: uint8 becomes float32 in [0, 1]."""
     inputs = jnp.asarray(batch["inputs"])

@@ -3,7 +3,7 @@ import numpy as np
 import optax
 import pytest
 
-from budgetflow.tasks import Classification, model_inputs
+from budgetflow.tasks import Classification, LanguageModeling, model_inputs
 
 OUTPUTS = jnp.asarray([[2.0, 1.0, 0.0], [0.0, 0.5, 3.0], [1.0, 2.0, 0.0]])
 BATCH = {"targets": jnp.asarray([0, 0, 1])}
@@ -32,6 +32,20 @@ def test_the_number_of_classes_comes_from_the_task_or_the_data():
     assert Classification(num_classes=5).num_outputs(None) == 5
     with pytest.raises(ValueError, match="num_classes"):
         Classification().num_outputs(None)
+
+
+def test_a_language_models_loss_is_the_mean_over_tokens():
+    outputs = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 7)), jnp.float32)
+    targets = jnp.argmax(outputs, axis=-1).at[1, 3].add(1) % 7
+    batch = {"targets": targets}
+    task = LanguageModeling()
+    per_token = optax.softmax_cross_entropy_with_integer_labels(outputs, targets)
+    np.testing.assert_allclose(task.loss(outputs, batch), per_token.mean(-1), rtol=1e-6)
+    np.testing.assert_allclose(task.metrics(outputs, batch)["error_rate"], [0, 0.2], atol=1e-7)
+    assert task.fitted(outputs, batch).tolist() == [True, False]
+    assert task.num_outputs(7) == 7 and LanguageModeling(9).num_outputs(None) == 9
+    with pytest.raises(ValueError, match="vocabulary_size"):
+        task.num_outputs(None)
 
 
 def test_bytes_become_fractions():

@@ -9,5 +9,7 @@ traced numbers while training, with ``rngs`` if it takes that too; ``model.train
 
 from budgetflow.models.conv import ConvNet
 from budgetflow.models.mlp import MLP
+from budgetflow.models.resnet import ResNet
+from budgetflow.models.transformer import Transformer
 
-__all__ = ["MLP", "ConvNet"]
+__all__ = ["MLP", "ConvNet", "ResNet", "Transformer"]

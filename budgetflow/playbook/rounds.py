@@ -90,7 +90,10 @@ def _outcome(settings: RoundSettings, trials: Sequence[TrialView]) -> dict[str, 
         }  # fmt: skip
         reasons.append(
             f"Trial {best.trial} is the best, by its checkpoint of step {row['step']}: "
-            + ", ".join(f"validation {name} {value:.4g}" for name, value in validation.items())
+            + ", ".join(
+                f"validation {name.replace('_', ' ')} {value:.4g}"
+                for name, value in validation.items()
+            )
             + "."
         )
     else:
