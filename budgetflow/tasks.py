@@ -31,9 +31,7 @@ class Classification:
         Raises:
             ValueError: neither the task nor the data set says how many classes there are.
         """
-        if not (count := self.num_classes or dataset_num_classes):
-            raise ValueError("the data set does not say; set config.task.num_classes")
-        return count
+        return _known(self.num_classes or dataset_num_classes, "num_classes")
 
     def loss(
         self, outputs: jax.Array, batch: Batch, *, label_smoothing: jax.Array | float = 0.0
@@ -74,9 +72,7 @@ class LanguageModeling:
         Raises:
             ValueError: neither the task nor the data set says how many tokens there are.
         """
-        if not (size := self.vocabulary_size or dataset_num_classes):
-            raise ValueError("the data set does not say; set config.task.vocabulary_size")
-        return size
+        return _known(self.vocabulary_size or dataset_num_classes, "vocabulary_size")
 
     def loss(
         self, outputs: jax.Array, batch: Batch, *, label_smoothing: jax.Array | float = 0.0
@@ -92,6 +88,12 @@ class LanguageModeling:
     def fitted(self, outputs: jax.Array, batch: Batch) -> jax.Array:
         """Whether every token of a sequence is predicted correctly, [batch]."""
         return Classification().fitted(outputs, batch).all(axis=-1)
+
+
+def _known(size: int | None, option: str) -> int:
+    if not size:
+        raise ValueError(f"the data set does not say; set config.task.{option}")
+    return size
 
 
 def model_inputs(batch: dict[str, Any]) -> jax.Array:

@@ -194,7 +194,12 @@ class _Controller:
                     write_trial(study.folder, self._records[number])
         outcome = {**outcome, "fingerprint": study.fingerprint}
         if study.config.kind == "lr_sweep":
-            outcome["switched_off"] = list(switch_off(study.config)[1])
+            outcome["switched_off"] = names = list(switch_off(study.config)[1])
+            if names:
+                outcome["reasons"].append(
+                    f"Switched off for the sweep: {', '.join(names)}. They add gradient noise, so "
+                    "with them on more steps may be needed."
+                )
         elif (best := outcome["best_trial"]) is not None:
             carried = study.round_plans[best].transfer
             outcome["transfer"] = carried.to_json() if carried else None
