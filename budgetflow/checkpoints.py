@@ -84,11 +84,9 @@ class TrialCheckpoints:
         Orbax copies the states and writes on its own thread; :meth:`finish` waits for it.
         """
         self.finish()
+        self._clear([step for step in self._held if self._path(step).exists()])
         for step, state in sorted(self._held.items()):
-            path = self._path(step)
-            if path.exists():  # left by a run that was killed before it recorded the checksums
-                path.rmtree()
-            _checkpointer().save(path, state._asdict())
+            _checkpointer().save(self._path(step), state._asdict())
         self._pending = (sorted(self._held), keep)
         self._held = {}
         self._saved_at = time.monotonic()
@@ -101,12 +99,10 @@ class TrialCheckpoints:
         written, keep = self._pending
         checksums = self._checksums()
         checksums |= {str(step): _file_checksums(self._path(step)) for step in written}
-        surplus = [int(step) for step in checksums if int(step) not in keep]
-        kept = sorted(checksums.keys() - {str(step) for step in surplus}, key=int)
-        write_json(self._folder / "checksums.json", {step: checksums[step] for step in kept})
-        for step in surplus:
-            if self._path(step).exists():
-                self._path(step).rmtree()
+        write_json(
+            self._folder / "checksums.json", {s: checksums[s] for s in sorted(checksums, key=int)}
+        )
+        self._clear([int(step) for step in checksums if int(step) not in keep])
         self._pending = None
 
     def steps(self) -> list[int]:
@@ -140,6 +136,16 @@ class TrialCheckpoints:
                 (source / name).copy(target, overwrite=True)
             checksums[str(step)] = theirs[str(step)]
         write_json(self._folder / "checksums.json", checksums)
+
+    def _clear(self, steps: Sequence[int]) -> None:
+        """Deletes checkpoints, their checksums first: a kill leaves none that seems damaged."""
+        if not steps:
+            return
+        checksums = {s: files for s, files in self._checksums().items() if int(s) not in steps}
+        write_json(self._folder / "checksums.json", checksums)
+        for step in steps:
+            if self._path(step).exists():
+                self._path(step).rmtree()
 
     def _path(self, step: int) -> epath.Path:
         return self._folder / "checkpoints" / str(step)

@@ -111,6 +111,29 @@ def test_a_checkpoint_without_checksums_does_not_count(tmp_path):
     assert_identical(again.restore(2, make_state(0)), make_state(2))
 
 
+def test_a_checkpoint_that_is_written_again_does_not_count_until_it_is_complete(
+    tmp_path, monkeypatch
+):
+    checkpoints = TrialCheckpoints(tmp_path)
+    checkpoints.hold(1, make_state(1), {1})
+    checkpoints.save({1})
+    checkpoints.finish()
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    again = TrialCheckpoints(tmp_path)
+    again.hold(1, make_state(1), {1})
+    with monkeypatch.context() as patch:
+        patch.setattr(ocp.StandardCheckpointer, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            again.save({1})
+    assert TrialCheckpoints(tmp_path).steps() == []
+    again.save({1})
+    again.finish()
+    assert_identical(again.restore(1, make_state(0)), make_state(1))
+
+
 @pytest.mark.parametrize("damage", ["flip", "truncate", "delete"])
 def test_damage_is_detected_and_named(tmp_path, damage):
     checkpoints = TrialCheckpoints(tmp_path)
