@@ -21,6 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
+from budgetflow import processes
 from budgetflow.errors import DamagedFileError
 from budgetflow.files import read_json, write_json
 
@@ -51,7 +52,10 @@ def steps_to_keep(
 
 
 class TrialCheckpoints:
-    """The checkpoints of one trial, written by one process.
+    """The checkpoints of one trial.
+
+    Where a run has several processes, all of them call every method at the same point: process 0
+    decides and writes the checksums, all write the arrays, those of the trial read them.
 
     A state that is worth keeping is held on the device and written with the next save: saving small
     states at every evaluation would cost more than training them. A kill loses nothing, since
@@ -60,23 +64,38 @@ class TrialCheckpoints:
     Args:
         folder: the trial's folder.
         every_seconds: how long to hold states before they are saved; 0 saves at once.
+        to_all: makes a state one that every process has a share in, as Orbax needs it.
     """
 
-    def __init__(self, folder: epath.PathLike, every_seconds: float = 60.0) -> None:
+    def __init__(
+        self,
+        folder: epath.PathLike,
+        every_seconds: float = 60.0,
+        to_all: Callable[[Any], Any] = lambda state: state,
+    ) -> None:
         self._folder = epath.Path(folder)
         self._every_seconds = every_seconds
+        self._to_all = to_all
         self._saved_at = time.monotonic()
         self._held: dict[int, Any] = {}
         self._pending: tuple[list[int], set[int]] | None = None
 
     def hold(self, step: int, state: Any, keep: set[int]) -> None:
-        """Holds a copy of the state at ``step``; forgets held states that are not in ``keep``."""
-        self._held[step] = jax.tree.map(jnp.copy, state)
+        """Holds a copy of the state at ``step``; forgets held states that are not in ``keep``.
+
+        Args:
+            step: the step.
+            state: the train state; only its shapes on processes that have no part of it.
+            keep: the steps worth keeping, by :func:`steps_to_keep`.
+        """
+        self._held[step] = _copy(state)
         self._held = {s: held for s, held in self._held.items() if s in keep}
-        size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-        due = time.monotonic() - self._saved_at >= self._every_seconds
-        if due or size > COPY_LIMIT_BYTES:
+        size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self._held[step]))
+        if size > COPY_LIMIT_BYTES or processes.on_main(self._is_due):
             self.save(keep)
+
+    def _is_due(self) -> bool:
+        return time.monotonic() - self._saved_at >= self._every_seconds
 
     def save(self, keep: set[int]) -> None:
         """Starts writing what is held, then to delete the checkpoints that are not in ``keep``.
@@ -84,9 +103,9 @@ class TrialCheckpoints:
         Orbax copies the states and writes on its own thread; :meth:`finish` waits for it.
         """
         self.finish()
-        self._clear([step for step in self._held if self._path(step).exists()])
+        processes.on_main(self._clear, list(self._held))
         for step, state in sorted(self._held.items()):
-            _checkpointer().save(self._path(step), state._asdict())
+            _checkpointer().save(self._path(step), self._to_all(state)._asdict())
         self._pending = (sorted(self._held), keep)
         self._held = {}
         self._saved_at = time.monotonic()
@@ -96,14 +115,16 @@ class TrialCheckpoints:
         if self._pending is None:
             return
         _checkpointer().wait_until_finished()
-        written, keep = self._pending
+        processes.on_main(self._record, *self._pending)
+        self._pending = None
+
+    def _record(self, written: Sequence[int], keep: set[int]) -> None:
         checksums = self._checksums()
         checksums |= {str(step): _file_checksums(self._path(step)) for step in written}
         write_json(
             self._folder / "checksums.json", {s: checksums[s] for s in sorted(checksums, key=int)}
         )
         self._clear([int(step) for step in checksums if int(step) not in keep])
-        self._pending = None
 
     def steps(self) -> list[int]:
         """The steps of all checkpoints on disk, ascending."""
@@ -112,12 +133,18 @@ class TrialCheckpoints:
     def restore(self, step: int, like: Any) -> Any:
         """The state at ``step``, in the structure, shapes and sharding of ``like``.
 
+        Where this process has none of ``like``'s devices, ``like`` itself comes back.
+
         Raises:
             DamagedFileError: the checkpoint is not what was saved; the message names the file.
         """
-        verify(self._folder, step)
+        processes.on_main(verify, self._folder, step)
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like._asdict())
-        return type(like)(**_checkpointer().restore(self._path(step), target))
+        devices = jax.tree.leaves(target)[0].sharding.device_set
+        taking_part = tuple(sorted({device.process_index for device in devices}))
+        if jax.process_index() not in taking_part:
+            return like
+        return type(like)(**_checkpointer(taking_part).restore(self._path(step), target))
 
     def adopt(self, other: epath.PathLike, steps: Sequence[int]) -> None:
         """Copies checkpoints of another trial, verified, into this one's folder.
@@ -156,9 +183,21 @@ class TrialCheckpoints:
 
 
 @functools.cache
-def _checkpointer() -> ocp.StandardCheckpointer:
-    """One for the whole process: each has threads of its own, and a study may have many trials."""
-    return ocp.StandardCheckpointer()
+def _checkpointer(taking_part: tuple[int, ...] = ()) -> ocp.StandardCheckpointer:
+    """One for each set of processes (none given: all); each has threads of its own."""
+    if len(taking_part) in (0, jax.process_count()):
+        return ocp.StandardCheckpointer()
+    return ocp.StandardCheckpointer(
+        multiprocessing_options=ocp.options.MultiprocessingOptions(
+            primary_host=taking_part[0],
+            active_processes=set(taking_part),
+            barrier_sync_key_prefix=f"processes_{'_'.join(map(str, taking_part))}",
+        )
+    )
+
+
+def _copy(state: Any) -> Any:
+    return jax.tree.map(lambda a: a if isinstance(a, jax.ShapeDtypeStruct) else jnp.copy(a), state)
 
 
 def restore_as_numpy(trial_folder: epath.PathLike, step: int) -> dict[str, Any]:

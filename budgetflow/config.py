@@ -22,7 +22,7 @@ from ml_collections import config_dict
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from budgetflow.errors import ConfigError, nearest
+from budgetflow.errors import ConfigError, nearest, nearest_numbers
 from budgetflow.files import finite
 from budgetflow.schedules import Decay, Schedule
 from budgetflow.studies.search_space import Dimension
@@ -30,6 +30,7 @@ from budgetflow.studies.search_space import Dimension
 _CHECKED = pydantic.ConfigDict(extra="forbid")
 Positive = Annotated[int, Field(gt=0, strict=True)]
 NonNegative = Annotated[int, Field(ge=0, strict=True)]
+AxisSize = Annotated[int, Field(ge=-1, strict=True)]
 Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
 Strength = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
@@ -97,6 +98,27 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True, config=_CHECKED)
+class MeshConfig:
+    """How the devices are laid out; see :mod:`budgetflow.training.mesh`. Changes only speed.
+
+    Attributes:
+        trial: how many trials run at the same time, each on an equal share of the devices.
+        data: parts that each batch is cut into.
+        fsdp: parts that parameters and optimizer state are cut into, and each batch further.
+            One of these three may be -1: all devices that the others leave.
+        min_sharded_size: arrays of fewer elements are copied to every device instead of cut.
+        overrides: pairs of a pattern (searched for in an array's path, such as
+            "params/output/kernel") and the dimension to cut over ``fsdp``, or None for none.
+    """
+
+    trial: AxisSize = 1
+    data: AxisSize = -1
+    fsdp: AxisSize = 1
+    min_sharded_size: Positive = 2**16
+    overrides: tuple[tuple[str, NonNegative | None], ...] = ()
+
+
+@dataclass(frozen=True, config=_CHECKED)
 class SweepConfig:
     """The learning-rate sweep: its first grid, and how many learning rates it may add."""
 
@@ -136,6 +158,10 @@ class StudyConfig:
         model, task, optimizer, augmentation: an import path (or optax's name) under ``name``, and
             the arguments it takes.
         regularization: strengths, 0 for off; the sweep switches them and the augmentation off.
+        precision: "float32", or "bfloat16" to compute in it while parameters, optimizer state and
+            loss stay float32.
+        gradient_accumulation: how many parts of each batch to compute the gradient of one after
+            the other, to save memory; the update is that of the whole batch.
     """
 
     kind: Literal["lr_sweep", "round"]
@@ -166,6 +192,9 @@ class StudyConfig:
         }
     )
     schedule: ScheduleConfig = ScheduleConfig()
+    precision: Literal["float32", "bfloat16"] = "float32"
+    gradient_accumulation: Positive = 1
+    mesh: MeshConfig = MeshConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoints: CheckpointConfig = CheckpointConfig()
     sweep: SweepConfig = SweepConfig()
@@ -173,11 +202,11 @@ class StudyConfig:
 
 
 WORKLOAD_SECTIONS = (
-    "seed", "data", "model", "task", "optimizer", "regularization", "augmentation", "evaluation",
-    "checkpoints",
+    "seed", "data", "model", "task", "optimizer", "regularization", "augmentation", "precision",
+    "gradient_accumulation", "mesh", "evaluation", "checkpoints",
 )  # fmt: skip
 # What changes nothing about a study's results, and so not its fingerprint.
-_NOT_IN_FINGERPRINT = ("name", "builds_on", "max_train_steps_factor", "checkpoints")
+_NOT_IN_FINGERPRINT = ("name", "builds_on", "max_train_steps_factor", "checkpoints", "mesh")
 
 
 def default_config(kind: Literal["lr_sweep", "round"]) -> config_dict.ConfigDict:
@@ -334,6 +363,11 @@ def _check_combinations(study: StudyConfig) -> None:
     for section in ("model", "task", "optimizer", "augmentation"):
         if not isinstance(getattr(study, section).get("name"), str):
             raise ConfigError(f"config.{section}.name is missing; it says which {section} to use")
+    parts, batch_size = study.gradient_accumulation, study.data.batch_size
+    if batch_size % parts:
+        hint = nearest_numbers(parts, lambda n: batch_size % n == 0)
+        raise ConfigError(f"config.gradient_accumulation = {parts} does not divide "
+                          f"config.data.batch_size = {batch_size}; {hint}")  # fmt: skip
     if study.max_train_steps is None and not (study.kind == "round" and study.builds_on):
         raise ConfigError("config.max_train_steps is missing; only a round that builds on another "
                           "study can take it from there")  # fmt: skip

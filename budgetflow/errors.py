@@ -1,7 +1,7 @@
 """The errors a user can act on. The launcher prints them on one line and exits with status 2."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 
 class UserError(Exception):
@@ -23,3 +23,12 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     if close:
         return f"did you mean {close[0]!r}?"
     return f"valid: {', '.join(names)}" if names else "none is valid here"
+
+
+def nearest_numbers(number: int, valid: Callable[[int], bool]) -> str:
+    """A hint that ends an error message: the valid numbers next to ``number``, from 1 up."""
+    below = next((n for n in range(number - 1, 0, -1) if valid(n)), None)
+    # Twice the number is enough for all multiples that can be asked for here.
+    above = next((n for n in range(number + 1, 2 * number + 1) if valid(n)), None)
+    found = [str(n) for n in (below, above) if n is not None]
+    return f"nearest that fits: {' or '.join(found)}" if found else "no other number fits"

@@ -8,17 +8,22 @@ What is complete is not run again. Any key of the config can be set from here, a
 
 from __future__ import annotations
 
+import math
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import ml_collections
 from absl import flags, logging
 from etils import epath
 from ml_collections import config_flags
 from rich.console import Console
+from rich.filesize import decimal
 
+from budgetflow import processes
 from budgetflow.config import StudyConfig, clear_errors, load_config_file, parse_config
 from budgetflow.errors import ConfigError, UserError, nearest
 from budgetflow.playbook import lr_sweep
@@ -30,7 +35,8 @@ from budgetflow.results.terminal import (
     print_summary,
 )
 from budgetflow.studies.controller import run_study
-from budgetflow.studies.study import Study, check_study, read_outcome, resolve
+from budgetflow.studies.study import Study, check_study, read_outcome, resolve, study_peak_bytes
+from budgetflow.training.mesh import make_mesh
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The study's config file.", lock_config=True
@@ -38,7 +44,24 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
     "workdir", "runs", "Where the studies' folders lie; gs:// works too."
 )
-_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Check everything, print the plan, and stop.")
+_DRY_RUN = flags.DEFINE_bool(
+    "dry_run", False, "Check everything, print the plan with the memory it needs, and stop."
+)
+_PROFILE_STEPS = flags.DEFINE_string(
+    "profile_steps", None, "Trace these steps of each study's first trial, as in 100:110, into the "
+    "study's folder profile/; open the perfetto_trace in it at ui.perfetto.dev."
+)  # fmt: skip
+_CLUSTER = flags.DEFINE_bool(
+    "cluster", False, "Join the run's other hosts as the environment says: on every host of a "
+    "Cloud TPU slice. Under SLURM or Open MPI with several tasks that is done without it."
+)  # fmt: skip
+_COORDINATOR_ADDRESS = flags.DEFINE_string(
+    "coordinator_address",
+    None,
+    "host:port of process 0, to join the run's other processes by hand.",
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes the run has.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "The number of this process, from 0.")
 
 
 def load_chain(config: ml_collections.ConfigDict) -> list[StudyConfig]:
@@ -61,44 +84,64 @@ def load_chain(config: ml_collections.ConfigDict) -> list[StudyConfig]:
 
 
 def launch(
-    config: ml_collections.ConfigDict, workdir: str, dry_run: bool, console: Console
+    chain: list[StudyConfig],
+    workdir: str,
+    dry_run: bool,
+    console: Console,
+    profile_steps: tuple[int, int] | None = None,
 ) -> dict[str, Any] | None:
-    """Runs a study after the ones it builds on.
+    """Runs the studies of a chain, each after the one it builds on.
+
+    Args:
+        chain: by :func:`load_chain`.
+        workdir: where their folders lie.
+        dry_run: whether to print the plan only.
+        console: where to print.
+        profile_steps: the steps of each study's first trial between which to write a trace.
 
     Returns:
-        The study's outcome; None after a dry run.
+        The last study's outcome; None after a dry run.
 
     Raises:
         UserError: see its message.
     """
-    chain = load_chain(config)
     for study_config in chain:
         check_study(study_config)
     if dry_run:
-        print_plan(console, _plan(chain, epath.Path(workdir)))
+        rows = _plan(chain, epath.Path(workdir))
+        if processes.is_main():
+            print_plan(console, rows)
         return None
     earlier: epath.Path | None = None
     results: list[StudyResult] = []
+    outcome: dict[str, Any] | None = None
     trained = False
     for study_config in chain:
         folder = epath.Path(workdir) / study_config.name
         study = resolve(study_config, folder, earlier)
-        was_complete = read_outcome(folder) is not None
+        was_complete = processes.on_main(read_outcome, folder) is not None
         with StudyProgress(console, study_config.name) as progress:
-            run_study(study, progress, earlier)
-        results.append(open_study(folder))
-        if not was_complete:
-            trained = True
-            print_outcome(console, results[-1])
-        if not was_complete or not (folder / "report.html").exists():
-            # Matplotlib takes a second to import, which a launch that trains nothing can do
-            # without.
-            from budgetflow.results.report import write_report
-
-            write_report(results[-1])
+            outcome = run_study(study, progress, earlier, profile_steps)
+        if processes.is_main():
+            results.append(_show(console, folder, was_complete))
+        trained = trained or not was_complete
         earlier = folder
-    print_summary(console, results, trained)
-    return results[-1].outcome
+    if processes.is_main():
+        print_summary(console, results, trained)
+    return outcome
+
+
+def _show(console: Console, folder: epath.Path, was_complete: bool) -> StudyResult:
+    """Prints a study's outcome and writes its report, if that has not been done before."""
+    result = open_study(folder)
+    if not was_complete:
+        print_outcome(console, result)
+    if not was_complete or not (folder / "report.html").exists():
+        # Matplotlib takes a second to import, which a launch that trains nothing can do without.
+        from budgetflow.results.report import write_report
+
+        write_report(result)
+    return result
 
 
 def _plan(chain: list[StudyConfig], workdir: epath.Path) -> list[dict[str, Any]]:
@@ -112,7 +155,7 @@ def _plan(chain: list[StudyConfig], workdir: epath.Path) -> list[dict[str, Any]]
         if known:
             study = resolve(config, folder, earlier)
             row |= _planned_steps(study)
-            complete = read_outcome(folder) is not None
+            complete = processes.on_main(read_outcome, folder) is not None
         else:
             complete = False
             factor = f"{config.max_train_steps_factor:g} x that of {chain[len(rows) - 1].name}"
@@ -121,6 +164,9 @@ def _plan(chain: list[StudyConfig], workdir: epath.Path) -> list[dict[str, Any]]
                 "steps a trial": config.max_train_steps or factor,
                 "steps": "-",
             }
+        mesh = make_mesh(config.mesh)
+        row["trial x data x fsdp"] = " x ".join(map(str, mesh.shape.values()))
+        row["memory a device"] = decimal(study_peak_bytes(config, mesh))
         row["status"] = "complete" if complete else "to run"
         rows.append(row)
         known = known and complete
@@ -152,7 +198,32 @@ def main(argv: Sequence[str]) -> None:
     config = _CONFIG.value
     if not config.name:
         config.name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
-    launch(config, _WORKDIR.value, _DRY_RUN.value, Console())
+    chain = load_chain(config)
+    profile_steps = _parse_steps(_PROFILE_STEPS.value)
+    _make_cpu_devices(chain, _NUM_PROCESSES.value or 1)
+    with processes.joined(
+        _COORDINATOR_ADDRESS.value, _NUM_PROCESSES.value, _PROCESS_ID.value, _CLUSTER.value
+    ):
+        console = Console(quiet=not processes.is_main())
+        launch(chain, _WORKDIR.value, _DRY_RUN.value, console, profile_steps)
+
+
+def _parse_steps(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    first, _, last = text.partition(":")
+    if not (first.isdigit() and last.isdigit() and int(first) < int(last)):
+        raise UserError(f"--profile_steps={text}: should be two steps, as in 100:110")
+    return int(first), int(last)
+
+
+def _make_cpu_devices(chain: list[StudyConfig], num_processes: int) -> None:
+    """Makes as many virtual devices of the CPU as the meshes ask for, unless XLA_FLAGS say."""
+    most = max(
+        math.prod(max(size, 1) for size in (c.mesh.trial, c.mesh.data, c.mesh.fsdp)) for c in chain
+    )
+    if most > 1 and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", max(1, most // num_processes))
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
@@ -194,7 +265,8 @@ def run() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         print("budgetflow: interrupted; launch again to go on from here", file=sys.stderr)
-        sys.exit(130)
+        # At once, without waiting for trials on other threads: what is recorded is safe.
+        os._exit(130)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,9 @@ from rich.console import Console  # noqa: E402
 
 from budgetflow.config import default_config, load_config_file, parse_config  # noqa: E402
 from budgetflow.data.source import load_dataset  # noqa: E402
-from budgetflow.launch import launch  # noqa: E402
+from budgetflow.launch import launch, load_chain  # noqa: E402
+from budgetflow.training.mesh import make_mesh, trial_slices  # noqa: E402
+from budgetflow.training.trial_run import TrialRun, trial_program  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -43,7 +45,7 @@ def completed_workdir(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("completed")
     config = load_config_file(REPOSITORY / "configs" / "round2.py")
     with open(workdir / "output.txt", "w") as output:
-        launch(config, str(workdir), False, Console(file=output, width=120))
+        launch(load_chain(config), str(workdir), False, Console(file=output, width=120))
     return workdir
 
 
@@ -70,6 +72,13 @@ def small_config(kind="round", **fields):
     return parse_config(config)
 
 
+def start_trial(dataset, config, schedule, varied=frozenset(), checks_fit=False, position=0):
+    """A trial at step 0, on a slice of its config's mesh."""
+    mesh = trial_slices(make_mesh(config.mesh))[position]
+    program = trial_program(config, dataset, varied, checks_fit, mesh)
+    return TrialRun(config, schedule, dataset, program)
+
+
 def assert_identical(first, second):
     """Two trees of arrays, equal bit for bit."""
 
@@ -84,7 +93,7 @@ def assert_identical(first, second):
 def run(config, workdir, dry_run=False):
     """Launches a ConfigDict in this process; its outcome and what it printed."""
     output = io.StringIO()
-    outcome = launch(config, str(workdir), dry_run, Console(file=output, width=120))
+    outcome = launch(load_chain(config), str(workdir), dry_run, Console(file=output, width=120))
     return outcome, output.getvalue()
 
 

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,35 +16,38 @@ from budgetflow.data.source import Split
 @settings(deadline=None)
 def test_every_epoch_sees_every_example_once(seed, num_examples, batch_size, epochs):
     steps = -(-epochs * num_examples // batch_size)
-    stream = np.concatenate(
-        [batch_indices(seed, step, batch_size, num_examples) for step in range(steps)]
-    )
+    stream = batch_indices(seed, 0, steps, batch_size, num_examples).reshape(-1)
     for epoch in range(epochs):
         part = stream[epoch * num_examples : (epoch + 1) * num_examples]
         assert sorted(part) == list(range(num_examples))
 
 
 def test_a_batch_is_a_function_of_seed_and_step():
-    later_first = batch_indices(0, 7, 8, 100), batch_indices(0, 3, 8, 100)
-    assert (batch_indices(0, 3, 8, 100) == later_first[1]).all()
-    assert (batch_indices(0, 7, 8, 100) == later_first[0]).all()
-    assert (batch_indices(0, 3, 8, 100) != batch_indices(1, 3, 8, 100)).any()
-    first_epoch, second_epoch = batch_indices(0, 0, 100, 100), batch_indices(0, 1, 100, 100)
+    later_first = batch_indices(0, 7, 8, 8, 100), batch_indices(0, 3, 4, 8, 100)
+    assert (batch_indices(0, 3, 4, 8, 100) == later_first[1]).all()
+    assert (batch_indices(0, 7, 8, 8, 100) == later_first[0]).all()
+    # Alone or in a row with others.
+    assert (batch_indices(0, 3, 20, 8, 100)[4] == later_first[0]).all()
+    assert (batch_indices(0, 3, 4, 8, 100) != batch_indices(1, 3, 4, 8, 100)).any()
+    first_epoch, second_epoch = batch_indices(0, 0, 2, 100, 100)
     assert (first_epoch != second_epoch).any()
 
 
-def test_streamed_batches_are_the_ones_in_memory(digits, streamed_digits):
+@pytest.mark.parametrize("rows", [np.arange(50), np.arange(10, 30), np.asarray([0, 1, 48])])
+def test_streamed_batches_are_the_ones_in_memory(digits, streamed_digits, rows):
     # 30 batches of 50 go past the end of an epoch; the stream begins in its middle.
-    streamed = list(stream_batches(streamed_digits.train, 3, 10, 30, 50))
+    streamed = list(stream_batches(streamed_digits.train, 3, 10, 30, 50, rows))
     assert len(streamed) == 20
-    for step, batch in enumerate(streamed, start=10):
-        indices = batch_indices(3, step, 50, digits.train.num_examples)
-        assert (batch["inputs"] == digits.train.arrays["inputs"][indices]).all()
-        assert (batch["targets"] == digits.train.arrays["targets"][indices]).all()
+    indices = batch_indices(3, 10, 30, 50, digits.train.num_examples)
+    for batch, chosen in zip(streamed, indices, strict=True):
+        assert (batch["inputs"] == digits.train.arrays["inputs"][chosen[rows]]).all()
+        assert (batch["targets"] == digits.train.arrays["targets"][chosen[rows]]).all()
 
 
-def test_reading_in_order_ends_with_a_smaller_batch():
-    records = [{"x": np.float32(i), "y": i} for i in range(7)]
-    batches = list(stream_in_order(Split(7, None, records, ("x", "y")), 3))
-    assert [len(batch["targets"]) for batch in batches] == [3, 3, 1]
-    assert np.concatenate([batch["targets"] for batch in batches]).tolist() == list(range(7))
+def test_reading_in_order_fills_the_last_batch_from_the_start():
+    split = Split(7, None, [{"x": np.float32(i), "y": i} for i in range(7)], ("x", "y"))
+    batches = list(stream_in_order(split, 3, 7, np.arange(3)))
+    assert [batch["targets"].tolist() for batch in batches] == [[0, 1, 2], [3, 4, 5], [6, 0, 1]]
+    # Another host's share, and only the first five examples.
+    batches = list(stream_in_order(split, 4, 5, np.asarray([2, 3])))
+    assert [batch["targets"].tolist() for batch in batches] == [[2, 3], [1, 2]]

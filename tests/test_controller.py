@@ -9,7 +9,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from conftest import REPOSITORY, assert_identical, edited_config, run
+from conftest import REPOSITORY, assert_identical, edited_config, run, start_trial
 
 from budgetflow.checkpoints import TrialCheckpoints, restore_as_numpy
 from budgetflow.config import load_config_file, parse_config
@@ -18,7 +18,6 @@ from budgetflow.results.reading import open_study
 from budgetflow.schedules import Schedule
 from budgetflow.studies.search_space import log_uniform, replace_fields
 from budgetflow.studies.trial import read_trials
-from budgetflow.training.trial_run import TrialRun
 
 STUDIES = ("lr_sweep", "round1", "round2")
 SWEEP_KEYS = {
@@ -122,12 +121,8 @@ def test_a_continued_trial_is_the_one_from_scratch_bit_for_bit(completed_workdir
     record = read_trials(completed_workdir / "round2")[0]
     assert record.reused_from["study"] == "round1" and record.reused_from["step"] > 500
     values = {k: v for k, v in record.hyperparameters.items() if not k.startswith("schedule.")}
-    scratch = TrialRun(
-        replace_fields(config, values),
-        record.schedule,
-        digits,
-        frozenset(record.hyperparameters),
-        checks_fit=False,
+    scratch = start_trial(
+        digits, replace_fields(config, values), record.schedule, frozenset(record.hyperparameters)
     )
     rows = [scratch.advance(row["step"]).row for row in record.rows]
     assert rows == list(record.rows)

@@ -11,11 +11,12 @@ import budgetflow
 
 PACKAGE = Path(budgetflow.__file__).parent
 # A part may import from those it names here, and from itself.
-GROUND = {"errors", "files", "import_path", "schedules", "version"}
+GROUND = {"errors", "files", "import_path", "processes", "schedules", "version"}
 FLOORS = {
     "errors": set(),
     "files": {"errors"},
     "import_path": {"errors"},
+    "processes": {"errors"},
     "schedules": set(),
     "models": GROUND,
     "tasks": GROUND,
@@ -27,7 +28,7 @@ FLOORS = {
     "training": GROUND | {"config", "models", "tasks", "optimizers", "data"},
     "studies": GROUND | {"config", "playbook", "training", "data", "checkpoints"},
     "results": GROUND | {"playbook", "studies.trial", "checkpoints"},
-    "launch": GROUND | {"config", "playbook", "studies", "results"},
+    "launch": GROUND | {"config", "playbook", "studies", "results", "training.mesh"},
 }
 
 

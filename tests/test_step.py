@@ -1,10 +1,9 @@
 import jax
 import numpy as np
 import pytest
-from conftest import small_config
+from conftest import small_config, start_trial
 
 from budgetflow.schedules import Schedule
-from budgetflow.training.trial_run import TrialRun
 
 
 def test_a_study_compiles_its_train_step_once(digits):
@@ -23,7 +22,7 @@ def test_a_study_compiles_its_train_step_once(digits):
             # A width that no other test uses, so that nothing is compiled already.
             model__hidden_sizes=(13,),
         )
-        run = TrialRun(config, Schedule(rate, constant_steps=steps), digits, varied, False)
+        run = start_trial(digits, config, Schedule(rate, constant_steps=steps), varied)
         return run.advance(steps)
 
     train(0.1, 0.1, 0, 3)
@@ -41,13 +40,8 @@ def test_a_study_compiles_its_train_step_once(digits):
 
 def brute_force_fit(digits, rate, steps):
     """The first step at which no training example is misclassified, by looking at all of them."""
-    run = TrialRun(
-        small_config(model__hidden_sizes=(64,)),
-        Schedule(rate, constant_steps=steps),
-        digits,
-        frozenset(),
-        False,
-    )
+    config = small_config(model__hidden_sizes=(64,))
+    run = start_trial(digits, config, Schedule(rate, constant_steps=steps))
     for step in range(1, steps + 1):
         if run.advance(step).row["train_error_rate"] == 0:
             return step
@@ -57,7 +51,7 @@ def brute_force_fit(digits, rate, steps):
 @pytest.mark.parametrize("rate", [0.1, 0.3])
 def test_the_fit_is_noticed_at_the_first_step_of_a_perfect_fit(digits, rate):
     config = small_config("lr_sweep", model__hidden_sizes=(64,))
-    run = TrialRun(config, Schedule(rate, constant_steps=600), digits, frozenset(), True)
+    run = start_trial(digits, config, Schedule(rate, constant_steps=600), checks_fit=True)
     bracket = run.advance(600).fitted_at_step_bracket
     assert bracket is not None
     assert brute_force_fit(digits, rate, 600) == bracket[1] == bracket[0] + 1
@@ -65,7 +59,7 @@ def test_the_fit_is_noticed_at_the_first_step_of_a_perfect_fit(digits, rate):
 
 def test_no_fit_is_noticed_where_there_is_none(digits):
     config = small_config("lr_sweep", model__hidden_sizes=(64,))
-    run = TrialRun(config, Schedule(1e-4, constant_steps=40), digits, frozenset(), True)
+    run = start_trial(digits, config, Schedule(1e-4, constant_steps=40), checks_fit=True)
     measurement = run.advance(40)
     assert measurement.fitted_at_step_bracket is None
     assert measurement.row["train_error_rate"] > 0

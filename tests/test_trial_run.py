@@ -3,13 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import assert_identical, small_config
+from conftest import assert_identical, small_config, start_trial
 from flax import nnx
 
 from budgetflow.data.batches import batch_indices
 from budgetflow.data.source import Dataset, Split
 from budgetflow.schedules import Schedule
-from budgetflow.training.trial_run import TrialRun, evaluation_blocks
+from budgetflow.training.mesh import make_mesh, trial_slices
+from budgetflow.training.trial_run import evaluation_blocks
 
 SCHEDULE = Schedule(0.1, warmup_steps=5, constant_steps=15, decay_steps=20, decay="linear")
 NOISY = {
@@ -34,7 +35,7 @@ class NormModel(nnx.Module):
 
 
 def start(dataset, config=None, schedule=SCHEDULE, checks_fit=False):
-    return TrialRun(config or small_config(), schedule, dataset, frozenset(), checks_fit)
+    return start_trial(dataset, config or small_config(), schedule, checks_fit=checks_fit)
 
 
 def test_n_steps_are_n_updates_at_the_schedules_learning_rates(digits):
@@ -63,7 +64,7 @@ def test_n_steps_are_n_updates_at_the_schedules_learning_rates(digits):
 
     arrays = digits.train.arrays
     for step in range(40):
-        indices = batch_indices(0, step, 64, digits.train.num_examples)
+        indices = batch_indices(0, step, step + 1, 64, digits.train.num_examples)[0]
         params, state = update(params, state, arrays["inputs"][indices], arrays["targets"][indices])
     for ours, theirs in zip(
         jax.tree.leaves(run.state.params), jax.tree.leaves(params), strict=True
@@ -138,7 +139,8 @@ def test_evaluation_looks_at_the_first_examples_only_if_asked(digits):
     part = Split(100, some, None, ("image", "label"))
     expected, result = run.evaluate(part), run.evaluate(digits.train, 100)
     assert result == pytest.approx(expected)
-    weights = [weights for _, weights in evaluation_blocks(digits.train, 64, 100)]
+    mesh = trial_slices(make_mesh(small_config().mesh))[0]
+    weights = [weights for _, weights in evaluation_blocks(digits.train, 64, mesh, 100)]
     assert np.concatenate(weights).sum() == 100
 
 

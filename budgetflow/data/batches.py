@@ -18,40 +18,70 @@ def epoch_order(seed: int, epoch: int, num_examples: int) -> np.ndarray:
     return order
 
 
-def batch_indices(seed: int, step: int, batch_size: int, num_examples: int) -> np.ndarray:
-    """The examples that update number ``step`` trains on, int32, [batch_size].
+def batch_indices(
+    seed: int, first_step: int, last_step: int, batch_size: int, num_examples: int
+) -> np.ndarray:
+    """The examples that updates ``first_step`` to ``last_step - 1`` train on.
 
     Epochs follow each other without a gap, so a batch may hold the end of one and the start of the
     next, and every example is seen exactly once an epoch.
+
+    Returns:
+        int32, [last_step - first_step, batch_size].
     """
-    position = np.arange(step * batch_size, (step + 1) * batch_size)
-    epochs, offsets = np.divmod(position, num_examples)
-    indices = np.empty(batch_size, np.int32)
-    for epoch in np.unique(epochs):
-        chosen = epochs == epoch
-        indices[chosen] = epoch_order(seed, int(epoch), num_examples)[offsets[chosen]]
+    positions = np.arange(first_step * batch_size, last_step * batch_size)
+    return _examples_at(seed, positions, num_examples).reshape(-1, batch_size)
+
+
+def _examples_at(seed: int, positions: np.ndarray, num_examples: int) -> np.ndarray:
+    """The examples at positions of the endless sequence of epochs; positions ascend."""
+    epochs, offsets = np.divmod(positions, num_examples)
+    indices = np.empty(len(positions), np.int32)
+    for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
+        chosen = slice(*np.searchsorted(epochs, [epoch, epoch + 1]))
+        indices[chosen] = epoch_order(seed, epoch, num_examples)[offsets[chosen]]
     return indices
 
 
 def stream_batches(
-    split: Split, seed: int, first_step: int, last_step: int, batch_size: int
+    split: Split, seed: int, first_step: int, last_step: int, batch_size: int, rows: np.ndarray
 ) -> Iterator[dict[str, np.ndarray]]:
     """The batches of the updates ``first_step`` to ``last_step - 1``, read ahead by Grain.
 
     They are the batches that :func:`batch_indices` names, whatever the split is stored in.
+
+    Args:
+        rows: the positions within each batch to read; those of other hosts are left out.
     """
 
-    def example(position: int) -> dict[str, np.ndarray]:
-        epoch, offset = divmod(position, split.num_examples)
-        return split.example(int(epoch_order(seed, epoch, split.num_examples)[offset]))
+    def example(number: int) -> dict[str, np.ndarray]:
+        step, row = divmod(number, len(rows))
+        position = np.asarray([step * batch_size + rows[row]])
+        return split.example(int(_examples_at(seed, position, split.num_examples)[0]))
 
-    examples = grain.MapDataset.range(first_step * batch_size, last_step * batch_size).map(example)
-    options = grain.ReadOptions(num_threads=8, prefetch_buffer_size=4 * batch_size)
-    return iter(examples.to_iter_dataset(options).batch(batch_size))
+    numbers = grain.MapDataset.range(first_step * len(rows), last_step * len(rows))
+    return _read_ahead(numbers.map(example), len(rows))
 
 
-def stream_in_order(split: Split, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
-    """A split's examples in stored order, in batches; the last one may be smaller."""
-    examples = grain.MapDataset.range(split.num_examples).map(split.example)
+def stream_in_order(
+    split: Split, batch_size: int, num_examples: int, rows: np.ndarray
+) -> Iterator[dict[str, np.ndarray]]:
+    """A split's first examples in stored order, in batches of one size.
+
+    The last batch is filled up with examples from the start.
+
+    Args:
+        rows: the positions within each batch to read.
+    """
+
+    def example(number: int) -> dict[str, np.ndarray]:
+        batch, row = divmod(number, len(rows))
+        return split.example((batch * batch_size + int(rows[row])) % num_examples)
+
+    batches = -(-num_examples // batch_size)
+    return _read_ahead(grain.MapDataset.range(batches * len(rows)).map(example), len(rows))
+
+
+def _read_ahead(examples: grain.MapDataset, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
     options = grain.ReadOptions(num_threads=8, prefetch_buffer_size=4 * batch_size)
     return iter(examples.to_iter_dataset(options).batch(batch_size))

@@ -42,9 +42,13 @@ def decide(settings: RoundSettings, trials: Sequence[TrialView]) -> Decision:
     }
     if missing:
         return Add(missing)
-    for trial in trials:
-        if trial.step < settings.max_train_steps and trial.status != "diverged":
-            return Advance((trial.trial,), settings.max_train_steps)
+    unfinished = tuple(
+        trial.trial
+        for trial in trials
+        if trial.step < settings.max_train_steps and trial.status != "diverged"
+    )
+    if unfinished:
+        return Advance(unfinished, settings.max_train_steps)
     return Conclude(_outcome(settings, trials))
 
 

@@ -71,6 +71,12 @@ class StudyResult:
         """The measurement that selects checkpoints and trials."""
         return f"validation_{self.config['evaluation']['selection_metric']}"
 
+    @property
+    def timing(self) -> dict[str, Any] | None:
+        """How fast the launch that completed it trained; None if it trained nothing."""
+        path = self.folder / "timing.json"
+        return read_json(path) if path.exists() else None
+
     @functools.cached_property
     def trials(self) -> list[TrialResult]:
         """All trials, by number."""

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from budgetflow.results.reading import StudyResult
-from budgetflow.results.wording import format_cell, headline
+from budgetflow.results.wording import format_cell, headline, timing_line
 from budgetflow.studies.trial import TrialRecord, trial_folder
 
 PLAIN_LINE_SECONDS = 10.0
@@ -76,6 +76,8 @@ def print_outcome(console: Console, study: StudyResult) -> None:
     for reason in study.outcome["reasons"]:
         say(console, f"  • {reason}")
     console.print(_trial_table(study))
+    if study.timing:
+        say(console, timing_line(study.timing), style="dim")
 
 
 def print_summary(console: Console, studies: Sequence[StudyResult], trained: bool) -> None:
@@ -102,10 +104,12 @@ def say(console: Console, text: str, name: str | None = None, style: str = "") -
 
 
 def print_plan(console: Console, rows: list[dict[str, Any]]) -> None:
-    """Prints what a launch would do, a row per study."""
-    table = Table(*rows[0], box=box.SIMPLE, title="The plan", title_justify="left")
-    for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
+    """Prints what a launch would do, a column per study."""
+    properties = [name for name in rows[0] if name != "study"]
+    table = Table("", *(row["study"] for row in rows), box=box.SIMPLE, padding=(0, 1, 0, 0))
+    for name in properties:
+        table.add_row(name, *(str(row[name]) for row in rows))
+    say(console, "The plan", style="bold")
     console.print(table)
 
 

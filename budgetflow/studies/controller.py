@@ -7,14 +7,17 @@ what it trains again is deterministic, so the outcome is the one it would have b
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from etils import epath
 
+from budgetflow import processes
 from budgetflow.checkpoints import TrialCheckpoints, steps_to_keep
 from budgetflow.files import write_json
-from budgetflow.playbook.measurement import Add, Advance, Status
+from budgetflow.playbook.measurement import Add, Advance, Decision, Status
 from budgetflow.schedules import common_prefix_steps
 from budgetflow.studies.study import Study, open_folder, read_outcome, switch_off
 from budgetflow.studies.trial import (
@@ -23,14 +26,20 @@ from budgetflow.studies.trial import (
     trial_folder,
     write_trial,
 )
-from budgetflow.training.trial_run import Measurement, TrialRun
+from budgetflow.training.mesh import to_all_processes
+from budgetflow.training.population import Population
+from budgetflow.training.timing import Profiler, Stopwatch
+from budgetflow.training.trial_run import Measurement, TrialRun, trial_program
 
 # Told after every evaluation: all records of the study, and the step that training heads for.
 OnProgress = Callable[[Iterable[TrialRecord], int], None]
 
 
 def run_study(
-    study: Study, on_progress: OnProgress, earlier: epath.Path | None = None
+    study: Study,
+    on_progress: OnProgress,
+    earlier: epath.Path | None = None,
+    profile_steps: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """Runs a study to its outcome, or reads the outcome if it is complete.
 
@@ -38,6 +47,7 @@ def run_study(
         study: the resolved study.
         on_progress: see :data:`OnProgress`.
         earlier: the folder of the study it builds on, for continuing that one's trials.
+        profile_steps: the steps of the first trial between which to write a trace.
 
     Returns:
         What ``outcome.json`` holds.
@@ -45,42 +55,67 @@ def run_study(
     Raises:
         UserError: the folder holds another config's results, or something damaged.
     """
-    open_folder(study)
-    if (outcome := read_outcome(study.folder)) is not None:
+    processes.on_main(open_folder, study)
+    if (outcome := processes.on_main(read_outcome, study.folder)) is not None:
         return outcome
-    return _Controller(study, on_progress, earlier).run()
+    return _Controller(study, on_progress, earlier, profile_steps).run()
 
 
 @dataclasses.dataclass
 class _LiveTrial:
-    """A trial whose state is on the device."""
+    """A trial whose state is on the devices; ``run`` is None where those are other processes'."""
 
-    run: TrialRun
+    run: TrialRun | None
+    state_shapes: Any
     checkpoints: TrialCheckpoints
+    position: int
+
+    @property
+    def state(self) -> Any:
+        """Its train state, or the shapes of it."""
+        return self.run.state if self.run else self.state_shapes
 
 
 class _Controller:
-    def __init__(self, study: Study, on_progress: OnProgress, earlier: epath.Path | None) -> None:
+    """Runs one study. On several processes each runs this same code, in step with the others."""
+
+    def __init__(
+        self,
+        study: Study,
+        on_progress: OnProgress,
+        earlier: epath.Path | None,
+        profile_steps: tuple[int, int] | None,
+    ) -> None:
         self._study = study
         self._on_progress = on_progress
         self._earlier = earlier
+        self._population = Population(study.mesh)
         self._live: dict[int, _LiveTrial] = {}
-        self._records = {r.trial: self._resumable(r) for r in read_trials(study.folder)}
+        self._records = processes.on_main(self._read_records)
+        self._profiler = Profiler(str(study.folder / "profile"), profile_steps)
+        self._stopwatch = Stopwatch()
+        self._steps_trained = 0
+        self._started_at = time.perf_counter()
 
     def run(self) -> dict[str, Any]:
         while True:
-            decision = self._study.decide([r.view() for r in self._sorted_records()])
+            decision = processes.on_main(self._decide)
             if isinstance(decision, Add):
-                for number, hyperparameters in decision.trials.items():
-                    self._add(number, hyperparameters)
+                self._records |= processes.on_main(self._add, decision.trials)
             elif isinstance(decision, Advance):
-                for number in decision.trials:
-                    self._advance(number, decision.to_step)
+                for wave in self._waves(decision.trials):
+                    self._advance(wave, decision.to_step)
             else:
                 return self._conclude(decision.outcome)
 
+    def _decide(self) -> Decision:
+        return self._study.decide([r.view() for r in self._sorted_records()])
+
     def _sorted_records(self) -> list[TrialRecord]:
         return [self._records[number] for number in sorted(self._records)]
+
+    def _read_records(self) -> dict[int, TrialRecord]:
+        return {r.trial: self._resumable(r) for r in read_trials(self._study.folder)}
 
     def _resumable(self, record: TrialRecord) -> TrialRecord:
         """The record as of the latest checkpoint, if the trial was under way when it was killed."""
@@ -91,23 +126,26 @@ class _Controller:
         record = record.back_to(latest, self._study.selection_key)
         return dataclasses.replace(record, fitted_at_step_bracket=None)
 
-    def _add(self, number: int, hyperparameters: dict[str, Any]) -> None:
-        folder = trial_folder(self._study.folder, number)
-        if folder.exists():  # left by a kill before anything was recorded
-            folder.rmtree()
-        plan = self._study.plan(number, hyperparameters)
-        record = TrialRecord(
-            trial=number,
-            hyperparameters=hyperparameters,
-            schedule=plan.schedule,
-            seed=plan.config.seed,
-            max_train_steps=self._study.max_train_steps,
-            trajectory=plan.trajectory(),
-        )
-        if plan.continues is not None and self._earlier is not None:
-            record = self._reuse(record, plan.continues, self._earlier)
-        self._records[number] = record
-        write_trial(self._study.folder, record)
+    def _add(self, trials: dict[int, dict[str, Any]]) -> dict[int, TrialRecord]:
+        records = {}
+        for number, hyperparameters in trials.items():
+            folder = trial_folder(self._study.folder, number)
+            if folder.exists():  # left by a kill before anything was recorded
+                folder.rmtree()
+            plan = self._study.plan(number, hyperparameters)
+            record = TrialRecord(
+                trial=number,
+                hyperparameters=hyperparameters,
+                schedule=plan.schedule,
+                seed=plan.config.seed,
+                max_train_steps=self._study.max_train_steps,
+                trajectory=plan.trajectory(self._study.mesh),
+            )
+            if plan.continues is not None and self._earlier is not None:
+                record = self._reuse(record, plan.continues, self._earlier)
+            write_trial(self._study.folder, record)
+            records[number] = record
+        return records
 
     def _reuse(self, record: TrialRecord, source: TrialRecord, earlier: epath.Path) -> TrialRecord:
         """Takes over the states that an earlier trial went through and this one would repeat.
@@ -135,31 +173,69 @@ class _Controller:
         keep_best = self._study.config.checkpoints.keep_best
         return steps_to_keep(list(rows), self._study.selection_key, keep_best, pinned, latest)
 
-    def _open(self, record: TrialRecord) -> _LiveTrial:
-        study, plan = self._study, self._study.plan(record.trial, record.hyperparameters)
+    def _waves(self, trials: Sequence[int]) -> Iterator[dict[int, int]]:
+        """The trials in groups that run at the same time: slice of the mesh to trial.
+
+        A trial stays on its slice; a new one gets the slice with the shortest queue.
+        """
+        queues: list[list[int]] = [[] for _ in self._population.slices]
+        for number in sorted(trials, key=lambda number: number not in self._live):
+            live = self._live.get(number)
+            shortest = min(range(len(queues)), key=lambda position: len(queues[position]))
+            queues[live.position if live else shortest].append(number)
+        for wave in itertools.zip_longest(*queues):
+            yield {position: number for position, number in enumerate(wave) if number is not None}
+
+    def _open(self, number: int, position: int) -> None:
+        """Puts a trial's state on a slice of the mesh."""
+        study, record = self._study, self._records[number]
+        plan = study.plan(number, record.hyperparameters)
         checks_fit = study.config.kind == "lr_sweep"
-        run = TrialRun(plan.config, plan.schedule, study.dataset, plan.varied, checks_fit)
-        checkpoints = TrialCheckpoints(
-            trial_folder(study.folder, record.trial), study.config.checkpoints.every_seconds
-        )
-        if record.step > 0:
-            run.resume(checkpoints.restore(record.step, run.state))
-        return _LiveTrial(run, checkpoints)
+        mesh = self._population.slices[position]
+        program = trial_program(plan.config, study.dataset, plan.varied, checks_fit, mesh)
+        run = None
+        if self._population.is_mine(position):
+            run = TrialRun(plan.config, plan.schedule, study.dataset, program)
+            run.profiler, self._profiler = self._profiler, Profiler()
+        with self._stopwatch("checkpoints"):
+            checkpoints = TrialCheckpoints(
+                trial_folder(study.folder, number),
+                study.config.checkpoints.every_seconds,
+                lambda state: to_all_processes(state, study.mesh, position),
+            )
+            if record.step > 0:
+                state = checkpoints.restore(record.step, program.state)
+                if run:
+                    run.resume(state)
+        self._live[number] = _LiveTrial(run, program.state, checkpoints, position)
 
-    def _advance(self, number: int, to_step: int) -> None:
-        record = self._records[number]
-        if number not in self._live:
-            self._live[number] = self._open(record)
+    def _advance(self, wave: dict[int, int], to_step: int) -> None:
+        """Advances some trials, one on each slice, from evaluation to evaluation up to a step."""
+        for position, number in wave.items():
+            if number not in self._live:
+                self._open(number, position)
+        trials = tuple(wave.values())
+        stops = {number: self._study.stops(self._records[number].schedule) for number in trials}
+        for stop in sorted(set().union(*stops.values())):
+            due = [
+                number
+                for number in trials
+                if stop in stops[number]
+                and self._records[number].status != "diverged"
+                and self._records[number].step < stop <= to_step
+            ]
+            runs = {number: self._live[number].run for number in due}
+            for number, measurement in self._population.advance(runs, stop).items():
+                self._record(number, measurement)
+        for number in trials:
+            if self._records[number].status != "running":
+                self._close(number)
+
+    def _record(self, number: int, measurement: Measurement) -> None:
         live = self._live[number]
-        for stop in self._study.stops(record.schedule):
-            record = self._records[number]
-            if record.status != "diverged" and record.step < stop <= to_step:
-                self._record(number, live, live.run.advance(stop))
-        if self._records[number].status != "running":
-            self._close(number)
-
-    def _record(self, number: int, live: _LiveTrial, measurement: Measurement) -> None:
-        record = self._records[number].measured(measurement.row, self._study.selection_key)
+        before = self._records[number]
+        record = before.measured(measurement.row, self._study.selection_key)
+        self._steps_trained += record.step - before.step
         status: Status = (
             "diverged" if measurement.diverged
             else "complete" if record.step == record.max_train_steps
@@ -170,18 +246,27 @@ class _Controller:
         self._records[number] = record
         if status == "running":
             # Final statuses are recorded once the final checkpoint is safe.
-            write_trial(self._study.folder, record)
+            self._write(record)
         if status != "diverged":
-            keep = self._keep(record, record.rows, record.step)
-            live.checkpoints.hold(record.step, live.run.state, keep)
+            with self._stopwatch("checkpoints"):
+                keep = self._keep(record, record.rows, record.step)
+                live.checkpoints.hold(record.step, live.state, keep)
         self._on_progress(self._sorted_records(), record.max_train_steps)
 
+    def _write(self, record: TrialRecord) -> None:
+        if processes.is_main():
+            write_trial(self._study.folder, record)
+
     def _close(self, number: int) -> None:
-        """Saves what a trial has to keep and takes it off the device."""
+        """Saves what a trial has to keep and takes it off the devices."""
         live, record = self._live.pop(number), self._records[number]
-        live.checkpoints.save(self._keep(record, record.rows, record.step))
-        live.checkpoints.finish()
-        write_trial(self._study.folder, record)
+        with self._stopwatch("checkpoints"):
+            live.checkpoints.save(self._keep(record, record.rows, record.step))
+            live.checkpoints.finish()
+        self._write(record)
+        if live.run:
+            live.run.profiler.stop()
+            self._stopwatch.add(live.run.stopwatch)
 
     def _conclude(self, outcome: dict[str, Any]) -> dict[str, Any]:
         study = self._study
@@ -191,7 +276,7 @@ class _Controller:
                 if number in self._live:
                     self._close(number)
                 else:  # resumed at the very step where the race ended
-                    write_trial(study.folder, self._records[number])
+                    self._write(self._records[number])
         outcome = {**outcome, "fingerprint": study.fingerprint}
         if study.config.kind == "lr_sweep":
             outcome["switched_off"] = names = list(switch_off(study.config)[1])
@@ -205,11 +290,36 @@ class _Controller:
             outcome["transfer"] = carried.to_json() if carried else None
             if study.dataset.test is not None:
                 outcome["best_test"] = self._test(best, outcome["best_step"])
-        write_json(study.folder / "outcome.json", outcome)
+        if self._steps_trained:
+            processes.on_main(write_json, study.folder / "timing.json", self._timing())
+        processes.on_main(write_json, study.folder / "outcome.json", outcome)
         return outcome
+
+    def _timing(self) -> dict[str, Any]:
+        """How fast this launch trained, and the share of its time that each activity took."""
+        seconds = time.perf_counter() - self._started_at
+        slices = len(self._population.slices)
+        shares = {
+            activity: spent / slices / seconds
+            for activity, spent in self._stopwatch.seconds.items()
+        }
+        shares["other"] = max(0.0, 1.0 - sum(shares.values()))
+        busy = seconds * (shares.get("training", 0.0) + shares.get("data", 0.0))
+        steps_per_second = self._steps_trained / busy
+        return {
+            "seconds": seconds,
+            "steps_trained": self._steps_trained,
+            "steps_per_second": steps_per_second,
+            "examples_per_second": steps_per_second * self._study.config.data.batch_size,
+            "share_of_time": shares,
+        }
 
     def _test(self, number: int, step: int) -> dict[str, float]:
         """The test metrics of a trial's checkpoint."""
-        record = dataclasses.replace(self._records[number], step=step)
-        assert self._study.dataset.test is not None
-        return self._open(record).run.evaluate(self._study.dataset.test)
+        self._records[number] = dataclasses.replace(self._records[number], step=step)
+        self._open(number, position=0)
+        run = self._live[number].run
+        test = self._study.dataset.test
+        assert test is not None
+        metrics = run.evaluate(test) if run else {}
+        return processes.gather(metrics)[0]

@@ -7,12 +7,15 @@ import hashlib
 import importlib.metadata
 import json
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 from etils import epath
+from jax.sharding import Mesh
 
+from budgetflow import processes
 from budgetflow.config import (
     ScheduleConfig,
     StudyConfig,
@@ -31,7 +34,10 @@ from budgetflow.playbook.transfer import Transfer, transfer
 from budgetflow.schedules import Schedule
 from budgetflow.studies.search_space import Dimension, points, replace_fields
 from budgetflow.studies.trial import TrialRecord, read_trials
-from budgetflow.training.spec import program_spec
+from budgetflow.training.memory import peak_bytes, state_bytes
+from budgetflow.training.mesh import check_batch_size, make_mesh, trial_slices
+from budgetflow.training.step import Program
+from budgetflow.training.trial_run import trial_program
 
 # The sections of a config that a search space may vary.
 SEARCHABLE = ("schedule", "optimizer", "regularization", "augmentation", "model")
@@ -61,13 +67,18 @@ class TrialPlan:
         """The fields that the search space varies."""
         return frozenset(self.hyperparameters)
 
-    def trajectory(self) -> str:
-        """A fingerprint of all that the trial's states depend on, but for its schedule."""
+    def trajectory(self, mesh: Mesh) -> str:
+        """A fingerprint of all that the trial's states depend on, but for its schedule.
+
+        How a batch is divided among devices changes the order of sums, and so the last bits.
+        """
         config = to_json(self.config)
         data = config["data"]
         values = {
             **{name: config[name] for name in ("seed", "model", "task", "optimizer")},
-            **{name: config[name] for name in ("regularization", "augmentation")},
+            **{name: config[name] for name in ("regularization", "augmentation", "precision")},
+            "gradient_accumulation": config["gradient_accumulation"],
+            "devices": [mesh.shape["data"], mesh.shape["fsdp"]],
             "data": [data["name"], data["train_split"], data["batch_size"]],
             "keys": [data["input_key"], data["target_key"]],
             "varied": sorted(self.varied),
@@ -85,6 +96,7 @@ class Study:
         config: its config, ``max_train_steps`` resolved.
         folder: where it lies.
         dataset: its data.
+        mesh: the devices it runs on.
         fingerprint: what its results are found on; see :func:`budgetflow.config.fingerprint`.
         round_plans: the trials of a round; empty for a sweep, which plans as it goes.
     """
@@ -92,6 +104,7 @@ class Study:
     config: StudyConfig
     folder: epath.Path
     dataset: Dataset
+    mesh: Mesh
     fingerprint: str
     round_plans: tuple[TrialPlan, ...] = ()
 
@@ -162,7 +175,7 @@ def resolve(config: StudyConfig, folder: epath.Path, earlier: epath.Path | None)
         ConfigError: the config does not fit the data, the model or the earlier study.
         UserError: the earlier study has no answer to build on.
     """
-    earlier_outcome = read_outcome(earlier) if earlier is not None else None
+    earlier_outcome = processes.on_main(read_outcome, earlier) if earlier is not None else None
     dataset = study_dataset(config)
     if config.max_train_steps is None:
         assert earlier is not None and earlier_outcome is not None
@@ -170,7 +183,8 @@ def resolve(config: StudyConfig, folder: epath.Path, earlier: epath.Path | None)
             config, {"max_train_steps": _length(config, earlier, earlier_outcome)}
         )
     builds_on = earlier_outcome["fingerprint"] if earlier_outcome else None
-    study = Study(config, folder, dataset, fingerprint(config, builds_on))
+    mesh = make_mesh(config.mesh)
+    study = Study(config, folder, dataset, mesh, fingerprint(config, builds_on))
     if config.kind == "lr_sweep":
         return study
     if config.search.promote_trials:
@@ -216,8 +230,28 @@ def check_study(config: StudyConfig) -> None:
     Raises:
         ConfigError: a name, type, value or combination is wrong; see its message.
     """
-    dataset = study_dataset(config)
+    mesh = make_mesh(config.mesh)
+    check_batch_size(config, mesh)
     check_search_space(config)
+    for filled, _ in _programs(config, mesh):
+        if config.max_train_steps is not None:
+            resolve_schedule(filled.schedule, config.max_train_steps)
+
+
+def study_peak_bytes(config: StudyConfig, mesh: Mesh) -> int:
+    """The most memory that a device needs for a study, by the model with the largest state.
+
+    Compiles that model's train step.
+    """
+    filled, program = max(_programs(config, mesh), key=lambda pair: state_bytes(pair[1]))
+    slices = mesh.shape["trial"]
+    at_a_time = len(config.sweep.learning_rates) if config.kind == "lr_sweep" else slices
+    return peak_bytes(filled, study_dataset(config), program, -(-at_a_time // slices))
+
+
+def _programs(config: StudyConfig, mesh: Mesh) -> Iterator[tuple[StudyConfig, Program]]:
+    """The points of the search space: the config with each filled in, and its program."""
+    dataset = study_dataset(config)
     checks_fit = config.kind == "lr_sweep"
     if checks_fit:
         config = switch_off(config)[0]
@@ -225,9 +259,8 @@ def check_study(config: StudyConfig) -> None:
     for values in points(search.space, search.method, search.trials, config.seed):
         with clear_errors("config.search.space"):
             filled = replace_fields(config, values)
-        if config.max_train_steps is not None:
-            resolve_schedule(filled.schedule, config.max_train_steps)
-        program_spec(filled, dataset, frozenset(values), checks_fit)
+        slices = trial_slices(mesh)
+        yield filled, trial_program(filled, dataset, frozenset(values), checks_fit, slices[0])
 
 
 def check_search_space(config: StudyConfig) -> None:
@@ -316,7 +349,7 @@ def _sampled(study: Study) -> list[TrialPlan]:
 
 def _promoted(study: Study, earlier: epath.Path) -> list[TrialPlan]:
     config = study.config
-    records = {record.trial: record for record in read_trials(earlier)}
+    records = {record.trial: record for record in processes.on_main(read_trials, earlier)}
     ranked = rounds.rank([record.view() for record in records.values()], study.selection_key)
     if len(ranked) < config.search.promote_trials:
         raise UserError(

@@ -33,6 +33,8 @@ class ProgramSpec:
             this study, by who takes them.
         inputs, targets: shape and type of one example's.
         num_outputs: the size of the model's output.
+        precision: "float32" or "bfloat16", the type to compute in.
+        gradient_accumulation: the parts of a batch whose gradients are computed one after another.
         checks_fit: whether every step checks for a perfect fit of the training set.
     """
 
@@ -45,6 +47,8 @@ class ProgramSpec:
     inputs: tuple[tuple[int, ...], str]
     targets: tuple[tuple[int, ...], str]
     num_outputs: int
+    precision: str
+    gradient_accumulation: int
     checks_fit: bool
 
     def build_model(self, key: jax.Array) -> nnx.Module:
@@ -105,6 +109,8 @@ def program_spec(
         inputs=(example["inputs"].shape, str(example["inputs"].dtype)),
         targets=(example["targets"].shape, str(example["targets"].dtype)),
         num_outputs=num_outputs,
+        precision=config.precision,
+        gradient_accumulation=config.gradient_accumulation,
         checks_fit=checks_fit,
     )
     try:
@@ -114,6 +120,12 @@ def program_spec(
             raise
         raise ConfigError("config.model, task and optimizer take numbers, strings and tuples, "
                           "not dicts") from error  # fmt: skip
+    if spec.gradient_accumulation > 1 and _has_batch_statistics(spec):
+        raise ConfigError(
+            f"config.gradient_accumulation = {spec.gradient_accumulation}, but "
+            f"{config.model['name']} has batch statistics, which would be those of a part of the "
+            "batch; use 1"
+        )
     if (metric := config.evaluation.selection_metric) not in metrics:
         raise ConfigError(f"config.evaluation.selection_metric = {metric!r} is no metric of "
                           f"{config.task['name']}; {nearest(metric, metrics)}")  # fmt: skip
@@ -134,6 +146,25 @@ def traced_numbers(config: StudyConfig) -> dict[str, Any]:
         "regularization": numbers(config.regularization),
         "augmentation": numbers(config.augmentation),
     }
+
+
+@functools.lru_cache(maxsize=32)
+def has_convolutions(spec: ProgramSpec) -> bool:
+    """Whether the model convolves, found by tracing it; nothing is compiled."""
+
+    def apply(inputs: jax.Array) -> jax.Array:
+        model: Any = spec.build_model(jax.random.key(0))
+        model.eval()
+        return model(model_inputs({"inputs": inputs}))
+
+    shape, dtype = spec.inputs
+    inputs = jax.ShapeDtypeStruct((1, *shape), np.dtype(dtype))
+    return "conv_general_dilated" in str(jax.make_jaxpr(apply)(inputs))
+
+
+def _has_batch_statistics(spec: ProgramSpec) -> bool:
+    model = nnx.eval_shape(lambda: spec.build_model(jax.random.key(0)))
+    return bool(jax.tree.leaves(nnx.state(model, nnx.BatchStat)))
 
 
 @functools.lru_cache(maxsize=32)

@@ -13,17 +13,23 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
+from jax.sharding import Mesh
 
+from budgetflow.config import MeshConfig
 from budgetflow.import_path import import_object, keyword_names
 from budgetflow.optimizers import make_optimizer
 from budgetflow.tasks import model_inputs
-from budgetflow.training.spec import ProgramSpec
+from budgetflow.training.mesh import batch_sharding, replicated, state_shardings
+from budgetflow.training.spec import ProgramSpec, has_convolutions
 
 Arrays = dict[str, Any]
 # Training examples that the fit check looks at between two chances to stop.
 FIT_CHECK_EXAMPLES = 256
+# Enough that a call's own cost is small even beside the smallest model's updates.
+STEPS_PER_CALL = 32
 
 
 class TrainState(NamedTuple):
@@ -58,36 +64,64 @@ class Progress(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Program:
-    """The compiled functions of one spec.
+    """The compiled functions of one spec on one mesh.
 
     Attributes:
+        spec: what they were made from.
+        mesh: where they run.
+        state: a TrainState of the shapes, types and shardings of its arrays.
+        steps_per_call: the most updates that one call of ``train_steps`` makes.
         init: seed -> TrainState at step 0.
-        train_step: (state, progress, data, batch, learning_rate, numbers) -> (state, progress).
-            ``data`` is the training set on the device and ``batch`` the indices into it, or
-            ``data`` is None and ``batch`` the examples themselves. State and progress are donated.
+        train_steps: (state, progress, data, batches, learning_rates, count, numbers) ->
+            (state, progress). ``data`` is the training set on the device and ``batches`` the
+            indices into it, [steps_per_call, batch_size]; or ``data`` is None and ``batches`` the
+            examples themselves. The first ``count`` are used. The state is donated.
         eval_step: (totals, params, model_state, batch, weights) -> totals: weighted sums of the
             task's metrics, and of the weights under "examples".
         is_fitted: (params, model_state, batch) -> whether every example of the batch is fitted.
     """
 
+    spec: ProgramSpec
+    mesh: Mesh
+    state: TrainState
+    steps_per_call: int
     init: Any
-    train_step: Any
+    train_steps: Any
     eval_step: Any
     is_fitted: Any
 
 
-@functools.lru_cache(maxsize=32)
-def make_program(spec: ProgramSpec) -> Program:
-    """The compiled functions for a spec; equal specs get the same ones."""
+@functools.lru_cache(maxsize=64)
+def make_program(spec: ProgramSpec, mesh: Mesh, layout: MeshConfig) -> Program:
+    """The compiled functions for a spec; equal arguments get the same ones.
 
-    def compiled(function: Any, **options: Any) -> Any:
-        return jax.jit(functools.partial(function, spec), **options)
+    Args:
+        spec: what shapes the program.
+        mesh: the devices of one trial, with axes ``data`` and ``fsdp``.
+        layout: the rule by which the state is cut over ``fsdp``.
+    """
+    # XLA runs convolutions inside loops 8 to 21 times slower on the CPU.
+    steps_per_call = 1 if has_convolutions(spec) and _on_cpu(mesh) else STEPS_PER_CALL
+    shapes = jax.eval_shape(functools.partial(init, spec), np.uint32(0))
+    state = state_shardings(shapes, mesh, layout)
+    everywhere = replicated(mesh)
+
+    def compiled(function: Any, out_shardings: Any, **options: Any) -> Any:
+        return jax.jit(
+            functools.partial(function, spec, mesh), out_shardings=out_shardings, **options
+        )
 
     return Program(
-        init=compiled(init),
-        train_step=compiled(train_step, donate_argnums=(0, 1)),
-        eval_step=compiled(eval_step),
-        is_fitted=compiled(is_fitted),
+        spec=spec,
+        mesh=mesh,
+        state=jax.tree.map(
+            lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), shapes, state
+        ),
+        steps_per_call=steps_per_call,
+        init=jax.jit(functools.partial(init, spec), out_shardings=state),
+        train_steps=compiled(train_steps, (state, everywhere), donate_argnums=0),
+        eval_step=compiled(eval_step, everywhere),
+        is_fitted=compiled(is_fitted, everywhere),
     )
 
 
@@ -99,8 +133,31 @@ def init(spec: ProgramSpec, seed: jax.Array) -> TrainState:
     return TrainState(jnp.int32(0), params, model_state, opt_state)
 
 
+def train_steps(
+    spec: ProgramSpec,
+    mesh: Mesh,
+    state: TrainState,
+    progress: Progress,
+    data: Arrays | None,
+    batches: Any,
+    learning_rates: jax.Array,
+    count: jax.Array,
+    numbers: dict[str, Any],
+) -> tuple[TrainState, Progress]:
+    """The first ``count`` of some updates; see :class:`Program` for the arguments."""
+
+    def update(index: Any, carry: tuple[TrainState, Progress]) -> tuple[TrainState, Progress]:
+        batch = jax.tree.map(lambda array: array[index], batches)
+        return train_step(spec, mesh, *carry, data, batch, learning_rates[index], numbers)
+
+    if len(learning_rates) == 1:
+        return update(0, (state, progress))
+    return jax.lax.fori_loop(0, count, update, (state, progress))
+
+
 def train_step(
     spec: ProgramSpec,
+    mesh: Mesh,
     state: TrainState,
     progress: Progress,
     data: Arrays | None,
@@ -108,13 +165,11 @@ def train_step(
     learning_rate: jax.Array,
     numbers: dict[str, Any],
 ) -> tuple[TrainState, Progress]:
-    """One update; see :class:`Program` for the arguments."""
+    """One update."""
     if data is not None:
         batch = jax.tree.map(lambda array: jnp.take(array, batch, axis=0), data)
     strengths = numbers["regularization"]
-    (value, model_state), gradients = jax.value_and_grad(
-        lambda params: _loss(spec, params, state, batch, numbers), has_aux=True
-    )(state.params)
+    value, model_state, gradients = _gradients(spec, mesh, state, batch, numbers)
     optimizer = _optimizer(
         spec, numbers["optimizer"], learning_rate, strengths.get("weight_decay", 0.0)
     )
@@ -126,31 +181,71 @@ def train_step(
         diverged_at_step=jnp.where(first_time, after.step, progress.diverged_at_step)
     )
     if spec.checks_fit and data is not None:
-        progress = check_fit(spec, after, progress, data)
+        progress = check_fit(spec, mesh, after, progress, data)
     return after, progress
 
 
-def _loss(
-    spec: ProgramSpec, params: Arrays, state: TrainState, batch: Arrays, numbers: dict[str, Any]
-) -> tuple[jax.Array, Arrays]:
-    """The mean loss of a training batch, and the model's other variables after it."""
+def _gradients(
+    spec: ProgramSpec, mesh: Mesh, state: TrainState, batch: Arrays, numbers: dict[str, Any]
+) -> tuple[jax.Array, Arrays, Arrays]:
+    """The mean loss of a training batch, the model's other variables after it, the gradients."""
     key = jax.random.fold_in(jax.random.key(numbers["seed"]), state.step)
     augment_key, model_key = jax.random.split(key)
-    inputs = model_inputs(batch)
+    batch = _divided(batch, mesh)
+    batch["inputs"] = model_inputs(batch)
     if spec.augmentation is not None:
         augment = import_object(spec.augmentation, "config.augmentation.name")
-        inputs = augment(augment_key, inputs, **numbers["augmentation"])
-    strengths = numbers["regularization"]
-    model = _merge(spec, params, state.model_state, train=True)
+        batch["inputs"] = augment(augment_key, batch["inputs"], **numbers["augmentation"])
+
+    def gradients(model_state: Arrays, part: Arrays, key: jax.Array) -> Any:
+        loss = functools.partial(_loss, spec, numbers["regularization"], key, model_state, part)
+        (value, model_state), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
+        return value, model_state, gradients
+
+    if (count := spec.gradient_accumulation) == 1:
+        return gradients(state.model_state, batch, model_key)
+
+    def add(carry: Any, part_and_key: Any) -> Any:
+        sums, model_state = carry
+        value, model_state, found = gradients(model_state, *part_and_key)
+        return (jax.tree.map(jnp.add, sums, (value, found)), model_state), None
+
+    # Every part takes each count-th example, so that it is as evenly divided among the devices.
+    parts = jax.tree.map(lambda a: jnp.moveaxis(a.reshape(-1, count, *a.shape[1:]), 1, 0), batch)
+    zeros = jax.tree.map(jnp.zeros_like, (jnp.float32(0), state.params))
+    unrolled = count if has_convolutions(spec) and _on_cpu(mesh) else 1
+    (sums, model_state), _ = jax.lax.scan(
+        add,
+        (zeros, state.model_state),
+        (parts, jax.random.split(model_key, count)),
+        unroll=unrolled,
+    )
+    value, found = jax.tree.map(lambda total: total / count, sums)
+    return value, model_state, found
+
+
+def _loss(
+    spec: ProgramSpec,
+    strengths: dict[str, Any],
+    key: jax.Array,
+    model_state: Arrays,
+    batch: Arrays,
+    params: Arrays,
+) -> tuple[jax.Array, Arrays]:
+    """The mean loss of a batch, and the model's other variables after it."""
+    model = _merge(spec, params, model_state, train=True)
     arguments = {name: strengths[name] for name in spec.model_regularization}
     if "rngs" in keyword_names(type(model).__call__):
-        arguments["rngs"] = nnx.Rngs(model_key)
-    outputs = model(inputs, **arguments)
+        arguments["rngs"] = nnx.Rngs(key)
+    outputs = _apply(spec, model, batch["inputs"], arguments)
     smoothing = {name: strengths[name] for name in spec.task_regularization}
-    return spec.build_task().loss(outputs, batch, **smoothing).mean(), _split(model)[2]
+    after = jax.tree.map(lambda new, old: new.astype(old.dtype), _split(model)[2], model_state)
+    return spec.build_task().loss(outputs, batch, **smoothing).mean(), after
 
 
-def check_fit(spec: ProgramSpec, state: TrainState, progress: Progress, data: Arrays) -> Progress:
+def check_fit(
+    spec: ProgramSpec, mesh: Mesh, state: TrainState, progress: Progress, data: Arrays
+) -> Progress:
     """Notes the step if the state fits every training example.
 
     Looks at blocks of the training set one by one, first at the one that refuted the fit last, and
@@ -166,7 +261,7 @@ def check_fit(spec: ProgramSpec, state: TrainState, progress: Progress, data: Ar
         part = jax.tree.map(
             lambda array: jax.lax.dynamic_slice_in_dim(array, block * size, size), data
         )
-        return is_fitted(spec, state.params, state.model_state, part)
+        return is_fitted(spec, mesh, state.params, state.model_state, part)
 
     def look_at_others() -> jax.Array:
         def looking_at(offset: jax.Array) -> jax.Array:
@@ -187,6 +282,7 @@ def check_fit(spec: ProgramSpec, state: TrainState, progress: Progress, data: Ar
 
 def eval_step(
     spec: ProgramSpec,
+    mesh: Mesh,
     totals: Arrays,
     params: Arrays,
     model_state: Arrays,
@@ -194,21 +290,52 @@ def eval_step(
     weights: jax.Array,
 ) -> Arrays:
     """Adds a batch's metrics to the totals; empty totals start a sum."""
-    metrics = spec.build_task().metrics(predict(spec, params, model_state, batch), batch)
+    metrics = spec.build_task().metrics(predict(spec, mesh, params, model_state, batch), batch)
     # Padding is left out by selection, not by multiplication: 0 times NaN would be NaN.
     sums = {name: jnp.where(weights > 0, value, 0.0).sum() for name, value in metrics.items()}
     sums["examples"] = weights.sum()
     return sums if not totals else jax.tree.map(jnp.add, totals, sums)
 
 
-def is_fitted(spec: ProgramSpec, params: Arrays, model_state: Arrays, batch: Arrays) -> jax.Array:
+def is_fitted(
+    spec: ProgramSpec, mesh: Mesh, params: Arrays, model_state: Arrays, batch: Arrays
+) -> jax.Array:
     """Whether every example of a batch is fitted."""
-    return spec.build_task().fitted(predict(spec, params, model_state, batch), batch).all()
+    return spec.build_task().fitted(predict(spec, mesh, params, model_state, batch), batch).all()
 
 
-def predict(spec: ProgramSpec, params: Arrays, model_state: Arrays, batch: Arrays) -> jax.Array:
+def predict(
+    spec: ProgramSpec, mesh: Mesh, params: Arrays, model_state: Arrays, batch: Arrays
+) -> jax.Array:
     """The model's outputs in evaluation."""
-    return _merge(spec, params, model_state, train=False)(model_inputs(batch))
+    model = _merge(spec, params, model_state, train=False)
+    return _apply(spec, model, model_inputs(_divided(batch, mesh)), {})
+
+
+def _apply(
+    spec: ProgramSpec, model: Any, inputs: jax.Array, arguments: dict[str, Any]
+) -> jax.Array:
+    """A model's outputs, float32, from inputs and parameters in the precision to compute in."""
+    outputs = model(_as_type(inputs, spec.precision), **arguments)
+    return _as_type(outputs, "float32")
+
+
+def _as_type(tree: Any, dtype: str) -> Any:
+    """A tree with its floating-point arrays in another type."""
+    return jax.tree.map(
+        lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree
+    )
+
+
+def _divided(batch: Arrays, mesh: Mesh) -> Arrays:
+    """A batch, divided among the mesh's devices if it divides evenly."""
+    if mesh.size == 1 or len(batch["targets"]) % mesh.size:
+        return dict(batch)
+    return jax.lax.with_sharding_constraint(batch, batch_sharding(mesh))
+
+
+def _on_cpu(mesh: Mesh) -> bool:
+    return mesh.devices.flat[0].platform == "cpu"
 
 
 def _optimizer(
@@ -225,7 +352,7 @@ def _split(model: nnx.Module) -> tuple[Any, Arrays, Arrays]:
 
 def _merge(spec: ProgramSpec, params: Arrays, model_state: Arrays, train: bool) -> Any:
     graph = _graph_definitions(spec)[0 if train else 1]
-    return nnx.merge(graph, params, model_state, copy=True)
+    return nnx.merge(graph, _as_type(params, spec.precision), model_state, copy=True)
 
 
 @functools.lru_cache(maxsize=32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import itertools
@@ -11,15 +12,22 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from budgetflow.config import StudyConfig
 from budgetflow.data.batches import batch_indices, stream_batches, stream_in_order
 from budgetflow.data.source import Dataset, Split
 from budgetflow.schedules import Schedule
+from budgetflow.training.mesh import batch_sharding, local_rows, place_batch, place_everywhere
 from budgetflow.training.spec import program_spec, traced_numbers
 from budgetflow.training.step import FIT_CHECK_EXAMPLES, Program, Progress, TrainState, make_program
+from budgetflow.training.timing import Profiler, Stopwatch
 
 Block = tuple[dict[str, Any], Any]
+# Examples that wait on the device for one call; fewer updates a call where they are large.
+STREAMED_BYTES_PER_CALL = 64 * 2**20
+# Calls whose results the host does not wait for: enough to keep the device busy.
+CALLS_AHEAD = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,33 +49,36 @@ class Measurement:
 
 
 class TrialRun:
-    """A trial's state on the device, and its way through its schedule.
+    """A trial's state on its devices, and its way through its schedule.
 
     Args:
         config: the trial's config, its hyperparameters filled in.
         schedule: its learning rates, one for each update.
         dataset: the data.
-        varied: the fields that the study's search space varies.
-        checks_fit: whether to notice the step at which the training set is fitted.
+        program: its compiled functions, by :func:`trial_program`.
+
+    Attributes:
+        state: the train state.
+        step: updates made so far.
+        stopwatch: where the time went.
+        profiler: traces some of its steps.
     """
 
     def __init__(
-        self,
-        config: StudyConfig,
-        schedule: Schedule,
-        dataset: Dataset,
-        varied: frozenset[str],
-        checks_fit: bool,
+        self, config: StudyConfig, schedule: Schedule, dataset: Dataset, program: Program
     ) -> None:
         self._config = config
         self._dataset = dataset
         self._learning_rates = schedule.learning_rates()
-        self._numbers = traced_numbers(config)
-        self._checks_fit = checks_fit
-        self._program: Program = make_program(program_spec(config, dataset, varied, checks_fit))
+        self._program = program
+        self._steps_per_call = steps_per_call(config, dataset.train, program)
+        self._numbers = place_everywhere(traced_numbers(config), program.mesh)
         self._progress = Progress(np.int32(-1), np.int32(-1), np.int32(0))
         self._checked_step = 0
-        self.state: TrainState = self._program.init(np.uint32(config.seed))
+        self.stopwatch = Stopwatch()
+        self.profiler = Profiler()
+        with self.stopwatch("training"):
+            self.state: TrainState = program.init(np.uint32(config.seed))
         self.step = 0
 
     def resume(self, state: TrainState) -> None:
@@ -77,25 +88,63 @@ class TrialRun:
 
     def advance(self, to_step: int) -> Measurement:
         """Makes the updates up to ``to_step`` and measures the trial there."""
-        data = device_arrays(self._dataset.train)
-        for step, batch in zip(range(self.step, to_step), self._batches(to_step), strict=True):
-            self.state, self._progress = self._program.train_step(
-                self.state, self._progress, data, batch, self._learning_rates[step], self._numbers
-            )
-        self.step = to_step
-        measurement = self._measure()
+        for step in sorted({to_step, *self.profiler.stops(self.step, to_step)}):
+            self._train(step)
+            self.profiler.reached(step)
+        with self.stopwatch("evaluation"):
+            measurement = self._measure()
         self._checked_step = to_step
         return measurement
 
-    def _batches(self, to_step: int) -> Iterator[Any]:
+    def _train(self, to_step: int) -> None:
+        data = resident_data(self._dataset.train, self._program.mesh)
+        under_way: collections.deque[Progress] = collections.deque()
+        calls = self._calls(to_step)
+        while self.step < to_step:
+            with self.stopwatch("data"):
+                count, batches, rates = next(calls)
+            with self.stopwatch("training"):
+                self.state, self._progress = self._program.train_steps(
+                    self.state, self._progress, data, batches, rates, np.int32(count), self._numbers
+                )
+                under_way.append(self._progress)
+                if len(under_way) > CALLS_AHEAD:
+                    jax.block_until_ready(under_way.popleft())
+            self.step += count
+        with self.stopwatch("training"):
+            jax.block_until_ready(self._progress)
+
+    def _calls(self, to_step: int) -> Iterator[tuple[int, Any, np.ndarray]]:
+        """What each call of the compiled step takes: how many updates, batches, learning rates.
+
+        The arrays have one length, whatever the number of updates: any length compiles only once.
+        """
         seed, size = self._config.seed, self._config.data.batch_size
-        train = self._dataset.train
-        if train.arrays is None:
-            return stream_batches(train, seed, self.step, to_step, size)
-        return (
-            batch_indices(seed, step, size, train.num_examples)
-            for step in range(self.step, to_step)
+        train, length = self._dataset.train, self._steps_per_call
+        streamed = self._streamed(to_step) if train.arrays is None else None
+        for first in range(self.step, to_step, length):
+            last = min(first + length, to_step)
+            rates = np.zeros(length, np.float32)
+            rates[: last - first] = self._learning_rates[first:last]
+            if streamed is not None:
+                yield last - first, next(streamed), rates
+            else:
+                indices = np.zeros((length, size), np.int32)
+                indices[: last - first] = batch_indices(seed, first, last, size, train.num_examples)
+                yield last - first, indices, rates
+
+    def _streamed(self, to_step: int) -> Iterator[dict[str, jax.Array]]:
+        """The batches of call after call, read by this process's share and placed on the mesh."""
+        size, mesh = self._config.data.batch_size, self._program.mesh
+        rows, sharding = local_rows(mesh, size), batch_sharding(mesh, leading_dimensions=1)
+        length = self._steps_per_call
+        batches = stream_batches(
+            self._dataset.train, self._config.seed, self.step, to_step, size, rows
         )
+        while group := list(itertools.islice(batches, length)):
+            group += group[-1:] * (length - len(group))
+            stacked = {name: np.stack([batch[name] for batch in group]) for name in group[0]}
+            yield place_batch(stacked, rows, sharding, size)
 
     def _measure(self) -> Measurement:
         evaluation = self._config.evaluation
@@ -111,23 +160,23 @@ class TrialRun:
         return Measurement(row, diverged_at >= 0 or infinite, bracket)
 
     def _fitted_bracket(self, fitted_at_step: int) -> tuple[int, int] | None:
-        if not self._checks_fit:
+        if not self._program.spec.checks_fit:
             return None
-        if self._dataset.train.arrays is not None:
+        train = self._dataset.train
+        if train.arrays is not None:
             return (fitted_at_step - 1, fitted_at_step) if fitted_at_step >= 0 else None
         # Streamed data is too large to look at in every step: once per measurement, to the first
         # mistake.
-        batches = stream_in_order(self._dataset.train, FIT_CHECK_EXAMPLES)
         params, model_state = self.state.params, self.state.model_state
-        fits = all(bool(self._program.is_fitted(params, model_state, batch)) for batch in batches)
+        blocks = evaluation_blocks(train, FIT_CHECK_EXAMPLES, self._program.mesh)
+        fits = all(self._program.is_fitted(params, model_state, batch) for batch, _ in blocks)
         return (self._checked_step, self.step) if fits else None
 
     def evaluate(self, split: Split, max_examples: int | None = None) -> dict[str, float]:
         """The task's metrics over a whole split (or its first ``max_examples``)."""
         totals: dict[str, Any] = {}
-        for batch, weights in evaluation_blocks(
-            split, self._config.evaluation.batch_size, max_examples
-        ):
+        size = self._config.evaluation.batch_size
+        for batch, weights in evaluation_blocks(split, size, self._program.mesh, max_examples):
             totals = self._program.eval_step(
                 totals, self.state.params, self.state.model_state, batch, weights
             )
@@ -136,39 +185,66 @@ class TrialRun:
         return {name: value / examples for name, value in sums.items()}
 
 
-@functools.lru_cache(maxsize=8)
-def device_arrays(split: Split) -> dict[str, jax.Array] | None:
-    """A split that is held in memory, on the device; None for a streamed one."""
-    return None if split.arrays is None else jax.device_put(split.arrays)
+def trial_program(
+    config: StudyConfig, dataset: Dataset, varied: frozenset[str], checks_fit: bool, mesh: Mesh
+) -> Program:
+    """The compiled functions of a trial on the devices of a mesh.
+
+    Args:
+        config: the trial's config, its hyperparameters filled in.
+        dataset: the data.
+        varied: the fields that the study's search space varies.
+        checks_fit: whether to notice the step at which the training set is fitted.
+        mesh: with axes ``data`` and ``fsdp``.
+    """
+    return make_program(program_spec(config, dataset, varied, checks_fit), mesh, config.mesh)
+
+
+def steps_per_call(config: StudyConfig, train: Split, program: Program) -> int:
+    """The most updates that a call of the compiled step makes; fewer where batches are large."""
+    if train.arrays is not None:
+        return program.steps_per_call
+    example_bytes = sum(array.nbytes for array in train.example(0).values())
+    fitting = STREAMED_BYTES_PER_CALL // (config.data.batch_size * example_bytes)
+    return max(1, min(program.steps_per_call, fitting))
+
+
+@functools.lru_cache(maxsize=64)
+def resident_data(split: Split, mesh: Mesh) -> dict[str, jax.Array] | None:
+    """A split that is held in memory, on every device; None for a streamed one."""
+    return None if split.arrays is None else place_everywhere(split.arrays, mesh)
 
 
 def evaluation_blocks(
-    split: Split, batch_size: int, max_examples: int | None = None
+    split: Split, batch_size: int, mesh: Mesh, max_examples: int | None = None
 ) -> Iterable[Block]:
-    """A split in batches of one size; padding in the last one has weight 0."""
+    """A split in batches of one size, divided over the mesh; padding has weight 0."""
     count = min(split.num_examples, max_examples or split.num_examples)
+    # A multiple of the number of devices, so that it divides evenly.
+    size = -(-min(batch_size, count) // mesh.size) * mesh.size
     if split.arrays is not None:
-        return _resident_blocks(split, min(batch_size, count), count)
-    size = min(batch_size, count)
-    batches = itertools.islice(stream_in_order(split, size), -(-count // size))
-    return (_padded(batch, size, count - i * size) for i, batch in enumerate(batches))
+        return _resident_blocks(split, size, count, mesh)
+    rows = local_rows(mesh, size)
+    batches = stream_in_order(split, size, count, rows)
+    return (_block(batch, i, rows, size, count, mesh) for i, batch in enumerate(batches))
 
 
-@functools.lru_cache(maxsize=16)
-def _resident_blocks(split: Split, size: int, count: int) -> list[Block]:
+@functools.lru_cache(maxsize=64)
+def _resident_blocks(split: Split, size: int, count: int, mesh: Mesh) -> list[Block]:
     assert split.arrays is not None
-    return [
-        jax.device_put(
-            _padded(
-                {k: a[start : start + size] for k, a in split.arrays.items()}, size, count - start
-            )
-        )
-        for start in range(0, count, size)
-    ]
+    rows = local_rows(mesh, size)
+    blocks = []
+    for number in range(-(-count // size)):
+        chosen = (number * size + rows) % count
+        batch = {name: array[chosen] for name, array in split.arrays.items()}
+        blocks.append(_block(batch, number, rows, size, count, mesh))
+    return blocks
 
 
-def _padded(batch: dict[str, np.ndarray], size: int, remaining: int) -> Block:
-    """``batch`` padded to ``size`` by repeating examples, and weights: 1 for the first few."""
-    rows = np.arange(size) % len(batch["targets"])
-    weights = (np.arange(size) < remaining).astype(np.float32)
-    return {name: array[rows] for name, array in batch.items()}, weights
+def _block(
+    local: dict[str, np.ndarray], number: int, rows: np.ndarray, size: int, count: int, mesh: Mesh
+) -> Block:
+    """A batch on the mesh and its weights: 0 for the examples past ``count``, which are padding."""
+    weights = (number * size + rows < count).astype(np.float32)
+    placed = place_batch({**local, "weights": weights}, rows, batch_sharding(mesh), size)
+    return placed, placed.pop("weights")

@@ -1,0 +1,132 @@
+"""Many processes that act as one: how they start, who writes, and how they agree.
+
+On one process all of this is free. On several, every process runs the same program; files other
+than checkpoints are written by process 0, and whatever could differ between processes (the time,
+what lies on disk) is asked of process 0 alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+from budgetflow.errors import UserError
+
+Value = TypeVar("Value")
+# A process that is silent for so long counts as lost; the others then end themselves.
+HEARTBEAT_TIMEOUT_SECONDS = 30
+LOST = (
+    "budgetflow: this process or another one of the run was lost; launch again on all hosts to go "
+    "on from the last checkpoints"
+)
+# Set by what starts one process per task: the variable that says how many there are.
+_TASK_COUNTS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+# In the errors of collectives whose other side is gone.
+_LOST_PEER = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "heartbeat")
+
+
+@contextlib.contextmanager
+def joined(
+    coordinator_address: str | None,
+    num_processes: int | None,
+    process_id: int | None,
+    cluster: bool,
+) -> Iterator[None]:
+    """Joins the other processes of the run, if there are others; before JAX is first used.
+
+    If anything ends one of several processes early, it says what to do and does not wait for the
+    others, which notice by themselves within :data:`HEARTBEAT_TIMEOUT_SECONDS`.
+
+    Args:
+        coordinator_address: "host:port" of process 0, as all processes can reach it.
+        num_processes: how many there are.
+        process_id: the number of this one.
+        cluster: whether to take all of that from the environment (Cloud TPU, SLURM, Open MPI…).
+
+    Raises:
+        UserError: the arguments are incomplete, or the others do not answer.
+    """
+    given = (coordinator_address, num_processes, process_id)
+    if any(value is not None for value in given) and None in given:
+        raise UserError("--coordinator_address, --num_processes and --process_id go together")
+    if None in given and not cluster and not _is_one_of_many_tasks():
+        yield
+        return
+    # JAX would otherwise keep SIGTERM from ending the process.
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        jax.distributed.initialize(*given, heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT_SECONDS)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"the processes of the run did not find each other: {error}") from error
+    # JAX aborts a process whose peers are lost; this one outlives it, to say what to do.
+    watcher = subprocess.Popen(
+        ["sh", "-c", f"trap '' INT; read -r ended || echo '{LOST}' >&2"],
+        stdin=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield
+        watcher.communicate("ended\n")
+    except UserError as error:
+        print(f"budgetflow: {error}", file=sys.stderr)
+        watcher.communicate("ended\n")
+        os._exit(2)
+    except BaseException as error:
+        if not any(word in str(error) for word in _LOST_PEER):
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
+
+
+def _is_one_of_many_tasks() -> bool:
+    return any(int(os.environ.get(name, 1)) > 1 for name in _TASK_COUNTS)
+
+
+def is_main() -> bool:
+    """Whether this is process 0, the one that decides, writes and prints."""
+    return jax.process_index() == 0
+
+
+def gather(value: Any) -> list[Any]:
+    """The values of all processes, by process; every process must call this at the same point."""
+    if jax.process_count() == 1:
+        return [value]
+    from jax.experimental import multihost_utils
+
+    mine = np.frombuffer(pickle.dumps(value), np.uint8)
+    sizes = multihost_utils.process_allgather(np.asarray(mine.size)).reshape(-1)
+    # One of a few sizes, since each compiles anew.
+    padded = np.zeros(1 << int(sizes.max()).bit_length(), np.uint8)
+    padded[: mine.size] = mine
+    rows = multihost_utils.process_allgather(padded)
+    return [pickle.loads(row[:size].tobytes()) for row, size in zip(rows, sizes, strict=True)]
+
+
+def on_main(function: Callable[..., Value], *arguments: Any) -> Value:
+    """Calls a function on process 0 alone and gives every process its result.
+
+    Raises:
+        UserError: what the function raised, on every process.
+    """
+    if jax.process_count() == 1:
+        return function(*arguments)
+    result: tuple[Any, UserError | None] = (None, None)
+    if is_main():
+        try:
+            result = (function(*arguments), None)
+        except UserError as error:
+            result = (None, error)
+    value, raised = gather(result)[0]
+    if raised is not None:
+        raise raised
+    return value

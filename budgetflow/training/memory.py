@@ -1,0 +1,68 @@
+"""How much memory a trial needs, before it runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from budgetflow.config import StudyConfig
+from budgetflow.data.source import Dataset
+from budgetflow.training.mesh import batch_sharding, replicated
+from budgetflow.training.spec import traced_numbers
+from budgetflow.training.step import Program, Progress
+from budgetflow.training.trial_run import steps_per_call
+
+
+def peak_bytes(config: StudyConfig, dataset: Dataset, program: Program, live_trials: int) -> int:
+    """The most memory that a device needs at a time, by the compiled train step's own analysis.
+
+    That is its arguments (train state, data, batches), its results that do not take the arguments'
+    place, and what it computes in between; and the states of other trials that wait on the device.
+    Copies that wait to be saved come on top: at most 256 MiB each.
+
+    Args:
+        config: the trial's config.
+        dataset: the data.
+        program: the trial's program, which this compiles.
+        live_trials: trials whose states are on the device at the same time.
+    """
+    compiled = program.train_steps.lower(*_arguments(config, dataset, program)).compile()
+    memory = compiled.memory_analysis()
+    of_step = (
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        - memory.alias_size_in_bytes
+        + memory.temp_size_in_bytes
+    )
+    return of_step + (live_trials - 1) * state_bytes(program)
+
+
+def state_bytes(program: Program) -> int:
+    """The size of a device's share of the train state."""
+    return sum(
+        int(np.prod(leaf.sharding.shard_shape(leaf.shape))) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(program.state)
+    )
+
+
+def _arguments(config: StudyConfig, dataset: Dataset, program: Program) -> tuple[Any, ...]:
+    """The shapes of what ``train_steps`` is called with."""
+    train, mesh, size = dataset.train, program.mesh, config.data.batch_size
+    length = steps_per_call(config, train, program)
+
+    def shape(array: Any, leading: tuple[int, ...] = (), sharding: Any = None) -> Any:
+        return jax.ShapeDtypeStruct((*leading, *np.shape(array)), array.dtype, sharding=sharding)
+
+    data: Any = None
+    batches: Any = jax.ShapeDtypeStruct((length, size), np.dtype(np.int32))
+    if train.arrays is not None:
+        data = {name: shape(a, sharding=replicated(mesh)) for name, a in train.arrays.items()}
+    else:
+        divided = batch_sharding(mesh, leading_dimensions=1)
+        batches = {n: shape(a, (length, size), divided) for n, a in train.example(0).items()}
+    progress = Progress(*(jax.ShapeDtypeStruct((), np.dtype(np.int32)) for _ in Progress._fields))
+    numbers = jax.tree.map(lambda a: shape(a, sharding=replicated(mesh)), traced_numbers(config))
+    rates = jax.ShapeDtypeStruct((length,), np.dtype(np.float32))
+    return program.state, progress, data, batches, rates, np.int32(0), numbers

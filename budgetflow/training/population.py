@@ -1,0 +1,53 @@
+"""Trials side by side: one at a time on each slice of the mesh."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+from jax.sharding import Mesh
+
+from budgetflow import processes
+from budgetflow.training.mesh import trial_slices
+from budgetflow.training.trial_run import Measurement, TrialRun
+
+
+class Population:
+    """Hands the mesh's slices to trials, and advances the trials.
+
+    Args:
+        mesh: by :func:`budgetflow.training.mesh.make_mesh`.
+
+    Attributes:
+        slices: the meshes that trials run on, one for each position on the axis ``trial``.
+    """
+
+    def __init__(self, mesh: Mesh) -> None:
+        self.slices = trial_slices(mesh)
+        self._pool = ThreadPoolExecutor(len(self.slices))
+
+    def is_mine(self, number: int) -> bool:
+        """Whether some of a slice's devices belong to this process."""
+        here = jax.process_index()
+        return any(device.process_index == here for device in self.slices[number].devices.flat)
+
+    def advance(self, runs: Mapping[int, TrialRun | None], to_step: int) -> dict[int, Measurement]:
+        """Advances trials to a step, at the same time, and measures them there.
+
+        Args:
+            runs: by trial; None for those on other processes. No two share a slice.
+            to_step: the step.
+
+        Returns:
+            All trials' measurements, on every process.
+        """
+        mine = {number: run for number, run in runs.items() if run is not None}
+        if len(mine) == 1:
+            measured = {number: run.advance(to_step) for number, run in mine.items()}
+        else:
+            futures = {n: self._pool.submit(run.advance, to_step) for n, run in mine.items()}
+            measured = {number: future.result() for number, future in futures.items()}
+        everyone = collections.ChainMap(*processes.gather(measured))
+        return {number: everyone[number] for number in runs}
