@@ -81,7 +81,9 @@ def joined(
         watcher.communicate("ended\n")
         os._exit(2)
     except BaseException as error:
-        if not any(word in str(error) for word in _LOST_PEER):
+        if any(word in str(error) for word in _LOST_PEER):
+            print(f"budgetflow: {str(error).splitlines()[0]}", file=sys.stderr)
+        else:
             traceback.print_exc()
         sys.stdout.flush()
         sys.stderr.flush()

@@ -216,15 +216,15 @@ class _Controller:
                 self._open(number, position)
         trials = tuple(wave.values())
         stops = {number: self._study.stops(self._records[number].schedule) for number in trials}
-        for stop in sorted(set().union(*stops.values())):
-            due = [
-                number
+        start = min(self._records[number].step for number in trials)
+        for stop in sorted({s for own in stops.values() for s in own if start < s <= to_step}):
+            runs = {
+                number: self._live[number].run
                 for number in trials
                 if stop in stops[number]
+                and self._records[number].step < stop
                 and self._records[number].status != "diverged"
-                and self._records[number].step < stop <= to_step
-            ]
-            runs = {number: self._live[number].run for number in due}
+            }
             for number, measurement in self._population.advance(runs, stop).items():
                 self._record(number, measurement)
         for number in trials:
@@ -291,28 +291,25 @@ class _Controller:
             if study.dataset.test is not None:
                 outcome["best_test"] = self._test(best, outcome["best_step"])
         if self._steps_trained:
-            processes.on_main(write_json, study.folder / "timing.json", self._timing())
+            processes.on_main(self._write_timing)
         processes.on_main(write_json, study.folder / "outcome.json", outcome)
         return outcome
 
-    def _timing(self) -> dict[str, Any]:
-        """How fast this launch trained, and the share of its time that each activity took."""
+    def _write_timing(self) -> None:
+        """Records how fast this launch trained, and what its time went to on this process."""
         seconds = time.perf_counter() - self._started_at
-        slices = len(self._population.slices)
-        shares = {
-            activity: spent / slices / seconds
-            for activity, spent in self._stopwatch.seconds.items()
-        }
-        shares["other"] = max(0.0, 1.0 - sum(shares.values()))
-        busy = seconds * (shares.get("training", 0.0) + shares.get("data", 0.0))
-        steps_per_second = self._steps_trained / busy
-        return {
+        side_by_side = sum(map(self._population.is_mine, range(len(self._population.slices))))
+        spent = {name: s / side_by_side for name, s in self._stopwatch.seconds.items()}
+        spent["other"] = max(0.0, seconds - sum(spent.values()))
+        steps_per_second = self._steps_trained / (spent["training"] + spent.get("data", 0.0))
+        timing = {
             "seconds": seconds,
             "steps_trained": self._steps_trained,
             "steps_per_second": steps_per_second,
             "examples_per_second": steps_per_second * self._study.config.data.batch_size,
-            "share_of_time": shares,
+            "share_of_time": {name: s / seconds for name, s in spent.items()},
         }
+        write_json(self._study.folder / "timing.json", timing)
 
     def _test(self, number: int, step: int) -> dict[str, float]:
         """The test metrics of a trial's checkpoint."""

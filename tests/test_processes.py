@@ -1,0 +1,194 @@
+"""Runs of several real processes on this machine, each launching budgetflow as a user does."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import REPOSITORY
+
+from budgetflow import processes
+from budgetflow.errors import ConfigError
+from budgetflow.results.reading import open_study
+
+CONFIG = """
+from budgetflow.config import default_config
+from budgetflow.studies.search_space import log_uniform
+
+
+def get_config():
+    config = default_config("round")
+    config.max_train_steps = 400
+    config.model.hidden_sizes = (32,)
+    config.augmentation.shift_pixels = 1.0
+    config.evaluation.evaluations = 8
+    config.checkpoints.every_seconds = 0.2
+    config.data.in_memory_bytes = 0  # read by Grain, each process its share
+    config.data.test_split = "test"
+    config.mesh.min_sharded_size = 64
+    config.search.trials = 2
+    config.search.space = (log_uniform("schedule.base_learning_rate", 0.01, 0.2),)
+    return config
+"""
+SWEEP = str(REPOSITORY / "configs" / "lr_sweep.py")
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    path = tmp_path_factory.mktemp("configs") / "split.py"
+    path.write_text(CONFIG)
+    return str(path)
+
+
+def start(count, config, workdir, *arguments):
+    """The processes of a run."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    many = [f"--coordinator_address=127.0.0.1:{port}", f"--num_processes={count}"]
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", "budgetflow.launch", f"--config={config}",
+             f"--workdir={workdir}", *arguments,
+             *([*many, f"--process_id={number}"] if count > 1 else [])],
+            cwd=REPOSITORY, env=os.environ, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for number in range(count)
+    ]  # fmt: skip
+
+
+def finish(running, status=0):
+    """Waits for the processes of a run; what each printed."""
+    outputs = [process.communicate(timeout=240) for process in running]
+    for process, (_, errors) in zip(running, outputs, strict=True):
+        assert process.returncode == status, errors
+    return outputs
+
+
+def recorded(workdir, study):
+    """All that a study's folder records about its results."""
+    paths = [p for p in (workdir / study).rglob("*.json*") if "checkpoints/" not in str(p)]
+    skipped = ("checksums.json", "timing.json", "config.json")
+    return {str(p.relative_to(workdir)): p.read_text() for p in paths if p.name not in skipped}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(config, tmp_path_factory):
+    """A round over two processes that share every batch and every parameter."""
+    workdir = tmp_path_factory.mktemp("undisturbed")
+    outputs = finish(start(2, config, workdir, "--config.mesh.fsdp=2"))
+    return workdir, outputs
+
+
+@pytest.mark.slow
+def test_a_sweep_over_two_processes_is_the_one_of_one(completed_workdir, tmp_path):
+    """Trials over the processes: bit for bit. A batch over the processes: the same answer."""
+    running = start(2, SWEEP, tmp_path / "trials", "--config.mesh.trial=2", "--config.mesh.data=1")
+    finish(running)
+    assert recorded(tmp_path / "trials", "lr_sweep") == recorded(completed_workdir, "lr_sweep")
+    finish(start(2, SWEEP, tmp_path / "data", "--config.mesh.data=2"))
+    expected = open_study(completed_workdir / "lr_sweep").outcome
+    found = open_study(tmp_path / "data" / "lr_sweep").outcome
+    assert found["status"] == "found"
+    assert found["best_learning_rate"] == expected["best_learning_rate"]
+    # The order of sums differs, which may move the answer by very little.
+    assert abs(found["max_train_steps"] - expected["max_train_steps"]) <= 3
+
+
+@pytest.mark.slow
+def test_only_process_0_prints_and_writes(undisturbed):
+    workdir, ((main, _), (other, _)) = undisturbed
+    assert "Summary" in main and "Best checkpoint" in main
+    assert "Summary" not in other and "trials" not in other
+    assert (workdir / "split" / "report.html").exists()
+    checkpoints = workdir / "split" / "trials" / "0000" / "checkpoints"
+    # Both processes wrote their parts of the arrays.
+    assert {f"ocdbt.process_{n}" for n in (0, 1)} <= {p.name for p in checkpoints.glob("*/*")}
+    params = open_study(workdir / "split").best_trial.restore_params()
+    assert params["hidden"]["0"]["kernel"].shape == (64, 32)
+
+
+def wait_for_a_checkpoint(workdir, running):
+    saved = workdir / "split" / "trials" / "0000" / "checksums.json"
+    deadline = time.monotonic() + 120
+    while not saved.exists():
+        assert time.monotonic() < deadline and all(p.poll() is None for p in running)
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_when_one_process_is_lost_the_other_ends_and_a_restart_goes_on(
+    config, tmp_path, undisturbed, victim
+):
+    running = start(2, config, tmp_path, "--config.mesh.fsdp=2")
+    wait_for_a_checkpoint(tmp_path, running)
+    running[victim].send_signal(signal.SIGKILL)
+    survivor = running[1 - victim]
+    _, errors = survivor.communicate(timeout=60)
+    assert survivor.returncode != 0
+    assert errors.strip().splitlines()[-1] == processes.LOST
+    running[victim].communicate()
+    assert not (tmp_path / "split" / "outcome.json").exists()
+    finish(start(2, config, tmp_path, "--config.mesh.fsdp=2"))
+    assert recorded(tmp_path, "split") == recorded(undisturbed[0], "split")
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_on_other_devices(config, tmp_path, undisturbed):
+    """From two processes to one with eight devices, to four, two of them to a trial."""
+    running = start(2, config, tmp_path, "--config.mesh.fsdp=2")
+    wait_for_a_checkpoint(tmp_path, running)
+    for process in running:
+        process.kill()
+        process.communicate()
+    (eight,) = start(1, config, tmp_path, "--config.mesh.data=2", "--config.mesh.fsdp=4")
+    first = tmp_path / "split" / "trials" / "0000" / "trial.json"
+    while json.loads(first.read_text())["status"] == "running":
+        assert eight.poll() is None, eight.communicate()
+        time.sleep(0.05)
+    eight.kill()
+    eight.communicate()
+    finish(start(4, config, tmp_path, "--config.mesh.trial=2", "--config.mesh.data=2"))
+    ours, expected = (
+        open_study(workdir / "split").measurements() for workdir in (tmp_path, undisturbed[0])
+    )
+    # Same batches, same schedule: only the order of sums differs.
+    assert (ours[["trial", "step", "learning_rate"]].values
+            == expected[["trial", "step", "learning_rate"]].values).all()  # fmt: skip
+    assert ours["validation_loss"].values == pytest.approx(expected["validation_loss"], rel=0.02)
+
+
+@pytest.mark.slow
+def test_bad_input_ends_every_process_with_the_same_line(config, tmp_path):
+    outputs = finish(start(2, config, tmp_path, "--config.data.batch_size=31"), status=2)
+    for _, errors in outputs:
+        lines = [line for line in errors.splitlines() if line.startswith("budgetflow:")]
+        assert len(lines) == 1 and "batch_size = 31" in lines[0]
+    assert not (tmp_path / "split").exists()
+
+
+def test_flags_that_go_together_are_asked_for_together(config):
+    result = subprocess.run(
+        [sys.executable, "-m", "budgetflow.launch", f"--config={config}", "--num_processes=2"],
+        cwd=REPOSITORY, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert "go together" in result.stderr
+
+
+def test_one_process_agrees_with_itself():
+    assert processes.is_main()
+    assert processes.gather({"a": 1}) == [{"a": 1}]
+    assert processes.on_main(max, 1, 2) == 2
+
+    def refuse():
+        raise ConfigError("no")
+
+    with pytest.raises(ConfigError, match="no"):
+        processes.on_main(refuse)
