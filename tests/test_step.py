@@ -1,9 +1,14 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import small_config, start_trial
+from flax import nnx
 
+from budgetflow.data.source import load_dataset
+from budgetflow.errors import ConfigError
 from budgetflow.schedules import Schedule
+from budgetflow.training.memory import step_arguments
 
 
 def test_a_study_compiles_its_train_step_once(digits):
@@ -64,3 +69,97 @@ def test_no_fit_is_noticed_where_there_is_none(digits):
     assert measurement.fitted_at_step_bracket is None
     assert measurement.row["train_error_rate"] > 0
     assert np.isfinite(measurement.row["train_loss"])
+
+
+CONV = {"model": {"name": "budgetflow.models.ConvNet", "channels": (8,), "hidden_size": 16}}
+TRANSFORMER = {
+    "model": {"name": "budgetflow.models.Transformer", "width": 16, "depth": 2, "heads": 2},
+    "task__name": "budgetflow.tasks.LanguageModeling",
+    "evaluation__selection_metric": "loss",
+    "evaluation__train_examples": 64,
+    "data__batch_size": 16,
+}
+SCHEDULE = Schedule(0.05, constant_steps=10)
+
+
+@pytest.fixture(scope="module")
+def text():
+    return load_dataset(
+        "budgetflow.data.text.pydoc_topics", "train", "validation", None, None, "inputs", "targets"
+    )
+
+
+def trained(dataset, **fields):
+    run = start_trial(dataset, small_config(**fields), SCHEDULE)
+    return run, run.advance(10)
+
+
+def assert_close(first, second, rtol=1e-3, atol=1e-6):
+    for ours, theirs in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=rtol, atol=atol)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"augmentation__noise_std": 0.1, "augmentation__shift_pixels": 1.0}, CONV, TRANSFORMER],
+    ids=["mlp", "conv", "transformer"],
+)
+def test_accumulated_gradients_are_those_of_the_whole_batch(digits, text, fields):
+    dataset = text if fields is TRANSFORMER else digits
+    whole, measured = trained(dataset, **fields)
+    parts, measured_in_parts = trained(dataset, gradient_accumulation=4, **fields)
+    assert_close(parts.state, whole.state)
+    assert measured_in_parts.row == pytest.approx(measured.row, rel=1e-3)
+
+
+def test_batch_statistics_of_parts_are_refused(digits):
+    with pytest.raises(ConfigError, match="has batch statistics"):
+        trained(digits, model={"name": "budgetflow.models.ResNet"}, gradient_accumulation=2)
+
+
+class TypedModel(nnx.Module):
+    """Insists on the types it is to compute in."""
+
+    def __init__(self, input_shape, num_outputs, *, dtype, rngs):
+        self.dtype = dtype
+        self.norm = nnx.BatchNorm(64, rngs=rngs)
+        self.output = nnx.Linear(64, num_outputs, rngs=rngs)
+
+    def __call__(self, inputs):
+        outputs = self.output(self.norm(inputs.reshape(len(inputs), -1)))
+        assert {inputs.dtype, self.output.kernel.dtype, outputs.dtype} == {jnp.dtype(self.dtype)}
+        return outputs
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_precision_is_that_of_the_computation_alone(digits, precision):
+    model = {"name": f"{__name__}.TypedModel", "dtype": precision}
+    run, _ = trained(digits, model=model, precision=precision)
+    types = {leaf.dtype for leaf in jax.tree.leaves(run.state)}
+    assert types == {jnp.dtype("float32"), jnp.dtype("int32")}
+
+
+@pytest.mark.parametrize("fields", [{}, CONV, TRANSFORMER], ids=["mlp", "conv", "transformer"])
+def test_bfloat16_is_near_float32_and_not_the_same(digits, text, fields):
+    dataset = text if fields is TRANSFORMER else digits
+    exact, rough = (trained(dataset, precision=p, **fields)[1] for p in ("float32", "bfloat16"))
+    assert exact.row != rough.row
+    assert rough.row["validation_loss"] == pytest.approx(exact.row["validation_loss"], rel=0.03)
+
+
+def test_rematerialisation_computes_activations_anew_and_changes_nothing(text):
+    fields = {**TRANSFORMER, "regularization__dropout_rate": 0.1}
+    kept, measured = trained(text, **fields)
+    again, measured_again = trained(text, **fields, model__remat=True)
+    assert_close(again.state, kept.state)
+    assert measured_again.row == pytest.approx(measured.row, rel=1e-4)
+    # How much memory that saves is up to XLA's scheduler, which on the CPU saves none.
+    few, many = (text_of_step(text, **TRANSFORMER, model__remat=r) for r in (False, True))
+    assert many.count("optimization_barrier") > few.count("optimization_barrier")
+
+
+def text_of_step(dataset, **fields):
+    """The train step as it is handed to XLA."""
+    config = small_config(**fields)
+    program = start_trial(dataset, config, SCHEDULE).program
+    return program.train_steps.lower(*step_arguments(config, dataset, program)).as_text()

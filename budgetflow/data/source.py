@@ -166,6 +166,8 @@ def _prepared_builder(name: str, data_dir: str | None) -> Any:
             with _quiet():
                 builder.download_and_prepare()
         except Exception as error:  # whatever a builder or a download can raise
+            if (prepared := tfds.builder(name, data_dir=data_dir)).info.splits:
+                return prepared  # another process did the same at the same time
             reason = (str(error).splitlines() or [type(error).__name__])[-1]
             hint = (
                 "; preparing it needs TensorFlow (reading it does not): pip install tensorflow"

@@ -28,7 +28,7 @@ def peak_bytes(config: StudyConfig, dataset: Dataset, program: Program, live_tri
         program: the trial's program, which this compiles.
         live_trials: trials whose states are on the device at the same time.
     """
-    compiled = program.train_steps.lower(*_arguments(config, dataset, program)).compile()
+    compiled = program.train_steps.lower(*step_arguments(config, dataset, program)).compile()
     memory = compiled.memory_analysis()
     of_step = (
         memory.argument_size_in_bytes
@@ -47,7 +47,7 @@ def state_bytes(program: Program) -> int:
     )
 
 
-def _arguments(config: StudyConfig, dataset: Dataset, program: Program) -> tuple[Any, ...]:
+def step_arguments(config: StudyConfig, dataset: Dataset, program: Program) -> tuple[Any, ...]:
     """The shapes of what ``train_steps`` is called with."""
     train, mesh, size = dataset.train, program.mesh, config.data.batch_size
     length = steps_per_call(config, train, program)

@@ -8,6 +8,7 @@ import inspect
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -55,7 +56,12 @@ class ProgramSpec:
         """A freshly initialised model."""
         model_class = import_object(dict(self.model)["name"], "config.model.name")
         options = _arguments(dict(self.model))
-        return model_class(self.inputs[0], self.num_outputs, rngs=nnx.Rngs(key), **options)
+        model = model_class(self.inputs[0], self.num_outputs, rngs=nnx.Rngs(key), **options)
+        for _, module in nnx.iter_modules(model):
+            # Left to itself, BatchNorm computes in the type of its statistics, which is float32.
+            if getattr(module, "dtype", "given") is None:
+                setattr(module, "dtype", jnp.dtype(self.precision))  # noqa: B010
+        return model
 
     def build_task(self) -> Any:
         """The task."""
@@ -148,18 +154,36 @@ def traced_numbers(config: StudyConfig) -> dict[str, Any]:
     }
 
 
+def apply_model(
+    spec: ProgramSpec, model: Any, inputs: jax.Array, arguments: dict[str, Any]
+) -> jax.Array:
+    """A model's outputs, float32; its inputs are given in the precision to compute in."""
+    return as_type(model(as_type(inputs, spec.precision), **arguments), "float32")
+
+
+def as_type(tree: Any, dtype: str) -> Any:
+    """A tree with its floating-point arrays in another type."""
+    return jax.tree.map(
+        lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree
+    )
+
+
 @functools.lru_cache(maxsize=32)
 def has_convolutions(spec: ProgramSpec) -> bool:
     """Whether the model convolves, found by tracing it; nothing is compiled."""
 
-    def apply(inputs: jax.Array) -> jax.Array:
-        model: Any = spec.build_model(jax.random.key(0))
-        model.eval()
-        return model(model_inputs({"inputs": inputs}))
-
     shape, dtype = spec.inputs
     inputs = jax.ShapeDtypeStruct((1, *shape), np.dtype(dtype))
-    return "conv_general_dilated" in str(jax.make_jaxpr(apply)(inputs))
+    jaxpr = jax.make_jaxpr(functools.partial(_fresh_outputs, spec))({"inputs": inputs})
+    return "conv_general_dilated" in str(jaxpr)
+
+
+def _fresh_outputs(spec: ProgramSpec, batch: dict[str, Any]) -> jax.Array:
+    """What a freshly initialised model gives for a batch."""
+    graph, params, others = nnx.split(spec.build_model(jax.random.key(0)), nnx.Param, ...)  # type: ignore[misc]
+    model: Any = nnx.merge(graph, as_type(params, spec.precision), others)
+    model.eval()
+    return apply_model(spec, model, model_inputs(batch), {})
 
 
 def _has_batch_statistics(spec: ProgramSpec) -> bool:
@@ -178,9 +202,7 @@ def metric_names(spec: ProgramSpec) -> tuple[str, ...]:
     name = dict(spec.model)["name"]
 
     def apply(batch: dict[str, Any]) -> tuple[jax.Array, dict[str, jax.Array]]:
-        model: Any = spec.build_model(jax.random.key(0))
-        model.eval()
-        outputs = model(model_inputs(batch))
+        outputs = _fresh_outputs(spec, batch)
         return outputs, {"loss": task.loss(outputs, batch), **task.metrics(outputs, batch)}
 
     batch = {

@@ -23,7 +23,7 @@ from budgetflow.import_path import import_object, keyword_names
 from budgetflow.optimizers import make_optimizer
 from budgetflow.tasks import model_inputs
 from budgetflow.training.mesh import batch_sharding, replicated, state_shardings
-from budgetflow.training.spec import ProgramSpec, has_convolutions
+from budgetflow.training.spec import ProgramSpec, apply_model, as_type, has_convolutions
 
 Arrays = dict[str, Any]
 # Training examples that the fit check looks at between two chances to stop.
@@ -237,7 +237,7 @@ def _loss(
     arguments = {name: strengths[name] for name in spec.model_regularization}
     if "rngs" in keyword_names(type(model).__call__):
         arguments["rngs"] = nnx.Rngs(key)
-    outputs = _apply(spec, model, batch["inputs"], arguments)
+    outputs = apply_model(spec, model, batch["inputs"], arguments)
     smoothing = {name: strengths[name] for name in spec.task_regularization}
     after = jax.tree.map(lambda new, old: new.astype(old.dtype), _split(model)[2], model_state)
     return spec.build_task().loss(outputs, batch, **smoothing).mean(), after
@@ -309,22 +309,7 @@ def predict(
 ) -> jax.Array:
     """The model's outputs in evaluation."""
     model = _merge(spec, params, model_state, train=False)
-    return _apply(spec, model, model_inputs(_divided(batch, mesh)), {})
-
-
-def _apply(
-    spec: ProgramSpec, model: Any, inputs: jax.Array, arguments: dict[str, Any]
-) -> jax.Array:
-    """A model's outputs, float32, from inputs and parameters in the precision to compute in."""
-    outputs = model(_as_type(inputs, spec.precision), **arguments)
-    return _as_type(outputs, "float32")
-
-
-def _as_type(tree: Any, dtype: str) -> Any:
-    """A tree with its floating-point arrays in another type."""
-    return jax.tree.map(
-        lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree
-    )
+    return apply_model(spec, model, model_inputs(_divided(batch, mesh)), {})
 
 
 def _divided(batch: Arrays, mesh: Mesh) -> Arrays:
@@ -352,7 +337,7 @@ def _split(model: nnx.Module) -> tuple[Any, Arrays, Arrays]:
 
 def _merge(spec: ProgramSpec, params: Arrays, model_state: Arrays, train: bool) -> Any:
     graph = _graph_definitions(spec)[0 if train else 1]
-    return nnx.merge(graph, _as_type(params, spec.precision), model_state, copy=True)
+    return nnx.merge(graph, as_type(params, spec.precision), model_state, copy=True)
 
 
 @functools.lru_cache(maxsize=32)

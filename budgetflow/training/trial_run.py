@@ -58,6 +58,7 @@ class TrialRun:
         program: its compiled functions, by :func:`trial_program`.
 
     Attributes:
+        program: its compiled functions.
         state: the train state.
         step: updates made so far.
         stopwatch: where the time went.
@@ -70,7 +71,7 @@ class TrialRun:
         self._config = config
         self._dataset = dataset
         self._learning_rates = schedule.learning_rates()
-        self._program = program
+        self.program = program
         self._steps_per_call = steps_per_call(config, dataset.train, program)
         self._numbers = place_everywhere(traced_numbers(config), program.mesh)
         self._progress = Progress(np.int32(-1), np.int32(-1), np.int32(0))
@@ -97,14 +98,14 @@ class TrialRun:
         return measurement
 
     def _train(self, to_step: int) -> None:
-        data = resident_data(self._dataset.train, self._program.mesh)
+        data = resident_data(self._dataset.train, self.program.mesh)
         under_way: collections.deque[Progress] = collections.deque()
         calls = self._calls(to_step)
         while self.step < to_step:
             with self.stopwatch("data"):
                 count, batches, rates = next(calls)
             with self.stopwatch("training"):
-                self.state, self._progress = self._program.train_steps(
+                self.state, self._progress = self.program.train_steps(
                     self.state, self._progress, data, batches, rates, np.int32(count), self._numbers
                 )
                 under_way.append(self._progress)
@@ -135,7 +136,7 @@ class TrialRun:
 
     def _streamed(self, to_step: int) -> Iterator[dict[str, jax.Array]]:
         """The batches of call after call, read by this process's share and placed on the mesh."""
-        size, mesh = self._config.data.batch_size, self._program.mesh
+        size, mesh = self._config.data.batch_size, self.program.mesh
         rows, sharding = local_rows(mesh, size), batch_sharding(mesh, leading_dimensions=1)
         length = self._steps_per_call
         batches = stream_batches(
@@ -160,7 +161,7 @@ class TrialRun:
         return Measurement(row, diverged_at >= 0 or infinite, bracket)
 
     def _fitted_bracket(self, fitted_at_step: int) -> tuple[int, int] | None:
-        if not self._program.spec.checks_fit:
+        if not self.program.spec.checks_fit:
             return None
         train = self._dataset.train
         if train.arrays is not None:
@@ -168,16 +169,16 @@ class TrialRun:
         # Streamed data is too large to look at in every step: once per measurement, to the first
         # mistake.
         params, model_state = self.state.params, self.state.model_state
-        blocks = evaluation_blocks(train, FIT_CHECK_EXAMPLES, self._program.mesh)
-        fits = all(self._program.is_fitted(params, model_state, batch) for batch, _ in blocks)
+        blocks = evaluation_blocks(train, FIT_CHECK_EXAMPLES, self.program.mesh)
+        fits = all(self.program.is_fitted(params, model_state, batch) for batch, _ in blocks)
         return (self._checked_step, self.step) if fits else None
 
     def evaluate(self, split: Split, max_examples: int | None = None) -> dict[str, float]:
         """The task's metrics over a whole split (or its first ``max_examples``)."""
         totals: dict[str, Any] = {}
         size = self._config.evaluation.batch_size
-        for batch, weights in evaluation_blocks(split, size, self._program.mesh, max_examples):
-            totals = self._program.eval_step(
+        for batch, weights in evaluation_blocks(split, size, self.program.mesh, max_examples):
+            totals = self.program.eval_step(
                 totals, self.state.params, self.state.model_state, batch, weights
             )
         sums = {name: float(value) for name, value in jax.device_get(totals).items()}
