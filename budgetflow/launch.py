@@ -200,7 +200,7 @@ def main(argv: Sequence[str]) -> None:
         config.name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
     chain = load_chain(config)
     profile_steps = _parse_steps(_PROFILE_STEPS.value)
-    _make_cpu_devices(chain, _NUM_PROCESSES.value or 1)
+    _make_cpu_devices(chain, _NUM_PROCESSES.value or processes.num_tasks())
     with processes.joined(
         _COORDINATOR_ADDRESS.value, _NUM_PROCESSES.value, _PROCESS_ID.value, _CLUSTER.value
     ):

@@ -58,7 +58,7 @@ def joined(
     given = (coordinator_address, num_processes, process_id)
     if any(value is not None for value in given) and None in given:
         raise UserError("--coordinator_address, --num_processes and --process_id go together")
-    if None in given and not cluster and not _is_one_of_many_tasks():
+    if None in given and not cluster and num_tasks() == 1:
         yield
         return
     # JAX would otherwise keep SIGTERM from ending the process.
@@ -90,8 +90,9 @@ def joined(
         os._exit(1)
 
 
-def _is_one_of_many_tasks() -> bool:
-    return any(int(os.environ.get(name, 1)) > 1 for name in _TASK_COUNTS)
+def num_tasks() -> int:
+    """How many processes SLURM or Open MPI started together with this one."""
+    return max(int(os.environ.get(name, 1)) for name in _TASK_COUNTS)
 
 
 def is_main() -> bool:

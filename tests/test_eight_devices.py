@@ -180,5 +180,7 @@ def test_the_fit_is_noticed_at_the_same_step(digits):
 @on_eight
 def test_a_batch_that_does_not_divide_is_refused():
     config = config_on((1, 2, 4), {**MLP, "data__batch_size": 60})
-    with pytest.raises(ConfigError, match=r"batch_size = 60 .* 8 parts .* nearest that fits: 56 or 64"):
+    with pytest.raises(
+        ConfigError, match=r"batch_size = 60 .* 8 parts .* nearest that fits: 56 or 64"
+    ):
         check_batch_size(config, make_mesh(config.mesh))

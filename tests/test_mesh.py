@@ -32,13 +32,16 @@ def test_a_mesh_has_every_device_or_is_refused(asked, devices):
         assert asked.count(-1) > 1 or not fits
     else:
         assert math.prod(result) == devices
-        assert all(size in (given, result[i]) for i, (size, given) in enumerate(zip(result, asked)))
+        assert all(ours in (size, -1) for ours, size in zip(asked, result, strict=True))
 
 
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ((3, -1, 1), "trial 3 x fsdp 1 makes 3, which does not fit 8 devices; nearest that fits: 2 or 4"),
+        (
+            (3, -1, 1),
+            "trial 3 x fsdp 1 makes 3, which does not fit 8 devices; nearest that fits: 2 or 4",
+        ),
         ((1, 16, 1), "makes 16, which does not fit 8 devices; nearest that fits: 8"),
         ((1, 2, 1), "set one of them to -1 to use all"),
         ((-1, -1, 1), "trial and data are both -1"),
@@ -53,7 +56,9 @@ def test_sizes_that_do_not_fit_are_refused_with_the_nearest(asked, message):
 def test_a_batch_that_does_not_divide_is_refused_with_the_nearest(digits):
     config = small_config(data__batch_size=30, gradient_accumulation=5)
     check_batch_size(config, make_mesh(config.mesh))
-    with pytest.raises(ConfigError, match=r"gradient_accumulation = 4 .* nearest that fits: 3 or 5"):
+    with pytest.raises(
+        ConfigError, match=r"gradient_accumulation = 4 .* nearest that fits: 3 or 5"
+    ):
         small_config(data__batch_size=30, gradient_accumulation=4)
 
 
@@ -83,5 +88,7 @@ def test_overrides_decide_by_path():
     assert spec("params/tokens/embedding", (32, 8), config) == PartitionSpec(None, "fsdp")
     assert spec("opt_state/0/mu/norm/scale", (512,), config) == PartitionSpec()
     assert spec("params/a/kernel", (32, 8), config) == PartitionSpec("fsdp")
-    with pytest.raises(ConfigError, match=r"'tokens' cuts dimension 1 of params/tokens/x \(8, 30\)"):
+    with pytest.raises(
+        ConfigError, match=r"'tokens' cuts dimension 1 of params/tokens/x \(8, 30\)"
+    ):
         spec("params/tokens/x", (8, 30), config)

@@ -44,8 +44,8 @@ def config(tmp_path_factory):
     return str(path)
 
 
-def start(count, config, workdir, *arguments):
-    """The processes of a run."""
+def start(count, config, workdir, *arguments, slurm=False):
+    """The processes of a run, joined by flags or as SLURM would start them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -54,12 +54,21 @@ def start(count, config, workdir, *arguments):
         subprocess.Popen(
             [sys.executable, "-m", "budgetflow.launch", f"--config={config}",
              f"--workdir={workdir}", *arguments,
-             *([*many, f"--process_id={number}"] if count > 1 else [])],
-            cwd=REPOSITORY, env=os.environ, text=True,
+             *([*many, f"--process_id={number}"] if count > 1 and not slurm else [])],
+            cwd=REPOSITORY, env={**os.environ, **(slurm_task(number, count) if slurm else {})},
+            text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
         for number in range(count)
     ]  # fmt: skip
+
+
+def slurm_task(number, count):
+    return {
+        "SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_STEP_NUM_NODES": "1", "SLURM_NTASKS": str(count), "SLURM_STEP_NUM_TASKS": str(count),
+        "SLURM_PROCID": str(number), "SLURM_LOCALID": str(number),
+    }  # fmt: skip
 
 
 def finish(running, status=0):
@@ -171,6 +180,14 @@ def test_bad_input_ends_every_process_with_the_same_line(config, tmp_path):
         lines = [line for line in errors.splitlines() if line.startswith("budgetflow:")]
         assert len(lines) == 1 and "batch_size = 31" in lines[0]
     assert not (tmp_path / "split").exists()
+
+
+@pytest.mark.slow
+def test_tasks_of_slurm_join_by_themselves(config, tmp_path):
+    arguments = ("--config.mesh.data=2", "--dry_run")
+    (main, _), (other, _) = finish(start(2, config, tmp_path, *arguments, slurm=True))
+    assert "1 x 2 x 1" in main
+    assert "split" not in other
 
 
 def test_flags_that_go_together_are_asked_for_together(config):

@@ -63,6 +63,8 @@ def step_arguments(config: StudyConfig, dataset: Dataset, program: Program) -> t
         divided = batch_sharding(mesh, leading_dimensions=1)
         batches = {n: shape(a, (length, size), divided) for n, a in train.example(0).items()}
     progress = Progress(*(jax.ShapeDtypeStruct((), np.dtype(np.int32)) for _ in Progress._fields))
-    numbers = jax.tree.map(lambda a: shape(a, sharding=replicated(mesh)), traced_numbers(config))
+    numbers = jax.tree.map(
+        lambda a: shape(a, sharding=replicated(mesh)), traced_numbers(config, program.spec)
+    )
     rates = jax.ShapeDtypeStruct((length,), np.dtype(np.float32))
     return program.state, progress, data, batches, rates, np.int32(0), numbers

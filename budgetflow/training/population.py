@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import jax
 from jax.sharding import Mesh
@@ -12,6 +13,8 @@ from jax.sharding import Mesh
 from budgetflow import processes
 from budgetflow.training.mesh import trial_slices
 from budgetflow.training.trial_run import Measurement, TrialRun
+
+Value = TypeVar("Value")
 
 
 class Population:
@@ -43,11 +46,22 @@ class Population:
         Returns:
             All trials' measurements, on every process.
         """
-        mine = {number: run for number, run in runs.items() if run is not None}
-        if len(mine) == 1:
-            measured = {number: run.advance(to_step) for number, run in mine.items()}
-        else:
-            futures = {n: self._pool.submit(run.advance, to_step) for n, run in mine.items()}
-            measured = {number: future.result() for number, future in futures.items()}
+        measured = self._side_by_side(TrialRun.advance, runs, to_step)
         everyone = collections.ChainMap(*processes.gather(measured))
         return {number: everyone[number] for number in runs}
+
+    def train(self, runs: Mapping[int, TrialRun | None], to_step: int) -> None:
+        """Advances trials to a step like :meth:`advance`, without measuring them."""
+        self._side_by_side(TrialRun.train, runs, to_step)
+
+    def _side_by_side(
+        self,
+        function: Callable[[TrialRun, int], Value],
+        runs: Mapping[int, TrialRun | None],
+        to_step: int,
+    ) -> dict[int, Value]:
+        mine = {number: run for number, run in runs.items() if run is not None}
+        if len(mine) == 1:  # on this thread, so that an interrupt reaches it
+            return {number: function(run, to_step) for number, run in mine.items()}
+        futures = {n: self._pool.submit(function, run, to_step) for n, run in mine.items()}
+        return {number: future.result() for number, future in futures.items()}

@@ -45,6 +45,17 @@ class Stopwatch:
             self.seconds["compiling"] += compiling
             self.seconds[activity] += time.perf_counter() - start - compiling
 
+    @contextlib.contextmanager
+    def part_of(self, whole: str, activity: str) -> Iterator[None]:
+        """Adds the time spent inside to ``activity`` instead of the ``whole`` around it."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds = time.perf_counter() - start
+            self.seconds[activity] += seconds
+            self.seconds[whole] -= seconds
+
 
 def _compiling_seconds() -> float:
     """How long this thread has traced and compiled so far."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import functools
 import itertools
@@ -25,9 +24,11 @@ from budgetflow.training.timing import Profiler, Stopwatch
 
 Block = tuple[dict[str, Any], Any]
 # Examples that wait on the device for one call; fewer updates a call where they are large.
-STREAMED_BYTES_PER_CALL = 64 * 2**20
-# Calls whose results the host does not wait for: enough to keep the device busy.
-CALLS_AHEAD = 2
+STREAMED_BYTES_PER_CALL = 16 * 2**20
+# Calls that may wait on the device, or twice as many: enough to keep it busy.
+CALLS_AHEAD = 4
+# Calls whose arguments are made at once, since each costs little beside the making.
+CALLS_PREPARED = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +74,7 @@ class TrialRun:
         self._learning_rates = schedule.learning_rates()
         self.program = program
         self._steps_per_call = steps_per_call(config, dataset.train, program)
-        self._numbers = place_everywhere(traced_numbers(config), program.mesh)
+        self._numbers = place_everywhere(traced_numbers(config, program.spec), program.mesh)
         self._progress = Progress(np.int32(-1), np.int32(-1), np.int32(0))
         self._checked_step = 0
         self.stopwatch = Stopwatch()
@@ -90,62 +91,70 @@ class TrialRun:
     def advance(self, to_step: int) -> Measurement:
         """Makes the updates up to ``to_step`` and measures the trial there."""
         for step in sorted({to_step, *self.profiler.stops(self.step, to_step)}):
-            self._train(step)
+            self.train(step)
             self.profiler.reached(step)
         with self.stopwatch("evaluation"):
             measurement = self._measure()
         self._checked_step = to_step
         return measurement
 
-    def _train(self, to_step: int) -> None:
+    def train(self, to_step: int) -> None:
+        """Makes the updates up to ``to_step`` and waits for them."""
         data = resident_data(self._dataset.train, self.program.mesh)
-        under_way: collections.deque[Progress] = collections.deque()
-        calls = self._calls(to_step)
-        while self.step < to_step:
-            with self.stopwatch("data"):
-                count, batches, rates = next(calls)
-            with self.stopwatch("training"):
+        under_way: list[Progress] = []
+        with self.stopwatch("training"):
+            for batches, rates, count in self._calls(to_step):
                 self.state, self._progress = self.program.train_steps(
                     self.state, self._progress, data, batches, rates, np.int32(count), self._numbers
                 )
+                self.step += count
                 under_way.append(self._progress)
-                if len(under_way) > CALLS_AHEAD:
-                    jax.block_until_ready(under_way.popleft())
-            self.step += count
-        with self.stopwatch("training"):
+                if len(under_way) == 2 * CALLS_AHEAD:
+                    jax.block_until_ready(under_way[CALLS_AHEAD])
+                    del under_way[:CALLS_AHEAD]
             jax.block_until_ready(self._progress)
 
-    def _calls(self, to_step: int) -> Iterator[tuple[int, Any, np.ndarray]]:
-        """What each call of the compiled step takes: how many updates, batches, learning rates.
+    def _calls(self, to_step: int) -> Iterator[tuple[Any, np.ndarray, int]]:
+        """What each call of the compiled step takes: batches, learning rates, how many updates.
 
         The arrays have one length, whatever the number of updates: any length compiles only once.
         """
-        seed, size = self._config.seed, self._config.data.batch_size
-        train, length = self._dataset.train, self._steps_per_call
+        seed, size, length = self._config.seed, self._config.data.batch_size, self._steps_per_call
+        train = self._dataset.train
         streamed = self._streamed(to_step) if train.arrays is None else None
-        for first in range(self.step, to_step, length):
-            last = min(first + length, to_step)
-            rates = np.zeros(length, np.float32)
-            rates[: last - first] = self._learning_rates[first:last]
-            if streamed is not None:
-                yield last - first, next(streamed), rates
-            else:
-                indices = np.zeros((length, size), np.int32)
-                indices[: last - first] = batch_indices(seed, first, last, size, train.num_examples)
-                yield last - first, indices, rates
+        for first in range(self.step, to_step, length * CALLS_PREPARED):
+            with self.stopwatch.part_of("training", "data"):
+                steps = min(length * CALLS_PREPARED, to_step - first)
+                calls = -(-steps // length)
+                rates = np.zeros((calls, length), np.float32)
+                rates.flat[:steps] = self._learning_rates[first : first + steps]
+                if streamed is None:
+                    indices = np.zeros((calls * length, size), np.int32)
+                    indices[:steps] = batch_indices(
+                        seed, first, first + steps, size, train.num_examples
+                    )
+                    batches: Iterable[Any] = indices.reshape(calls, length, size)
+                else:
+                    batches = streamed
+            # The calls first: a zip that runs out of them takes no batch too many.
+            counts = [length] * (calls - 1) + [steps - length * (calls - 1)]
+            for count, row, batch in zip(counts, rates, batches, strict=False):
+                yield batch, row, count
 
     def _streamed(self, to_step: int) -> Iterator[dict[str, jax.Array]]:
         """The batches of call after call, read by this process's share and placed on the mesh."""
-        size, mesh = self._config.data.batch_size, self.program.mesh
+        size, mesh, length = self._config.data.batch_size, self.program.mesh, self._steps_per_call
         rows, sharding = local_rows(mesh, size), batch_sharding(mesh, leading_dimensions=1)
-        length = self._steps_per_call
         batches = stream_batches(
             self._dataset.train, self._config.seed, self.step, to_step, size, rows
         )
-        while group := list(itertools.islice(batches, length)):
-            group += group[-1:] * (length - len(group))
-            stacked = {name: np.stack([batch[name] for batch in group]) for name in group[0]}
-            yield place_batch(stacked, rows, sharding, size)
+        for first in range(self.step, to_step, length):
+            with self.stopwatch.part_of("training", "data"):
+                group = list(itertools.islice(batches, min(length, to_step - first)))
+                group += group[-1:] * (length - len(group))
+                stacked = {name: np.stack([batch[name] for batch in group]) for name in group[0]}
+                placed = place_batch(stacked, rows, sharding, size)
+            yield placed
 
     def _measure(self) -> Measurement:
         evaluation = self._config.evaluation
