@@ -105,7 +105,8 @@ class MeshConfig:
         trial: how many trials run at the same time, each on an equal share of the devices.
         data: parts that each batch is cut into.
         fsdp: parts that parameters and optimizer state are cut into, and each batch further.
-            One of these three may be -1: all devices that the others leave.
+            Any of these three may be -1: all devices that the others leave. Of several, ``trial``
+            goes before ``fsdp``, and that before ``data``; the others are 1 then.
         min_sharded_size: arrays of fewer elements are copied to every device instead of cut.
         overrides: pairs of a pattern (searched for in an array's path, such as
             "params/output/kernel") and the dimension to cut over ``fsdp``, or None for none.

@@ -8,8 +8,6 @@ What is complete is not run again. Any key of the config can be set from here, a
 
 from __future__ import annotations
 
-import math
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +34,7 @@ from budgetflow.results.terminal import (
 )
 from budgetflow.studies.controller import run_study
 from budgetflow.studies.study import Study, check_study, read_outcome, resolve, study_peak_bytes
-from budgetflow.training.mesh import make_mesh
+from budgetflow.training.mesh import cpu_devices, cpu_devices_are_given, make_mesh
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The study's config file.", lock_config=True
@@ -108,9 +106,7 @@ def launch(
     for study_config in chain:
         check_study(study_config)
     if dry_run:
-        rows = _plan(chain, epath.Path(workdir))
-        if processes.is_main():
-            print_plan(console, rows)
+        print_plan(console, _plan(chain, epath.Path(workdir)))
         return None
     earlier: epath.Path | None = None
     results: list[StudyResult] = []
@@ -167,6 +163,8 @@ def _plan(chain: list[StudyConfig], workdir: epath.Path) -> list[dict[str, Any]]
         mesh = make_mesh(config.mesh)
         row["trial x data x fsdp"] = " x ".join(map(str, mesh.shape.values()))
         row["memory a device"] = decimal(study_peak_bytes(config, mesh))
+        if limit := (mesh.local_devices[0].memory_stats() or {}).get("bytes_limit"):
+            row["memory a device"] += f" of {decimal(limit)}"
         row["status"] = "complete" if complete else "to run"
         rows.append(row)
         known = known and complete
@@ -219,10 +217,8 @@ def _parse_steps(text: str | None) -> tuple[int, int] | None:
 
 def _make_cpu_devices(chain: list[StudyConfig], num_processes: int) -> None:
     """Makes as many virtual devices of the CPU as the meshes ask for, unless XLA_FLAGS say."""
-    most = max(
-        math.prod(max(size, 1) for size in (c.mesh.trial, c.mesh.data, c.mesh.fsdp)) for c in chain
-    )
-    if most > 1 and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    most = max(cpu_devices(config.mesh) for config in chain)
+    if most > 1 and not cpu_devices_are_given():
         jax.config.update("jax_num_cpu_devices", max(1, most // num_processes))
 
 
@@ -262,11 +258,11 @@ def run() -> None:
         main(_parse_flags(sys.argv))
     except UserError as error:
         print(f"budgetflow: {error}", file=sys.stderr)
-        sys.exit(2)
+        processes.exit_at_once(2)
     except KeyboardInterrupt:
+        # What is recorded is safe at any time.
         print("budgetflow: interrupted; launch again to go on from here", file=sys.stderr)
-        # At once, without waiting for trials on other threads: what is recorded is safe.
-        os._exit(130)
+        processes.exit_at_once(130)
 
 
 if __name__ == "__main__":

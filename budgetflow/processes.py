@@ -14,7 +14,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import jax
 import numpy as np
@@ -75,19 +75,23 @@ def joined(
     )
     try:
         yield
+    except (UserError, KeyboardInterrupt):
         watcher.communicate("ended\n")
-    except UserError as error:
-        print(f"budgetflow: {error}", file=sys.stderr)
-        watcher.communicate("ended\n")
-        os._exit(2)
-    except BaseException as error:
+        raise
+    except Exception as error:
         if any(word in str(error) for word in _LOST_PEER):
             print(f"budgetflow: {str(error).splitlines()[0]}", file=sys.stderr)
         else:
             traceback.print_exc()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(1)
+        exit_at_once(1)
+    watcher.communicate("ended\n")
+
+
+def exit_at_once(status: int) -> NoReturn:
+    """Ends this process without waiting for other processes or for trials on other threads."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def num_tasks() -> int:

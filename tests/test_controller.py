@@ -44,9 +44,10 @@ def outcome_of(workdir, study):
 
 
 def everything_recorded(folder):
-    """All that a study's folder records, but for checkpoints' bytes, which hold times."""
+    """All that a study's folder records, but for times and checkpoints' bytes, which hold times."""
     paths = [p for p in folder.rglob("*.json*") if "checkpoints/" not in str(p)]
-    return {str(p.relative_to(folder)): p.read_text() for p in paths if p.name != "checksums.json"}
+    times = ("checksums.json", "timing.json")
+    return {str(p.relative_to(folder)): p.read_text() for p in paths if p.name not in times}
 
 
 def test_the_folders_hold_what_the_contract_says(completed_workdir):

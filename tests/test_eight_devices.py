@@ -47,7 +47,10 @@ MLP = {
     "augmentation__shift_pixels": 1.0,
     "augmentation__noise_std": 0.1,
 }
-RESNET = {"model": {"name": "budgetflow.models.ResNet", "channels": (8, 16), "blocks": 1}}
+RESNET = {
+    "model": {"name": "budgetflow.models.ResNet", "channels": (8,), "blocks": 1},
+    "evaluation__train_examples": 64,
+}
 TRANSFORMER = {
     "model": {"name": "budgetflow.models.Transformer", "width": 32, "depth": 1, "heads": 2},
     "task__name": "budgetflow.tasks.LanguageModeling",
@@ -136,10 +139,10 @@ def test_streamed_data_is_divided_like_data_in_memory(
 
 @on_eight
 def test_trials_side_by_side_are_the_ones_alone_bit_for_bit(digits):
-    config = config_on((4, 1, 2), MLP)
+    config = config_on((2, 2, 2), MLP)
     population = Population(make_mesh(config.mesh))
-    assert len(population.slices) == 4
-    schedules = [Schedule(0.02 * (n + 1), constant_steps=12) for n in range(4)]
+    assert len(population.slices) == 2
+    schedules = [Schedule(0.02 * (n + 1), constant_steps=12) for n in range(2)]
     together = {
         n: start_trial(digits, config, schedule, position=n) for n, schedule in enumerate(schedules)
     }

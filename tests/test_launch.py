@@ -48,6 +48,13 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, digits, arguments, message
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("steps", ["5", "5:", "7:5", "a:b"])
+def test_steps_to_profile_are_two(steps):
+    result = command("--config=configs/lr_sweep.py", f"--profile_steps={steps}")
+    assert result.returncode == 2
+    assert "should be two steps" in result.stderr
+
+
 def test_a_complete_chain_trains_nothing_and_says_so(workdir):
     result = command("--config=configs/round2.py", f"--workdir={workdir}")
     assert result.returncode == 0, result.stderr

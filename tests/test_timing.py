@@ -23,8 +23,12 @@ def test_compiling_is_an_activity_of_its_own():
     assert stopwatch.seconds["compiling"] > 0
     total = Stopwatch()
     total.add(stopwatch)
-    total.add(stopwatch)
-    assert total.seconds["resting"] == 2 * stopwatch.seconds["resting"]
+    total.add(stopwatch, 0.5)
+    assert total.seconds["resting"] == pytest.approx(1.5 * stopwatch.seconds["resting"])
+    with total("training"), total.part_of("training", "data"):
+        time.sleep(0.02)
+    assert total.seconds["data"] >= 0.02
+    assert total.seconds["training"] < 1.5 * stopwatch.seconds["training"] + 0.01
 
 
 def test_a_run_says_where_its_time_went(digits):

@@ -32,7 +32,7 @@ def timing_line(timing: dict[str, Any]) -> str:
     shares = sorted(timing["share_of_time"].items(), key=lambda item: -item[1])
     spent = ", ".join(f"{name} {share:.0%}" for name, share in shares if share >= 0.005)
     return (
-        f"{timing['steps_trained']} steps in {timing['seconds']:.0f} s: "
+        f"Trained {timing['steps_trained']} steps in {timing['seconds']:.0f} s: "
         f"{timing['steps_per_second']:.4g} steps/s, "
         f"{timing['examples_per_second']:.4g} examples/s while training. Time: {spent}."
     )

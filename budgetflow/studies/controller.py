@@ -94,6 +94,7 @@ class _Controller:
         self._records = processes.on_main(self._read_records)
         self._profiler = Profiler(str(study.folder / "profile"), profile_steps)
         self._stopwatch = Stopwatch()
+        self._trials_stopwatch = Stopwatch()
         self._steps_trained = 0
         self._started_at = time.perf_counter()
 
@@ -266,7 +267,7 @@ class _Controller:
         self._write(record)
         if live.run:
             live.run.profiler.stop()
-            self._stopwatch.add(live.run.stopwatch)
+            self._trials_stopwatch.add(live.run.stopwatch)
 
     def _conclude(self, outcome: dict[str, Any]) -> dict[str, Any]:
         study = self._study
@@ -299,9 +300,12 @@ class _Controller:
         """Records how fast this launch trained, and what its time went to on this process."""
         seconds = time.perf_counter() - self._started_at
         side_by_side = sum(map(self._population.is_mine, range(len(self._population.slices))))
-        spent = {name: s / side_by_side for name, s in self._stopwatch.seconds.items()}
+        total = Stopwatch()
+        total.add(self._stopwatch)
+        total.add(self._trials_stopwatch, 1 / side_by_side)
+        spent = dict(total.seconds)
         spent["other"] = max(0.0, seconds - sum(spent.values()))
-        steps_per_second = self._steps_trained / (spent["training"] + spent.get("data", 0.0))
+        steps_per_second = self._steps_trained / (spent["training"] + spent["data"])
         timing = {
             "seconds": seconds,
             "steps_trained": self._steps_trained,

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import re
 from typing import Any
 
@@ -30,7 +31,10 @@ BATCH_AXES = ("data", "fsdp")
 
 
 def mesh_sizes(config: MeshConfig, num_devices: int) -> tuple[int, int, int]:
-    """The mesh's shape, the size that is -1 filled in.
+    """The mesh's shape, sizes that are -1 filled in.
+
+    Of several, ``trial`` goes before ``fsdp``, and that before ``data``, which is -1 by default;
+    the others are 1 then.
 
     Raises:
         ConfigError: the sizes do not fit the number of devices.
@@ -39,9 +43,8 @@ def mesh_sizes(config: MeshConfig, num_devices: int) -> tuple[int, int, int]:
     for axis, size in sizes.items():
         if size == 0:
             raise ConfigError(f"config.mesh.{axis} = 0: should be a size, or -1 for what is left")
-    free = [axis for axis, size in sizes.items() if size == -1]
-    if len(free) > 1:
-        raise ConfigError(f"config.mesh.{free[0]} and {free[1]} are both -1; set one of them")
+    free = [axis for axis in ("trial", "fsdp", "data") if sizes[axis] == -1]
+    sizes |= dict.fromkeys(free[1:], 1)
     product = math.prod(size for size in sizes.values() if size > 0)
     if num_devices % product or (not free and product != num_devices):
         asked = " x ".join(f"{axis} {size}" for axis, size in sizes.items() if size > 0)
@@ -56,18 +59,31 @@ def mesh_sizes(config: MeshConfig, num_devices: int) -> tuple[int, int, int]:
     return sizes["trial"], sizes["data"], sizes["fsdp"]
 
 
-def make_mesh(config: MeshConfig) -> Mesh:
-    """The mesh of a study.
+def cpu_devices(config: MeshConfig) -> int:
+    """How many of the CPU's virtual devices a mesh asks for.
 
-    The CPU's devices are virtual: a mesh that needs fewer takes the first ones.
+    -1 is a device for each core on the axis ``trial``, and one on the others.
+    """
+    trials = config.trial if config.trial > 0 else os.cpu_count() or 1
+    return trials * max(config.data, 1) * max(config.fsdp, 1)
+
+
+def cpu_devices_are_given() -> bool:
+    """Whether XLA_FLAGS say how many devices the CPU has."""
+    return "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+
+
+def make_mesh(config: MeshConfig) -> Mesh:
+    """The mesh of a study: all devices, or as many of the CPU's virtual ones as it asks for.
 
     Raises:
         ConfigError: the sizes do not fit the devices there are.
     """
     devices = jax.devices()
-    asked = math.prod(getattr(config, axis) for axis in AXES)
-    if 0 < asked < len(devices) and devices[0].platform == "cpu" and jax.process_count() == 1:
-        devices = devices[:asked]
+    if devices[0].platform == "cpu" and jax.process_count() == 1:
+        free = -1 in (config.trial, config.data, config.fsdp)
+        if not (free and cpu_devices_are_given()):
+            devices = devices[: cpu_devices(config)]
     sizes = mesh_sizes(config, len(devices))
     local = jax.local_device_count()
     per_trial = sizes[1] * sizes[2]
@@ -77,7 +93,12 @@ def make_mesh(config: MeshConfig) -> Mesh:
             f"multiple of a host's {local}; "
             + nearest_numbers(per_trial, lambda n: local % n == 0 or n % local == 0)
         )
-    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+    if sizes[0] == 1:
+        return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+    # Host by host, so that a slice has whole hosts or lies on one: on a host that shared several
+    # slices with another, the order in which they communicate would not be the same.
+    ordered = sorted(devices, key=lambda device: (device.process_index, device.id))
+    return Mesh(np.array(ordered).reshape(sizes), AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def trial_slices(mesh: Mesh) -> tuple[Mesh, ...]:

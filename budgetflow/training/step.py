@@ -91,7 +91,7 @@ class Program:
     is_fitted: Any
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=256)
 def make_program(spec: ProgramSpec, mesh: Mesh, layout: MeshConfig) -> Program:
     """The compiled functions for a spec; equal arguments get the same ones.
 

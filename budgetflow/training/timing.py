@@ -29,10 +29,10 @@ class Stopwatch:
     def __init__(self) -> None:
         self.seconds: collections.defaultdict[str, float] = collections.defaultdict(float)
 
-    def add(self, other: Stopwatch) -> None:
-        """Adds another stopwatch's seconds."""
+    def add(self, other: Stopwatch, weight: float = 1.0) -> None:
+        """Adds another stopwatch's seconds, or a part of them."""
         for activity, seconds in other.seconds.items():
-            self.seconds[activity] += seconds
+            self.seconds[activity] += weight * seconds
 
     @contextlib.contextmanager
     def __call__(self, activity: str) -> Iterator[None]:
