@@ -121,10 +121,19 @@ class MeshConfig:
 
 @dataclass(frozen=True, config=_CHECKED)
 class SweepConfig:
-    """The learning-rate sweep: its first grid, and how many learning rates it may add."""
+    """The learning-rate sweep.
+
+    Attributes:
+        learning_rates: its first grid.
+        max_extensions: how many learning rates it may add outside the grid.
+        fitted_train_loss: for a task whose examples are never all right: the training loss under
+            which the training set counts as fitted. It is looked at with every evaluation, on
+            ``config.evaluation.train_examples``; so the answer is a bracket, not a step.
+    """
 
     learning_rates: tuple[Rate, ...] = (0.001, 0.003162, 0.01, 0.03162, 0.1, 0.3162, 1.0)
     max_extensions: NonNegative = 8
+    fitted_train_loss: Rate | None = None
 
 
 @dataclass(frozen=True, config=_CHECKED)
@@ -200,6 +209,11 @@ class StudyConfig:
     checkpoints: CheckpointConfig = CheckpointConfig()
     sweep: SweepConfig = SweepConfig()
     search: SearchConfig = SearchConfig()
+
+
+def checks_fit(config: StudyConfig) -> bool:
+    """Whether a study's trials notice the step at which every training example is fitted."""
+    return config.kind == "lr_sweep" and config.sweep.fitted_train_loss is None
 
 
 WORKLOAD_SECTIONS = (

@@ -8,6 +8,7 @@ What is complete is not run again. Any key of the config can be set from here, a
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,6 +50,12 @@ _PROFILE_STEPS = flags.DEFINE_string(
     "profile_steps", None, "Trace these steps of each study's first trial, as in 100:110, into the "
     "study's folder profile/; open the perfetto_trace in it at ui.perfetto.dev."
 )  # fmt: skip
+_COMPILATION_CACHE_DIR = flags.DEFINE_string(
+    "compilation_cache_dir",
+    os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "budgetflow"),
+    "Where compiled programs are kept for later launches; empty for nowhere. Where "
+    "JAX_COMPILATION_CACHE_DIR is set, JAX's own settings hold instead.",
+)
 _CLUSTER = flags.DEFINE_bool(
     "cluster", False, "Join the run's other hosts as the environment says: on every host of a "
     "Cloud TPU slice. Under SLURM or Open MPI with several tasks that is done without it."
@@ -198,6 +205,7 @@ def main(argv: Sequence[str]) -> None:
         config.name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
     chain = load_chain(config)
     profile_steps = _parse_steps(_PROFILE_STEPS.value)
+    _keep_compiled(_COMPILATION_CACHE_DIR.value)
     _make_cpu_devices(chain, _NUM_PROCESSES.value or processes.num_tasks())
     with processes.joined(
         _COORDINATOR_ADDRESS.value, _NUM_PROCESSES.value, _PROCESS_ID.value, _CLUSTER.value
@@ -213,6 +221,14 @@ def _parse_steps(text: str | None) -> tuple[int, int] | None:
     if not (first.isdigit() and last.isdigit() and int(first) < int(last)):
         raise UserError(f"--profile_steps={text}: should be two steps, as in 100:110")
     return int(first), int(last)
+
+
+def _keep_compiled(folder: str) -> None:
+    """Has JAX keep all that it compiles, however small: a small study is mostly compiling."""
+    if folder and not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        jax.config.update("jax_compilation_cache_dir", folder)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def _make_cpu_devices(chain: list[StudyConfig], num_processes: int) -> None:

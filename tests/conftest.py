@@ -9,6 +9,8 @@ import pytest
 # Before TFDS is imported: tests prepare their data in a folder of their own.
 _DATA = tempfile.mkdtemp(prefix="budgetflow-data-")
 os.environ["TFDS_DATA_DIR"] = _DATA
+# Processes that tests launch share what they compile, and leave the user's own cache alone.
+os.environ["XDG_CACHE_HOME"] = _DATA
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax  # noqa: E402

@@ -8,6 +8,7 @@ from conftest import REPOSITORY, edited_config, run
 from budgetflow.config import load_config_file
 from budgetflow.errors import ConfigError, UserError
 from budgetflow.launch import load_chain
+from budgetflow.results.reading import open_study
 from budgetflow.studies.search_space import choices, log_uniform
 
 
@@ -53,6 +54,26 @@ def test_steps_to_profile_are_two(steps):
     result = command("--config=configs/lr_sweep.py", f"--profile_steps={steps}")
     assert result.returncode == 2
     assert "should be two steps" in result.stderr
+
+
+@pytest.mark.slow
+def test_compiled_programs_are_kept_for_later_launches(tmp_path):
+    def sweep(workdir, cache):
+        result = command(
+            "--config=configs/lr_sweep.py",
+            f"--workdir={tmp_path / workdir}",
+            f"--compilation_cache_dir={cache}",
+            "--config.sweep.learning_rates=(0.1, 0.2, 0.4)",
+        )
+        assert result.returncode == 0, result.stderr
+        assert result.stderr == ""
+        return open_study(tmp_path / workdir / "lr_sweep").outcome
+
+    cache = tmp_path / "cache"
+    first = sweep("first", cache)
+    kept = {path.name for path in cache.iterdir()}
+    assert sweep("again", cache) == first
+    assert {path.name for path in cache.iterdir()} == kept != set()
 
 
 def test_a_complete_chain_trains_nothing_and_says_so(workdir):

@@ -78,7 +78,7 @@ def test_own_parts_take_part_in_a_round(tmp_path):
     )
     outcome, output = run(config, tmp_path)
     assert outcome["diverged"] == 0
-    assert outcome["best_validation"].keys() == {"squared_error"}
+    assert outcome["best_validation"].keys() == {"loss", "squared_error"}
     # The noise's own variance is 0.0001.
     assert outcome["best_validation"]["squared_error"] < 0.001
     assert "val. squared error" in output
@@ -92,3 +92,21 @@ def test_a_sweep_needs_a_task_that_knows_when_an_example_is_fitted(tmp_path):
     with pytest.raises(ConfigError, match="Regression has no method fitted"):
         run(config_of_own_parts("lr_sweep"), tmp_path)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_training_loss_can_count_as_fitted_instead(tmp_path):
+    config = config_of_own_parts("lr_sweep")
+    config.max_train_steps = 400
+    config.sweep.learning_rates = (0.001, 0.01, 0.1, 1.0)
+    config.sweep.fitted_train_loss = 0.001
+    outcome, output = run(config, tmp_path)
+    assert outcome["status"] == "found"
+    assert outcome["fitted_train_loss"] == 0.001
+    assert "the training loss is under 0.001 by then" in output
+    before, at = outcome["fitted_at_step_bracket"]
+    assert before < at == outcome["max_train_steps"]
+    study = open_study(tmp_path / "own")
+    rows = study.measurements().set_index("trial").loc[study.best_trial.record.trial]
+    losses = rows.set_index("step")["train_loss"]
+    assert losses[at] < 0.001 <= losses[:before].min()
+    assert f"between steps {before} and {at}" in " ".join(outcome["reasons"])

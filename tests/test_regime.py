@@ -165,3 +165,15 @@ def test_the_unit_of_the_loss_does_not_matter(length_and_rows, factor):
     readings = [read_training_curve(r, length, EXAMPLES) for r in (rows, scaled)]
     one, other = (dataclasses.replace(reading, reason="") for reading in readings)
     assert one == other
+
+
+def test_a_loss_that_counts_as_fitted_is_what_a_curve_is_continued_to():
+    # Loss 1 / step, so 0.0005 is reached at step 2000.
+    rows = [{"step": s, "train_loss": 1 / s, "train_error_rate": 0.5} for s in range(1, 1001)]
+    suggestions = [
+        read_training_curve(rows, 1000, EXAMPLES, threshold).suggested_max_train_steps
+        for threshold in (0.0005, 0.0002, 1e-9)
+    ]
+    assert suggestions[0] == pytest.approx(2000, rel=0.1)
+    assert suggestions[1] == pytest.approx(5000, rel=0.1)
+    assert suggestions[2] == 16_000

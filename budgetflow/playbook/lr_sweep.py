@@ -37,12 +37,15 @@ class SweepSettings:
         max_train_steps: N, the steps known or guessed to suffice.
         max_extensions: how many learning rates may be added outside the grid.
         num_train_examples: the size of the training set, for reading a curve that does not fit.
+        fitted_train_loss: the training loss under which a trial counts as fitted; None where every
+            example must be.
     """
 
     learning_rates: tuple[float, ...]
     max_train_steps: int
     max_extensions: int
     num_train_examples: int
+    fitted_train_loss: float | None = None
 
 
 @functools.lru_cache(maxsize=8)
@@ -151,6 +154,7 @@ def _outcome(
         "steps_full_grid": len(trials) * settings.max_train_steps,
         "diverged": sum(t.diverged for t in trials),
         "suggested_max_train_steps": None,
+        "fitted_train_loss": settings.fitted_train_loss,
     }
     reasons = [
         f"{len(trials)} constant learning rates from {rates[0]:g} to {rates[-1]:g} were tried"
@@ -164,11 +168,12 @@ def _outcome(
             "an error in the model or the data."
         )
     elif fitted:
-        reasons += _reasons_when_fitted(trials, best, at_boundary)
+        reasons += _reasons_when_fitted(settings, trials, best, at_boundary)
     else:
         reading = read_training_curve(
-            best.rows, settings.max_train_steps, settings.num_train_examples
-        )
+            best.rows, settings.max_train_steps, settings.num_train_examples,
+            settings.fitted_train_loss,
+        )  # fmt: skip
         outcome["regime"] = "undecided" if at_boundary else reading.regime
         outcome["not_fitted_because"] = "bad_grid" if at_boundary else reading.looks_like
         if not at_boundary:
@@ -186,14 +191,17 @@ def _outcome(
 
 
 def _reasons_when_fitted(
-    trials: Sequence[TrialView], best: TrialView, at_boundary: bool
+    settings: SweepSettings, trials: Sequence[TrialView], best: TrialView, at_boundary: bool
 ) -> list[str]:
     assert best.fitted_at_step_bracket is not None
     before, at = best.fitted_at_step_bracket
     when = f"at step {at}" if before == at - 1 else f"between steps {before} and {at}"
+    fitted = "fitted the whole training set"
+    if settings.fitted_train_loss is not None:
+        fitted = f"had a training loss under {settings.fitted_train_loss:g}"
     reasons = [
         f"The fastest trial (trial {best.trial}, learning rate {best.base_learning_rate:g}) first "
-        f"fitted the whole training set {when}, so training is not compute-bound."
+        f"{fitted} {when}, so training is not compute-bound."
     ]
     others = [t for t in trials if t.fitted_at_step is not None and t is not best]
     if others:

@@ -37,7 +37,10 @@ class CurveReading:
 
 
 def read_training_curve(
-    rows: Sequence[Row], max_train_steps: int, num_train_examples: int
+    rows: Sequence[Row],
+    max_train_steps: int,
+    num_train_examples: int,
+    fitted_train_loss: float | None = None,
 ) -> CurveReading:
     """Reads the best trial's training curve after N steps without a perfect fit.
 
@@ -45,12 +48,14 @@ def read_training_curve(
     stalled; by up to 25 %, training is compute-bound: it goes on falling for longer than one can
     wait; by more, N was too small. Then the curve is continued as a power law of the step until
     less than half an example is wrong (where the task has no error rate, until the loss is a
-    hundredth), for the next N: at least twice and at most 16 times N.
+    hundredth; where a loss counts as fitted, until it is reached), for the next N: at least twice
+    and at most 16 times N.
 
     Args:
         rows: the measurements of the trial with the lowest training loss.
         max_train_steps: N.
         num_train_examples: the size of the training set.
+        fitted_train_loss: the training loss that counts as fitted, if one does.
     """
     middle, end = _around(rows, 0.4, 0.6, max_train_steps), _around(rows, 0.9, 1, max_train_steps)
     if middle is None or end is None:
@@ -81,6 +86,8 @@ def read_training_curve(
         )  # fmt: skip
     metric = "train_error_rate" if "train_error_rate" in end else "train_loss"
     target = end[metric] / 100 if metric == "train_loss" else 0.5 / num_train_examples
+    if fitted_train_loss is not None:
+        metric, target = "train_loss", fitted_train_loss
     target = max(target, sys.float_info.min)
     needed = _steps_to_reach(target, middle, end, metric)
     bounded = min(max(needed, 2 * max_train_steps), MAX_NEXT_FACTOR * max_train_steps)

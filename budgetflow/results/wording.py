@@ -18,9 +18,12 @@ def headline(outcome: dict[str, Any]) -> str:
             f"{outcome['best_trial']} at step {outcome['best_step']}: {', '.join(values)}."
         )
     if outcome["status"] == "found":
+        fitted = "training set is fitted perfectly"
+        if (threshold := outcome.get("fitted_train_loss")) is not None:
+            fitted = f"training loss is under {threshold:g}"
         return (
-            f"max_train_steps = {outcome['max_train_steps']}: the training set is fitted perfectly "
-            f"by then, at a constant learning rate of {outcome['best_learning_rate']:g}."
+            f"max_train_steps = {outcome['max_train_steps']}: the {fitted} by then, at a constant "
+            f"learning rate of {outcome['best_learning_rate']:g}."
         )
     if outcome["status"] == "at_boundary":
         return "No answer: the best learning rate lies at the boundary of the search space."

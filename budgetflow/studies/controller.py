@@ -16,6 +16,7 @@ from etils import epath
 
 from budgetflow import processes
 from budgetflow.checkpoints import TrialCheckpoints, steps_to_keep
+from budgetflow.config import checks_fit
 from budgetflow.files import write_json
 from budgetflow.playbook.measurement import Add, Advance, Decision, Status
 from budgetflow.schedules import common_prefix_steps
@@ -191,9 +192,10 @@ class _Controller:
         """Puts a trial's state on a slice of the mesh."""
         study, record = self._study, self._records[number]
         plan = study.plan(number, record.hyperparameters)
-        checks_fit = study.config.kind == "lr_sweep"
         mesh = self._population.slices[position]
-        program = trial_program(plan.config, study.dataset, plan.varied, checks_fit, mesh)
+        program = trial_program(
+            plan.config, study.dataset, plan.varied, checks_fit(study.config), mesh
+        )
         run = None
         if self._population.is_mine(position):
             run = TrialRun(plan.config, plan.schedule, study.dataset, program)

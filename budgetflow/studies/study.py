@@ -19,6 +19,7 @@ from budgetflow import processes
 from budgetflow.config import (
     ScheduleConfig,
     StudyConfig,
+    checks_fit,
     clear_errors,
     differing_fields,
     fingerprint,
@@ -134,7 +135,7 @@ class Study:
             return lr_sweep.decide(
                 lr_sweep.SweepSettings(
                     config.sweep.learning_rates, self.max_train_steps, config.sweep.max_extensions,
-                    self.dataset.train.num_examples,
+                    self.dataset.train.num_examples, config.sweep.fitted_train_loss,
                 ),
                 trials,
             )  # fmt: skip
@@ -252,15 +253,16 @@ def study_peak_bytes(config: StudyConfig, mesh: Mesh) -> int:
 def _programs(config: StudyConfig, mesh: Mesh) -> Iterator[tuple[StudyConfig, Program]]:
     """The points of the search space: the config with each filled in, and its program."""
     dataset = study_dataset(config)
-    checks_fit = config.kind == "lr_sweep"
-    if checks_fit:
+    if config.kind == "lr_sweep":
         config = switch_off(config)[0]
     search = config.search
     for values in points(search.space, search.method, search.trials, config.seed):
         with clear_errors("config.search.space"):
             filled = replace_fields(config, values)
-        slices = trial_slices(mesh)
-        yield filled, trial_program(filled, dataset, frozenset(values), checks_fit, slices[0])
+        program = trial_program(
+            filled, dataset, frozenset(values), checks_fit(config), trial_slices(mesh)[0]
+        )
+        yield filled, program
 
 
 def check_search_space(config: StudyConfig) -> None:

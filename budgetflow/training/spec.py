@@ -94,7 +94,8 @@ def program_spec(
     if checks_fit and not hasattr(task, "fitted"):
         raise ConfigError(
             f"a learning-rate sweep needs to know when an example is fitted, but the task "
-            f"{config.task['name']} has no method fitted(outputs, batch)"
+            f"{config.task['name']} has no method fitted(outputs, batch); add one, or set "
+            "config.sweep.fitted_train_loss"
         )
     try:
         num_outputs = task.num_outputs(dataset.num_classes)

@@ -290,7 +290,8 @@ def eval_step(
     weights: jax.Array,
 ) -> Arrays:
     """Adds a batch's metrics to the totals; empty totals start a sum."""
-    metrics = spec.build_task().metrics(predict(spec, mesh, params, model_state, batch), batch)
+    task, outputs = spec.build_task(), predict(spec, mesh, params, model_state, batch)
+    metrics = {"loss": task.loss(outputs, batch), **task.metrics(outputs, batch)}
     # Padding is left out by selection, not by multiplication: 0 times NaN would be NaN.
     sums = {name: jnp.where(weights > 0, value, 0.0).sum() for name, value in metrics.items()}
     sums["examples"] = weights.sum()

@@ -166,10 +166,13 @@ class TrialRun:
         progress: Progress = jax.device_get(self._progress)
         infinite = not all(math.isfinite(value) for value in row.values())
         diverged_at = int(progress.diverged_at_step)
-        bracket = self._fitted_bracket(int(progress.fitted_at_step))
+        bracket = self._fitted_bracket(int(progress.fitted_at_step), train["loss"])
         return Measurement(row, diverged_at >= 0 or infinite, bracket)
 
-    def _fitted_bracket(self, fitted_at_step: int) -> tuple[int, int] | None:
+    def _fitted_bracket(self, fitted_at_step: int, loss: float) -> tuple[int, int] | None:
+        threshold = self._config.sweep.fitted_train_loss
+        if self._config.kind == "lr_sweep" and threshold is not None:
+            return (self._checked_step, self.step) if loss < threshold else None
         if not self.program.spec.checks_fit:
             return None
         train = self._dataset.train
