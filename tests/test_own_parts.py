@@ -108,5 +108,5 @@ def test_a_training_loss_can_count_as_fitted_instead(tmp_path):
     study = open_study(tmp_path / "own")
     rows = study.measurements().set_index("trial").loc[study.best_trial.record.trial]
     losses = rows.set_index("step")["train_loss"]
-    assert losses[at] < 0.001 <= losses[:before].min()
+    assert losses[at] < 0.001 <= losses.loc[:before].min()
     assert f"between steps {before} and {at}" in " ".join(outcome["reasons"])
