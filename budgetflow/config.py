@@ -126,6 +126,9 @@ class SweepConfig:
     Attributes:
         learning_rates: its first grid.
         max_extensions: how many learning rates it may add outside the grid.
+        refine: the spacing to end with: learning rates are added halfway (geometrically) between
+            the best and its neighbours until these are no more than this ratio apart, as in 1.1.
+            A wide grid and this find what a fine grid finds, with far fewer trials.
         fitted_train_loss: for a task whose examples are never all right: the training loss under
             which the training set counts as fitted. It is looked at with every evaluation, on
             ``config.evaluation.train_examples``; so the answer is a bracket, not a step.
@@ -133,6 +136,7 @@ class SweepConfig:
 
     learning_rates: tuple[Rate, ...] = (0.001, 0.003162, 0.01, 0.03162, 0.1, 0.3162, 1.0)
     max_extensions: NonNegative = 8
+    refine: Annotated[float, Field(gt=1, allow_inf_nan=False, strict=True)] | None = None
     fitted_train_loss: Rate | None = None
 
 

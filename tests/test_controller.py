@@ -97,6 +97,17 @@ def test_the_chain_hangs_together(completed_workdir):
     assert reused == 2 * (transfer["from"]["warmup_steps"] + transfer["from"]["constant_steps"])
 
 
+def test_coarse_to_fine_gives_the_answer_of_the_fine_grid(completed_workdir, tmp_path):
+    fine = outcome_of(completed_workdir, "lr_sweep")
+    coarse = tuple(fine["learning_rates"][::2])
+    config = edited_config("lr_sweep", sweep__learning_rates=coarse, sweep__refine=1.78)
+    outcome, _ = run(config, tmp_path)
+    for key in ("status", "max_train_steps", "best_learning_rate"):
+        assert outcome[key] == fine[key]
+    assert 0 < outcome["refinements"] < len(fine["learning_rates"]) - len(coarse)
+    assert set(outcome["learning_rates"]) < set(fine["learning_rates"])
+
+
 def test_trials_keep_their_best_latest_and_pinned_checkpoints(completed_workdir):
     for record in read_trials(completed_workdir / "round1"):
         folder = completed_workdir / "round1" / "trials" / f"{record.trial:04d}"

@@ -33,8 +33,8 @@ class Fate:
         )
 
 
-def sweep(*learning_rates, steps=1000, max_extensions=8):
-    return SweepSettings(learning_rates, steps, max_extensions, num_train_examples=1000)
+def sweep(*learning_rates, steps=1000, max_extensions=8, refine=None):
+    return SweepSettings(learning_rates, steps, max_extensions, 1000, refine=refine)
 
 
 class Simulation:
@@ -145,7 +145,12 @@ def random_sweeps(draw):
     else:
         rates = draw(st.lists(st.sampled_from([1e-3, 0.002, 0.01, 0.1, 0.15, 0.7, 3.0]),
                               min_size=count, max_size=count, unique=True))  # fmt: skip
-    settings = sweep(*rates, steps=steps, max_extensions=draw(st.integers(0, 6)))
+    settings = sweep(
+        *rates,
+        steps=steps,
+        max_extensions=draw(st.integers(0, 6)),
+        refine=draw(st.sampled_from([None, 3.0, 1.3])),
+    )
     return settings, draw(random_fates(steps))
 
 
@@ -188,7 +193,9 @@ def test_the_answer_is_that_of_the_fastest_of_all_tried_or_none_is_given(random_
 def test_an_answer_is_given_up_only_when_extensions_are_used_up(random_sweep):
     settings, fate_of = random_sweep
     outcome = Simulation(settings, fate_of).outcome
-    assert outcome["extensions"] == len(outcome["learning_rates"]) - len(settings.learning_rates)
+    added = len(outcome["learning_rates"]) - len(settings.learning_rates)
+    assert outcome["extensions"] + outcome["refinements"] == added
+    assert outcome["refinements"] == 0 or settings.refine is not None
     assert outcome["extensions"] <= settings.max_extensions
     best, tried = outcome["best_learning_rate"], outcome["learning_rates"]
     if best is None or best in (tried[0], tried[-1]):
@@ -546,3 +553,63 @@ def test_lockstep_grid_ends_at_n_and_is_fine_enough_everywhere(steps):
     for before, after in itertools.pairwise(grid):
         assert before < after <= math.ceil(1.15 * before) + 1
         assert after - before <= math.ceil(steps / 40)
+
+
+@st.composite
+def valleys(draw):
+    """Steps to fit with one valley over a fine grid of learning rates: index to steps."""
+    count = 65
+    center = draw(st.integers(0, count - 1))
+    floor = draw(st.integers(5, 200))
+    rises = st.lists(st.sampled_from([0, 0, 1, 3, 10, 40]), min_size=count, max_size=count)
+    down, up = draw(rises), draw(rises)
+    steps = {center: floor}
+    for index in range(center + 1, count):
+        steps[index] = steps[index - 1] + up[index]
+    for index in range(center - 1, -1, -1):
+        steps[index] = steps[index + 1] + down[index]
+    diverges_from = draw(st.integers(center + 1, count + 1))
+    return [steps[i] if i < diverges_from else NEVER for i in range(count)]
+
+
+@settings(max_examples=1000, deadline=None)
+@given(valleys(), st.sampled_from([4, 8, 16]))
+def test_coarse_to_fine_finds_what_the_whole_fine_grid_finds(valley, stride):
+    fine = 10 ** (1 / 16)  # four decades in 64 steps
+
+    def fate_of(rate):
+        index = round(math.log(rate / 1e-4) / math.log(fine))
+        if not 0 <= index < len(valley) or valley[index] is NEVER:
+            return Fate(diverges_at=1)
+        return Fate(fits_at=valley[index])
+
+    coarse = [float(f"{1e-4 * fine**i:.4g}") for i in range(0, len(valley), stride)]
+    simulation = Simulation(sweep(*coarse, steps=5000, refine=fine * 1.001), fate_of)
+    outcome = simulation.outcome
+    best_of_all = min(steps for steps in valley if steps is not NEVER)
+    if outcome["status"] == "found":
+        assert outcome["max_train_steps"] == best_of_all
+        assert len(simulation.trials) <= len(valley) + outcome["extensions"]
+    else:
+        # The valley lies at the end of the learning rates that train at all.
+        assert outcome["status"] == "at_boundary"
+
+
+def test_refinement_stops_at_the_spacing_asked_for():
+    def fate_of(rate):
+        return Fate(round(100 + 300 * abs(math.log10(rate / 0.05))))
+
+    outcomes = [
+        Simulation(sweep(0.001, 0.01, 0.1, 1.0, refine=refine), fate_of).outcome
+        for refine in (None, 4.0, 2.0, 1.05)
+    ]
+    assert [o["refinements"] for o in outcomes[:2]] == [0, 1]
+    best = [abs(math.log10(o["best_learning_rate"] / 0.05)) for o in outcomes]
+    assert best == sorted(best, reverse=True) and best[-1] < 0.02
+    for outcome, refine in zip(outcomes[1:], (4.0, 2.0, 1.05), strict=True):
+        rates = outcome["learning_rates"]
+        at = rates.index(outcome["best_learning_rate"])
+        assert rates[at + 1] / rates[at] <= refine * 1.001
+        assert rates[at] / rates[at - 1] <= refine * 1.001
+        assert "added around the best" in outcome["reasons"][0]
+        assert outcome["steps_trained"] < outcome["steps_full_grid"] / 3

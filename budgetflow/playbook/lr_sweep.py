@@ -15,6 +15,8 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import functools
+import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,6 +41,8 @@ class SweepSettings:
         num_train_examples: the size of the training set, for reading a curve that does not fit.
         fitted_train_loss: the training loss under which a trial counts as fitted; None where every
             example must be.
+        refine: the ratio to which the spacing around the best learning rate is halved; None to keep
+            that of the grid.
     """
 
     learning_rates: tuple[float, ...]
@@ -46,6 +50,7 @@ class SweepSettings:
     max_extensions: int
     num_train_examples: int
     fitted_train_loss: float | None = None
+    refine: float | None = None
 
 
 @functools.lru_cache(maxsize=8)
@@ -83,37 +88,77 @@ def decide(settings: SweepSettings, trials: Sequence[TrialView]) -> Decision:
         to_step = grid[bisect.bisect_right(grid, last)]
         return Advance(tuple(t.trial for t in racing if t.step < to_step), to_step)
     rates = sorted(tried)
-    best, outward = _best(fitting or [t for t in trials if not t.diverged], rates)
-    extensions = len(tried) - len(settings.learning_rates)
-    if outward is not None and extensions < settings.max_extensions:
-        number = next(n for n in range(len(numbers) + 1) if n not in numbers)
-        return Add({number: {LEARNING_RATE: outward}})
+    fastest = _fastest(fitting or [t for t in trials if not t.diverged])
+    best, outward = _best(fastest, rates)
+    extensions = _extensions(settings, trials)
+    added = None
+    if outward is not None:
+        added = outward if extensions < settings.max_extensions else None
+    elif fitting and settings.refine is not None:
+        added = _between(fastest, rates, settings.refine)
+    if added is not None:
+        number = next(n for n in itertools.count() if n not in numbers)
+        return Add({number: {LEARNING_RATE: added}})
     at_boundary = best is None or best.base_learning_rate in (rates[0], rates[-1])
     return Conclude(_outcome(settings, trials, best, at_boundary, extensions))
 
 
-def _best(
-    candidates: Sequence[TrialView], rates: list[float]
-) -> tuple[TrialView | None, float | None]:
-    """The fastest trial (where none fits, the one with the lowest training loss) and what to add.
+def _fastest(candidates: Sequence[TrialView]) -> list[TrialView]:
+    """The trials that fitted first (where none fits, those with the lowest training loss), tied.
 
-    What to add is the learning rate outward of the boundary if one there is as good as any, or
-    None. Of equally good trials, an interior one goes first, then a smaller learning rate. If every
-    trial diverged, the grid is too high.
+    By learning rate, ascending.
     """
 
     def value(trial: TrialView) -> float:
         return float(trial.fitted_at_step) if trial.fitted_at_step else _train_loss(trial)
 
     lowest = min((value(t) for t in candidates), default=0.0)
-    tied = sorted((t for t in candidates if value(t) == lowest), key=lambda t: t.base_learning_rate)
-    if not tied:
+    tied = (t for t in candidates if value(t) == lowest)
+    return sorted(tied, key=lambda t: t.base_learning_rate)
+
+
+def _best(
+    fastest: Sequence[TrialView], rates: list[float]
+) -> tuple[TrialView | None, float | None]:
+    """Which of equally fast trials is the best, and the learning rate to add outside the grid.
+
+    An interior one goes first, then a smaller learning rate. What to add is the learning rate
+    outward of the boundary if one there is as good as any, or None. If every trial diverged, the
+    grid is too high.
+    """
+    if not fastest:
         return None, _outward(rates, down=True)
-    interior = [t for t in tied if t.base_learning_rate not in (rates[0], rates[-1])]
-    best = (interior or tied)[0]
-    if tied[-1].base_learning_rate == rates[-1] and len(rates) > 1:
+    interior = [t for t in fastest if t.base_learning_rate not in (rates[0], rates[-1])]
+    best = (interior or fastest)[0]
+    if fastest[-1].base_learning_rate == rates[-1] and len(rates) > 1:
         return best, _outward(rates, down=False)
-    return best, _outward(rates, down=True) if tied[0].base_learning_rate == rates[0] else None
+    at_lower_end = fastest[0].base_learning_rate == rates[0]
+    return best, _outward(rates, down=True) if at_lower_end else None
+
+
+def _extensions(settings: SweepSettings, trials: Sequence[TrialView]) -> int:
+    """How many learning rates lay outside all those before them when they were added."""
+    known = list(settings.learning_rates)
+    count = 0
+    for trial in sorted(trials, key=lambda t: t.trial):
+        rate = trial.base_learning_rate
+        count += not min(known) <= rate <= max(known)
+        known.append(rate)
+    return count
+
+
+def _between(fastest: Sequence[TrialView], rates: list[float], ratio: float) -> float | None:
+    """The (geometric) middle between a fastest trial and a neighbour that is too far from it.
+
+    Where steps-to-fit has one valley over the learning rates, it lies between the neighbours of the
+    fastest: so going on like this ends with the answer of the whole fine grid. One is added at a
+    time, since a faster one may leave no need for the others.
+    """
+    best = {trial.base_learning_rate for trial in fastest}
+    for low, high in itertools.pairwise(rates):
+        if high / low > ratio * (1 + 1e-9) and best & {low, high}:
+            return _rounded((low * high) ** 0.5, low, high)
+    return None
 
 
 def _train_loss(trial: TrialView) -> float:
@@ -127,8 +172,13 @@ def _outward(rates: list[float], down: bool) -> float:
     if len(rates) > 1:
         ratio = rates[1] / rates[0] if down else rates[-1] / rates[-2]
     rate = rates[0] / ratio if down else rates[-1] * ratio
+    return _rounded(rate, 0.0, rates[0]) if down else _rounded(rate, rates[-1], math.inf)
+
+
+def _rounded(rate: float, low: float, high: float) -> float:
+    """A learning rate to four digits, if it lies between two others even so."""
     rounded = float(f"{rate:.4g}")
-    return rate if rates[0] <= rounded <= rates[-1] else rounded
+    return rounded if low < rounded < high else rate
 
 
 def _outcome(
@@ -149,6 +199,7 @@ def _outcome(
         "best_learning_rate": best.base_learning_rate if best else None,
         "learning_rates": rates,
         "extensions": extensions,
+        "refinements": len(trials) - len(settings.learning_rates) - extensions,
         "regime": "not_compute_bound" if fitted else "undecided",
         "steps_trained": sum(t.step for t in trials),
         "steps_full_grid": len(trials) * settings.max_train_steps,
@@ -159,6 +210,7 @@ def _outcome(
     reasons = [
         f"{len(trials)} constant learning rates from {rates[0]:g} to {rates[-1]:g} were tried"
         + (f", {extensions} of them added outside the first grid" if extensions else "")
+        + (f", {outcome['refinements']} added around the best" if outcome["refinements"] else "")
         + (f"; {outcome['diverged']} diverged and are infeasible." if outcome["diverged"] else ".")
     ]
     if best is None:

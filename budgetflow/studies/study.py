@@ -136,6 +136,7 @@ class Study:
                 lr_sweep.SweepSettings(
                     config.sweep.learning_rates, self.max_train_steps, config.sweep.max_extensions,
                     self.dataset.train.num_examples, config.sweep.fitted_train_loss,
+                    config.sweep.refine,
                 ),
                 trials,
             )  # fmt: skip
