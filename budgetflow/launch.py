@@ -110,6 +110,8 @@ def launch(
     Raises:
         UserError: see its message.
     """
+    # Orbax needs an absolute path, as gs://… is already.
+    workdir = workdir if "://" in workdir else os.path.abspath(workdir)
     for study_config in chain:
         check_study(study_config)
     if dry_run:

@@ -1,3 +1,4 @@
+import os
 import shutil
 import subprocess
 import sys
@@ -61,7 +62,8 @@ def test_compiled_programs_are_kept_for_later_launches(tmp_path):
     def sweep(workdir, cache):
         result = command(
             "--config=configs/lr_sweep.py",
-            f"--workdir={tmp_path / workdir}",
+            # Relative, as a user gives it.
+            f"--workdir={os.path.relpath(tmp_path / workdir, REPOSITORY)}",
             f"--compilation_cache_dir={cache}",
             "--config.sweep.learning_rates=(0.1, 0.2, 0.4)",
         )
