@@ -99,7 +99,9 @@ class CheckpointConfig:
 
 @dataclass(frozen=True, config=_CHECKED)
 class MeshConfig:
-    """How the devices are laid out; see :mod:`budgetflow.training.mesh`. Changes only speed.
+    """How the devices are laid out; see :mod:`budgetflow.training.mesh`.
+
+    Changes speed and the order of sums, and no result beyond that.
 
     Attributes:
         trial: how many trials run at the same time, each on an equal share of the devices.

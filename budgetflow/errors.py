@@ -28,7 +28,7 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 def nearest_numbers(number: int, valid: Callable[[int], bool]) -> str:
     """A hint that ends an error message: the valid numbers next to ``number``, from 1 up."""
     below = next((n for n in range(number - 1, 0, -1) if valid(n)), None)
-    # Twice the number is enough for all multiples that can be asked for here.
-    above = next((n for n in range(number + 1, 2 * number + 1) if valid(n)), None)
+    # Far enough for the multiples of any number of devices.
+    above = next((n for n in range(number + 1, number + 2**16) if valid(n)), None)
     found = [str(n) for n in (below, above) if n is not None]
     return f"nearest that fits: {' or '.join(found)}" if found else "no other number fits"

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from jax.sharding import PartitionSpec
 
 from budgetflow.config import MeshConfig
-from budgetflow.errors import ConfigError
+from budgetflow.errors import ConfigError, nearest_numbers
 from budgetflow.training.mesh import check_batch_size, make_mesh, mesh_sizes, partition_spec
 
 
@@ -61,6 +61,12 @@ def test_a_batch_that_does_not_divide_is_refused_with_the_nearest(digits):
         ConfigError, match=r"gradient_accumulation = 4 .* nearest that fits: 3 or 5"
     ):
         small_config(data__batch_size=30, gradient_accumulation=4)
+
+
+def test_the_nearest_number_may_be_many_times_as_large():
+    assert nearest_numbers(2, lambda n: n % 24 == 0) == "nearest that fits: 24"
+    assert nearest_numbers(30, lambda n: n % 24 == 0) == "nearest that fits: 24 or 48"
+    assert nearest_numbers(1, lambda n: n == 1) == "no other number fits"
 
 
 RULE = MeshConfig(fsdp=4, min_sharded_size=64)

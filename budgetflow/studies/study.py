@@ -318,7 +318,8 @@ def open_folder(study: Study) -> None:
             fields = [
                 name
                 for name in differing_fields(known["config"], config)
-                if name not in ("name", "builds_on") and not name.startswith("checkpoints.")
+                if name not in ("name", "builds_on")
+                and not name.startswith(("checkpoints.", "mesh."))
             ]
             raise UserError(
                 f"{study.folder} holds results of another config (they differ in "
