@@ -16,6 +16,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
+from hypothesis import settings  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from budgetflow.config import default_config, load_config_file, parse_config  # noqa: E402
@@ -23,6 +24,12 @@ from budgetflow.data.source import load_dataset  # noqa: E402
 from budgetflow.launch import launch, load_chain  # noqa: E402
 from budgetflow.training.mesh import make_mesh, trial_slices  # noqa: E402
 from budgetflow.training.trial_run import TrialRun, trial_program  # noqa: E402
+
+# The same examples each time, so that a change is judged by what it changes;
+# HYPOTHESIS_PROFILE=explore draws new ones.
+settings.register_profile("same", derandomize=True)
+settings.register_profile("explore")
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -167,6 +167,15 @@ def test_the_unit_of_the_loss_does_not_matter(length_and_rows, factor):
     assert one == other
 
 
+def test_an_error_rate_that_rises_from_zero_has_no_power_law():
+    losses, errors = (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.001)
+    rows = [
+        {"step": step, "train_loss": loss, "train_error_rate": error}
+        for step, (loss, error) in enumerate(zip(losses, errors, strict=True), start=1)
+    ]
+    assert read_training_curve(rows, 4, EXAMPLES).suggested_max_train_steps == 4 * 16
+
+
 def test_a_loss_that_counts_as_fitted_is_what_a_curve_is_continued_to():
     # Loss 1 / step, so 0.0005 is reached at step 2000.
     rows = [{"step": s, "train_loss": 1 / s, "train_error_rate": 0.5} for s in range(1, 1001)]

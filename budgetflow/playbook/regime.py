@@ -109,9 +109,9 @@ def _steps_to_reach(target: float, middle: Row, end: Row, metric: str) -> float:
     """Where the power law through two points reaches ``target``."""
     if end[metric] <= target:
         return float(end["step"])
-    exponent = math.log(middle[metric] / end[metric]) / math.log(end["step"] / middle["step"])
-    if exponent <= 0:
+    if middle[metric] <= end[metric]:
         return math.inf
+    exponent = math.log(middle[metric] / end[metric]) / math.log(end["step"] / middle["step"])
     # In logarithms: the steps themselves can be too large for a float.
     log_steps = math.log(end["step"]) + math.log(end[metric] / target) / exponent
     return math.exp(log_steps) if log_steps < 100 else math.inf
