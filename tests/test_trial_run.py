@@ -139,8 +139,7 @@ def test_evaluation_looks_at_the_first_examples_only_if_asked(digits):
     part = Split(100, some, None, ("image", "label"))
     expected, result = run.evaluate(part), run.evaluate(digits.train, 100)
     assert result == pytest.approx(expected)
-    mesh = trial_slices(make_mesh(small_config().mesh))[0]
-    weights = [weights for _, weights in evaluation_blocks(digits.train, 64, mesh, 100)]
+    weights = [weights for _, weights in evaluation_blocks(digits.train, 64, run.program, 100)]
     assert np.concatenate(weights).sum() == 100
 
 

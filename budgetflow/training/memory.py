@@ -11,7 +11,7 @@ from budgetflow.config import StudyConfig
 from budgetflow.data.source import Dataset
 from budgetflow.training.mesh import batch_sharding, replicated
 from budgetflow.training.spec import traced_numbers
-from budgetflow.training.step import Program, Progress
+from budgetflow.training.step import Program, initial_progress
 from budgetflow.training.trial_run import steps_per_call
 
 
@@ -62,7 +62,7 @@ def step_arguments(config: StudyConfig, dataset: Dataset, program: Program) -> t
     else:
         divided = batch_sharding(mesh, leading_dimensions=1)
         batches = {n: shape(a, (length, size), divided) for n, a in train.example(0).items()}
-    progress = Progress(*(jax.ShapeDtypeStruct((), np.dtype(np.int32)) for _ in Progress._fields))
+    progress = jax.tree.map(shape, initial_progress(train.num_examples))
     numbers = jax.tree.map(
         lambda a: shape(a, sharding=replicated(mesh)), traced_numbers(config, program.spec)
     )

@@ -28,6 +28,9 @@ from budgetflow.training.spec import ProgramSpec, apply_model, as_type, has_conv
 Arrays = dict[str, Any]
 # Training examples that the fit check looks at between two chances to stop.
 FIT_CHECK_EXAMPLES = 256
+# Examples that it looks at first, since they refuted the fit before, and how many of them the block
+# replaces that refutes it next.
+REFUTING_EXAMPLES, NEW_REFUTING_EXAMPLES = 32, 8
 # Enough that a call's own cost is small even beside the smallest model's updates.
 STEPS_PER_CALL = 32
 
@@ -54,12 +57,18 @@ class Progress(NamedTuple):
     Attributes:
         diverged_at_step: the first step whose update saw a loss that is not finite; -1 if none.
         fitted_at_step: the first step whose state fits the whole training set; -1 if none.
-        refuting_block: where the fit check found a mistake last, and so looks first.
+        refuting: the training examples, by index, at which the fit check looks first.
     """
 
     diverged_at_step: Any
     fitted_at_step: Any
-    refuting_block: Any
+    refuting: Any
+
+
+def initial_progress(num_examples: int) -> Progress:
+    """The progress at step 0 of training on that many examples."""
+    refuting = np.arange(REFUTING_EXAMPLES, dtype=np.int32) % num_examples
+    return Progress(np.int32(-1), np.int32(-1), refuting)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -70,20 +79,23 @@ class Program:
         spec: what they were made from.
         mesh: where they run.
         state: a TrainState of the shapes, types and shardings of its arrays.
+        loops: whether to loop on the device; XLA runs convolutions in loops slowly on the CPU.
         steps_per_call: the most updates that one call of ``train_steps`` makes.
         init: seed -> TrainState at step 0.
         train_steps: (state, progress, data, batches, learning_rates, count, numbers) ->
             (state, progress). ``data`` is the training set on the device and ``batches`` the
             indices into it, [steps_per_call, batch_size]; or ``data`` is None and ``batches`` the
             examples themselves. The first ``count`` are used. The state is donated.
-        eval_step: (totals, params, model_state, batch, weights) -> totals: weighted sums of the
-            task's metrics, and of the weights under "examples".
-        is_fitted: (params, model_state, batch) -> whether every example of the batch is fitted.
+        eval_step: (totals, params, model_state, batches, weights) -> totals: weighted sums of the
+            task's metrics, and of the weights under "examples", over batches that are stacked.
+        is_fitted: (params, model_state, batches) -> whether every example of a batch, stacked alone,
+            is fitted.
     """
 
     spec: ProgramSpec
     mesh: Mesh
     state: TrainState
+    loops: bool
     steps_per_call: int
     init: Any
     train_steps: Any
@@ -101,7 +113,7 @@ def make_program(spec: ProgramSpec, mesh: Mesh, layout: MeshConfig) -> Program:
         layout: the rule by which the state is cut over ``fsdp``.
     """
     # XLA runs convolutions inside loops 8 to 21 times slower on the CPU.
-    steps_per_call = 1 if has_convolutions(spec) and _on_cpu(mesh) else STEPS_PER_CALL
+    loops = not (has_convolutions(spec) and _on_cpu(mesh))
     shapes = jax.eval_shape(functools.partial(init, spec), np.uint32(0))
     state = state_shardings(shapes, mesh, layout)
     everywhere = replicated(mesh)
@@ -117,7 +129,8 @@ def make_program(spec: ProgramSpec, mesh: Mesh, layout: MeshConfig) -> Program:
         state=jax.tree.map(
             lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), shapes, state
         ),
-        steps_per_call=steps_per_call,
+        loops=loops,
+        steps_per_call=STEPS_PER_CALL if loops else 1,
         init=jax.jit(functools.partial(init, spec), out_shardings=state),
         train_steps=compiled(train_steps, (state, everywhere), donate_argnums=0),
         eval_step=compiled(eval_step, everywhere),
@@ -248,35 +261,44 @@ def check_fit(
 ) -> Progress:
     """Notes the step if the state fits every training example.
 
-    Looks at blocks of the training set one by one, first at the one that refuted the fit last, and
-    stops at the first mistake: far from a fit that is one block's cost. The first block is looked
-    at outside the loop, since XLA runs convolutions inside loops slowly on the CPU.
+    Looks at the few examples that refuted the fit before, and only where those are fitted at all
+    others, in blocks, up to the first mistake: until shortly before the fit that is the cost of a
+    few examples. The hardest of the block with the mistake join the few, and the longest known go.
     """
     examples = len(data["targets"])
     size = min(FIT_CHECK_EXAMPLES, examples)
     blocks = -(-examples // size)
+    task = spec.build_task()
 
-    def fits(block: jax.Array) -> jax.Array:
-        # The last slice is clamped to the end: it overlaps the one before, which is harmless.
-        part = jax.tree.map(
-            lambda array: jax.lax.dynamic_slice_in_dim(array, block * size, size), data
-        )
-        return is_fitted(spec, mesh, state.params, state.model_state, part)
+    def look_at(indices: jax.Array) -> tuple[jax.Array, jax.Array]:
+        part = jax.tree.map(lambda array: jnp.take(array, indices, axis=0), data)
+        outputs = predict(spec, mesh, state.params, state.model_state, part)
+        fitted = task.fitted(outputs, part)
+        return fitted.all(), jnp.where(fitted, -jnp.inf, jnp.nan_to_num(task.loss(outputs, part)))
 
-    def look_at_others() -> jax.Array:
-        def looking_at(offset: jax.Array) -> jax.Array:
-            return (offset < blocks) & fits((progress.refuting_block + offset) % blocks)
+    def unrefuted(carry: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        fits, block, _ = carry
+        return fits & (block < blocks)
 
-        return jax.lax.while_loop(looking_at, lambda offset: offset + 1, jnp.int32(1))
+    def look_on(carry: tuple[jax.Array, jax.Array, jax.Array]) -> Any:
+        _, block, refuting = carry
+        # The last block overlaps the one before, which is harmless.
+        indices = jnp.minimum(block * size, examples - size) + jnp.arange(size)
+        fits, hardness = look_at(indices)
+        found = indices[jax.lax.top_k(hardness, min(NEW_REFUTING_EXAMPLES, size))[1]]
+        latest = jnp.concatenate([found, refuting])[: len(refuting)]
+        return fits, block + 1, jnp.where(fits, refuting, latest)
 
-    clean = jax.lax.cond(
-        (progress.fitted_at_step < 0) & fits(progress.refuting_block),
-        look_at_others,
-        lambda: jnp.int32(0),
+    looking = progress.fitted_at_step < 0
+    fits, _, refuting = jax.lax.while_loop(
+        unrefuted,
+        look_on,
+        (looking & look_at(progress.refuting)[0], jnp.int32(0), progress.refuting),
     )
-    return progress._replace(
-        fitted_at_step=jnp.where(clean >= blocks, state.step, progress.fitted_at_step),
-        refuting_block=(progress.refuting_block + clean) % blocks,
+    return Progress(
+        progress.diverged_at_step,
+        jnp.where(fits, state.step, progress.fitted_at_step),
+        refuting,
     )
 
 
@@ -286,22 +308,32 @@ def eval_step(
     totals: Arrays,
     params: Arrays,
     model_state: Arrays,
-    batch: Arrays,
+    batches: Arrays,
     weights: jax.Array,
 ) -> Arrays:
-    """Adds a batch's metrics to the totals; empty totals start a sum."""
-    task, outputs = spec.build_task(), predict(spec, mesh, params, model_state, batch)
-    metrics = {"loss": task.loss(outputs, batch), **task.metrics(outputs, batch)}
-    # Padding is left out by selection, not by multiplication: 0 times NaN would be NaN.
-    sums = {name: jnp.where(weights > 0, value, 0.0).sum() for name, value in metrics.items()}
-    sums["examples"] = weights.sum()
-    return sums if not totals else jax.tree.map(jnp.add, totals, sums)
+    """Adds the metrics of stacked batches to the totals; empty totals start a sum."""
+    task = spec.build_task()
+
+    def sums(batch: Arrays, weights: jax.Array) -> Arrays:
+        outputs = predict(spec, mesh, params, model_state, batch)
+        metrics = {"loss": task.loss(outputs, batch), **task.metrics(outputs, batch)}
+        # Padding is left out by selection, not by multiplication: 0 times NaN would be NaN.
+        found = {name: jnp.where(weights > 0, value, 0.0).sum() for name, value in metrics.items()}
+        return {**found, "examples": weights.sum()}
+
+    if len(weights) == 1:
+        found = sums(jax.tree.map(lambda array: array[0], batches), weights[0])
+    else:
+        every = jax.lax.map(lambda pair: sums(*pair), (batches, weights))
+        found = jax.tree.map(lambda values: values.sum(axis=0), every)
+    return found if not totals else jax.tree.map(jnp.add, totals, found)
 
 
 def is_fitted(
-    spec: ProgramSpec, mesh: Mesh, params: Arrays, model_state: Arrays, batch: Arrays
+    spec: ProgramSpec, mesh: Mesh, params: Arrays, model_state: Arrays, batches: Arrays
 ) -> jax.Array:
-    """Whether every example of a batch is fitted."""
+    """Whether every example of a batch, the only one of a stack, is fitted."""
+    batch = jax.tree.map(lambda array: array[0], batches)
     return spec.build_task().fitted(predict(spec, mesh, params, model_state, batch), batch).all()
 
 

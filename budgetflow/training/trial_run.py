@@ -19,10 +19,18 @@ from budgetflow.data.source import Dataset, Split
 from budgetflow.schedules import Schedule
 from budgetflow.training.mesh import batch_sharding, local_rows, place_batch, place_everywhere
 from budgetflow.training.spec import program_spec, traced_numbers
-from budgetflow.training.step import FIT_CHECK_EXAMPLES, Program, Progress, TrainState, make_program
+from budgetflow.training.step import (
+    FIT_CHECK_EXAMPLES,
+    Program,
+    Progress,
+    TrainState,
+    initial_progress,
+    make_program,
+)
 from budgetflow.training.timing import Profiler, Stopwatch
 
-Block = tuple[dict[str, Any], Any]
+# Batches that are stacked, and the weights of their examples.
+Blocks = tuple[dict[str, Any], Any]
 # Examples that wait on the device for one call; fewer updates a call where they are large.
 STREAMED_BYTES_PER_CALL = 16 * 2**20
 # Calls that may wait on the device, or twice as many: enough to keep it busy.
@@ -75,7 +83,7 @@ class TrialRun:
         self.program = program
         self._steps_per_call = steps_per_call(config, dataset.train, program)
         self._numbers = place_everywhere(traced_numbers(config, program.spec), program.mesh)
-        self._progress = Progress(np.int32(-1), np.int32(-1), np.int32(0))
+        self._progress = initial_progress(dataset.train.num_examples)
         self._checked_step = 0
         self.stopwatch = Stopwatch()
         self.profiler = Profiler()
@@ -158,16 +166,19 @@ class TrialRun:
 
     def _measure(self) -> Measurement:
         evaluation = self._config.evaluation
-        train = self.evaluate(self._dataset.train, evaluation.train_examples)
-        validation = self.evaluate(self._dataset.validation)
+        totals = {
+            "train": self._totals(self._dataset.train, evaluation.train_examples),
+            "validation": self._totals(self._dataset.validation),
+        }
+        # One transfer for all of it.
+        totals, progress = jax.device_get((totals, self._progress))
         row = {"step": self.step, "learning_rate": float(self._learning_rates[self.step - 1])}
-        row |= {f"train_{name}": value for name, value in train.items()}
-        row |= {f"validation_{name}": value for name, value in validation.items()}
-        progress: Progress = jax.device_get(self._progress)
+        for split, sums in totals.items():
+            row |= {f"{split}_{name}": value for name, value in _means(sums).items()}
         infinite = not all(math.isfinite(value) for value in row.values())
-        diverged_at = int(progress.diverged_at_step)
-        bracket = self._fitted_bracket(int(progress.fitted_at_step), train["loss"])
-        return Measurement(row, diverged_at >= 0 or infinite, bracket)
+        diverged = int(progress.diverged_at_step) >= 0 or infinite
+        bracket = self._fitted_bracket(int(progress.fitted_at_step), row["train_loss"])
+        return Measurement(row, diverged, bracket)
 
     def _fitted_bracket(self, fitted_at_step: int, loss: float) -> tuple[int, int] | None:
         threshold = self._config.sweep.fitted_train_loss
@@ -181,21 +192,27 @@ class TrialRun:
         # Streamed data is too large to look at in every step: once per measurement, to the first
         # mistake.
         params, model_state = self.state.params, self.state.model_state
-        blocks = evaluation_blocks(train, FIT_CHECK_EXAMPLES, self.program.mesh)
-        fits = all(self.program.is_fitted(params, model_state, batch) for batch, _ in blocks)
+        blocks = evaluation_blocks(train, FIT_CHECK_EXAMPLES, self.program)
+        fits = all(self.program.is_fitted(params, model_state, block) for block, _ in blocks)
         return (self._checked_step, self.step) if fits else None
 
     def evaluate(self, split: Split, max_examples: int | None = None) -> dict[str, float]:
         """The task's metrics over a whole split (or its first ``max_examples``)."""
+        return _means(jax.device_get(self._totals(split, max_examples)))
+
+    def _totals(self, split: Split, max_examples: int | None = None) -> dict[str, Any]:
         totals: dict[str, Any] = {}
-        size = self._config.evaluation.batch_size
-        for batch, weights in evaluation_blocks(split, size, self.program.mesh, max_examples):
+        size, state = self._config.evaluation.batch_size, self.state
+        for blocks, weights in evaluation_blocks(split, size, self.program, max_examples):
             totals = self.program.eval_step(
-                totals, self.state.params, self.state.model_state, batch, weights
+                totals, state.params, state.model_state, blocks, weights
             )
-        sums = {name: float(value) for name, value in jax.device_get(totals).items()}
-        examples = sums.pop("examples")
-        return {name: value / examples for name, value in sums.items()}
+        return totals
+
+
+def _means(sums: dict[str, Any]) -> dict[str, float]:
+    examples = float(sums["examples"])
+    return {name: float(value) / examples for name, value in sums.items() if name != "examples"}
 
 
 def trial_program(
@@ -229,35 +246,48 @@ def resident_data(split: Split, mesh: Mesh) -> dict[str, jax.Array] | None:
 
 
 def evaluation_blocks(
-    split: Split, batch_size: int, mesh: Mesh, max_examples: int | None = None
-) -> Iterable[Block]:
-    """A split in batches of one size, divided over the mesh; padding has weight 0."""
+    split: Split, batch_size: int, program: Program, max_examples: int | None = None
+) -> Iterable[Blocks]:
+    """A split in batches of one size, divided over the program's mesh; padding has weight 0.
+
+    Batches come stacked, [number, size, ...]: all at once where they are in memory and the program
+    loops over them on the device, else one at a time.
+    """
+    mesh = program.mesh
     count = min(split.num_examples, max_examples or split.num_examples)
     # A multiple of the number of devices, so that it divides evenly.
     size = -(-min(batch_size, count) // mesh.size) * mesh.size
     if split.arrays is not None:
-        return _resident_blocks(split, size, count, mesh)
+        return _resident_blocks(split, size, count, mesh, program.loops)
     rows = local_rows(mesh, size)
     batches = stream_in_order(split, size, count, rows)
-    return (_block(batch, i, rows, size, count, mesh) for i, batch in enumerate(batches))
+    return (
+        _blocks({name: array[None] for name, array in batch.items()}, i, rows, size, count, mesh)
+        for i, batch in enumerate(batches)
+    )
 
 
 @functools.lru_cache(maxsize=64)
-def _resident_blocks(split: Split, size: int, count: int, mesh: Mesh) -> list[Block]:
+def _resident_blocks(
+    split: Split, size: int, count: int, mesh: Mesh, together: bool
+) -> list[Blocks]:
     assert split.arrays is not None
     rows = local_rows(mesh, size)
-    blocks = []
-    for number in range(-(-count // size)):
-        chosen = (number * size + rows) % count
-        batch = {name: array[chosen] for name, array in split.arrays.items()}
-        blocks.append(_block(batch, number, rows, size, count, mesh))
-    return blocks
+    numbers = np.arange(-(-count // size))
+    result = []
+    for part in [numbers] if together else numbers[:, None]:
+        chosen = (part[:, None] * size + rows) % count
+        batches = {name: array[chosen] for name, array in split.arrays.items()}
+        result.append(_blocks(batches, part[0], rows, size, count, mesh))
+    return result
 
 
-def _block(
-    local: dict[str, np.ndarray], number: int, rows: np.ndarray, size: int, count: int, mesh: Mesh
-) -> Block:
-    """A batch on the mesh and its weights: 0 for the examples past ``count``, which are padding."""
-    weights = (number * size + rows < count).astype(np.float32)
-    placed = place_batch({**local, "weights": weights}, rows, batch_sharding(mesh), size)
+def _blocks(
+    local: dict[str, np.ndarray], first: int, rows: np.ndarray, size: int, count: int, mesh: Mesh
+) -> Blocks:
+    """Stacked batches on the mesh, and weights: 0 for the examples past ``count``, the padding."""
+    numbers = first + np.arange(len(next(iter(local.values()))))
+    weights = (numbers[:, None] * size + rows < count).astype(np.float32)
+    sharding = batch_sharding(mesh, leading_dimensions=1)
+    placed = place_batch({**local, "weights": weights}, rows, sharding, size)
     return placed, placed.pop("weights")
