@@ -80,19 +80,24 @@ class TrialCheckpoints:
         self._held: dict[int, Any] = {}
         self._pending: tuple[list[int], set[int]] | None = None
 
-    def hold(self, step: int, state: Any, keep: set[int]) -> None:
+    def hold(self, step: int, state: Any, keep: set[int]) -> bool:
         """Holds a copy of the state at ``step``; forgets held states that are not in ``keep``.
 
         Args:
             step: the step.
             state: the train state; only its shapes on processes that have no part of it.
             keep: the steps worth keeping, by :func:`steps_to_keep`.
+
+        Returns:
+            Whether it was time to save what is held.
         """
         self._held[step] = _copy(state)
         self._held = {s: held for s, held in self._held.items() if s in keep}
         size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self._held[step]))
-        if size > COPY_LIMIT_BYTES or processes.on_main(self._is_due):
+        is_due = size > COPY_LIMIT_BYTES or processes.on_main(self._is_due)
+        if is_due:
             self.save(keep)
+        return is_due
 
     def _is_due(self) -> bool:
         return time.monotonic() - self._saved_at >= self._every_seconds
@@ -197,7 +202,14 @@ def _checkpointer(taking_part: tuple[int, ...] = ()) -> ocp.StandardCheckpointer
 
 
 def _copy(state: Any) -> Any:
-    return jax.tree.map(lambda a: a if isinstance(a, jax.ShapeDtypeStruct) else jnp.copy(a), state)
+    """A copy on the same devices; shapes, which other processes' states are here, stay shapes."""
+    is_shape = isinstance(jax.tree.leaves(state)[0], jax.ShapeDtypeStruct)
+    return state if is_shape else _copy_arrays(state)
+
+
+@jax.jit
+def _copy_arrays(state: Any) -> Any:
+    return jax.tree.map(jnp.copy, state)
 
 
 def restore_as_numpy(trial_folder: epath.PathLike, step: int) -> dict[str, Any]:

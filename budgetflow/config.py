@@ -131,6 +131,9 @@ class SweepConfig:
         refine: the spacing to end with: learning rates are added halfway (geometrically) between
             the best and its neighbours until these are no more than this ratio apart, as in 1.1.
             A wide grid and this find what a fine grid finds, with far fewer trials.
+        seeds: how many seeds to run it with: the first one (``config.seed``) over the whole grid,
+            each further one as a race of its own around the first one's best. The answer is the
+            median of theirs.
         fitted_train_loss: for a task whose examples are never all right: the training loss under
             which the training set counts as fitted. It is looked at with every evaluation, on
             ``config.evaluation.train_examples``; so the answer is a bracket, not a step.
@@ -139,6 +142,7 @@ class SweepConfig:
     learning_rates: tuple[Rate, ...] = (0.001, 0.003162, 0.01, 0.03162, 0.1, 0.3162, 1.0)
     max_extensions: NonNegative = 8
     refine: Annotated[float, Field(gt=1, allow_inf_nan=False, strict=True)] | None = None
+    seeds: Positive = 1
     fitted_train_loss: Rate | None = None
 
 

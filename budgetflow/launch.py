@@ -25,7 +25,7 @@ from rich.filesize import decimal
 from budgetflow import processes
 from budgetflow.config import StudyConfig, clear_errors, load_config_file, parse_config
 from budgetflow.errors import ConfigError, UserError, nearest
-from budgetflow.playbook import lr_sweep
+from budgetflow.playbook.race import lockstep_grid
 from budgetflow.results.reading import StudyResult, open_study
 from budgetflow.results.terminal import (
     StudyProgress,
@@ -186,8 +186,9 @@ def _planned_steps(study: Study) -> dict[str, Any]:
     if study.config.kind == "lr_sweep":
         sweep = study.config.sweep
         first = len(sweep.learning_rates)
-        most = first + sweep.max_extensions
-        grid = len(lr_sweep.lockstep_grid(length))
+        # Other seeds try the best learning rate and its neighbours, and may be extended too.
+        most = first + sweep.max_extensions + (sweep.seeds - 1) * (3 + sweep.max_extensions)
+        grid = len(lockstep_grid(length))
         return {
             "trials": f"{first} to {most}",
             "steps a trial": f"at most {length}, raced in {grid} stages",

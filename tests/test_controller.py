@@ -108,6 +108,22 @@ def test_coarse_to_fine_gives_the_answer_of_the_fine_grid(completed_workdir, tmp
     assert set(outcome["learning_rates"]) < set(fine["learning_rates"])
 
 
+def test_further_seeds_race_around_the_best_as_if_alone(completed_workdir, tmp_path):
+    alone = outcome_of(completed_workdir, "lr_sweep")
+    rates = (0.1, 0.1778, 0.3162)
+    config = edited_config("lr_sweep", sweep__learning_rates=rates, sweep__seeds=2)
+    outcome, _ = run(config, tmp_path / "two")
+    first, second = outcome["seeds"]
+    assert first["max_train_steps"] == alone["max_train_steps"]
+    assert second["best_learning_rate"] != first["best_learning_rate"]
+    assert outcome["max_train_steps"] == max(o["max_train_steps"] for o in (first, second))
+    assert [r.seed for r in read_trials(tmp_path / "two" / "lr_sweep")] == [0] * 3 + [1] * 3
+    config = edited_config("lr_sweep", sweep__learning_rates=rates, seed=1)
+    lone, _ = run(config, tmp_path / "one")
+    assert lone["max_train_steps"] == second["max_train_steps"]
+    assert lone["best_learning_rate"] == second["best_learning_rate"]
+
+
 def test_trials_keep_their_best_latest_and_pinned_checkpoints(completed_workdir):
     for record in read_trials(completed_workdir / "round1"):
         folder = completed_workdir / "round1" / "trials" / f"{record.trial:04d}"

@@ -1,6 +1,5 @@
 import bisect
 import dataclasses
-import itertools
 import json
 import math
 
@@ -8,8 +7,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from budgetflow.playbook.lr_sweep import SweepSettings, decide, lockstep_grid
+from budgetflow.playbook.lr_sweep import decide
 from budgetflow.playbook.measurement import Add, Advance, TrialView
+from budgetflow.playbook.race import SweepSettings, lockstep_grid
 
 LEARNING_RATE = "schedule.base_learning_rate"
 NEVER = None
@@ -24,6 +24,7 @@ class Fate:
     fits_at: int | None = NEVER
     diverges_at: int | None = NEVER
     loss: float = 1.0
+    holds: bool = True
 
     def fits_within(self, step):
         return (
@@ -33,12 +34,18 @@ class Fate:
         )
 
 
-def sweep(*learning_rates, steps=1000, max_extensions=8, refine=None):
-    return SweepSettings(learning_rates, steps, max_extensions, 1000, refine=refine)
+# Updates per epoch of the simulated studies.
+EPOCH = 20
+
+
+def sweep(*learning_rates, steps=1000, max_extensions=8, refine=None, seeds=(0,)):
+    return SweepSettings(
+        learning_rates, steps, max_extensions, 1000, EPOCH, refine=refine, seeds=seeds
+    )
 
 
 class Simulation:
-    """A study whose trials meet fates that depend on the learning rate alone.
+    """A study whose trials meet fates: by learning rate, or by learning rate and seed.
 
     Attributes:
         trials: the trials by number, at the end.
@@ -73,24 +80,28 @@ class Simulation:
         rates = [trial.base_learning_rate for trial in self.trials.values()]
         return {rate: self.fate_of(rate) for rate in rates}
 
-    def view(self, number, rate, step):
-        """The trial after training to a step of the grid, as far as it gets."""
-        fate, rows, bracket, status, before = self.fate_of(rate), [], None, "pending", 0
-        for end in itertools.takewhile(
-            lambda s: s <= step, lockstep_grid(self.settings.max_train_steps)
-        ):
+    def fate(self, hyperparameters):
+        """The fate of a trial."""
+        return self.fate_of(*hyperparameters.values())
+
+    def view(self, number, hyperparameters, step):
+        """The trial after training to a step, as far as it gets."""
+        fate, rows, bracket, status, before = self.fate(hyperparameters), [], None, "pending", 0
+        grid = lockstep_grid(self.settings.max_train_steps)
+        for end in sorted({*(s for s in grid if s <= step), *([step] if step else [])}):
             if bracket is None and fate.fits_within(end):
                 bracket = (fate.fits_at - 1, fate.fits_at) if self.exact else (before, end)
             diverged = fate.diverges_at is not None and fate.diverges_at <= end
             loss = math.nan if diverged else fate.loss * (1 + 1 / end)
-            rows.append({"step": end, "train_loss": loss, "train_error_rate": 0.5})
+            error = 0.0 if fate.fits_within(end) and fate.holds else 0.5
+            rows.append({"step": end, "train_loss": loss, "train_error_rate": error})
             status, before = "diverged" if diverged else "running", end
             if diverged:
                 break
         return TrialView(
             number,
-            {LEARNING_RATE: rate},
-            rate,
+            hyperparameters,
+            hyperparameters[LEARNING_RATE],
             status,
             before,
             rows,
@@ -99,23 +110,21 @@ class Simulation:
 
     def _add(self, decision):
         assert decision.trials
-        tried = {trial.base_learning_rate for trial in self.trials.values()}
         for number, hyperparameters in decision.trials.items():
-            rate = hyperparameters[LEARNING_RATE]
+            tried = [trial.hyperparameters for trial in self.trials.values()]
             assert number not in self.trials
-            assert rate > 0
-            assert rate not in tried, f"{rate} is tried a second time"
-            tried.add(rate)
-            self.trials[number] = self.view(number, rate, 0)
+            assert hyperparameters[LEARNING_RATE] > 0
+            assert hyperparameters not in tried, f"{hyperparameters} is tried a second time"
+            self.trials[number] = self.view(number, hyperparameters, 0)
 
     def _advance(self, decision):
         assert decision.trials
-        assert decision.to_step in lockstep_grid(self.settings.max_train_steps)
+        assert decision.to_step <= self.settings.max_train_steps
         for number in decision.trials:
             trial = self.trials[number]
             assert trial.step < decision.to_step
             assert not trial.diverged
-            self.trials[number] = self.view(number, trial.base_learning_rate, decision.to_step)
+            self.trials[number] = self.view(number, trial.hyperparameters, decision.to_step)
 
 
 @st.composite
@@ -229,18 +238,22 @@ def test_trials_run_in_lockstep_and_no_further_than_the_step_that_decides(random
     for views, decision in simulation.history:
         if not isinstance(decision, Advance):
             continue
+        going_on = [t for t in views if t.trial in decision.trials]
         known = [t.fitted_at_step for t in views if t.fitted_at_step is not None]
-        decides = grid[bisect.bisect_left(grid, min(known))] if known else settings.max_train_steps
-        assert decision.to_step <= decides
-        slowest = min(t.step for t in views if t.trial in decision.trials)
-        assert decision.to_step == grid[bisect.bisect_right(grid, slowest)]
-        # Whoever is behind and could still be the fastest takes part.
-        behind = {
-            t.trial
-            for t in views
-            if t.step < decision.to_step and t.fitted_at_step is None and not t.diverged
-        }
+        decides = min(known, default=settings.max_train_steps)
+        if going_on[0].fitted_at_step is not None:
+            # The winner, an epoch further, once nobody else can be as fast.
+            assert [going_on[0].fitted_at_step] == [decides] and len(going_on) == 1
+            assert decision.to_step <= decides + EPOCH
+            continue
+        slowest = min(t.step for t in going_on)
+        assert decision.to_step == min(decides, grid[bisect.bisect_right(grid, slowest)])
+        # Whoever is furthest behind and could still be the fastest takes part, leaders first.
+        racing = [t for t in views if t.fitted_at_step is None and not t.diverged]
+        behind = {t.trial for t in racing if t.step == min(r.step for r in racing)}
         assert behind == set(decision.trials)
+        losses = {t.trial: t.rows[-1]["train_loss"] if t.rows else 0 for t in going_on}
+        assert [losses[n] for n in decision.trials] == sorted(losses.values())
 
 
 @modest
@@ -250,6 +263,8 @@ def test_removing_the_last_trial_and_deciding_again_gives_the_same_outcome(rando
     first = Simulation(settings, fate_of)
     without_last = first.sorted_trials()[:-1]
     again = Simulation(settings, fate_of, start=without_last)
+    # What the last trial alone now takes depends on when the race was known to be decided.
+    assert again.outcome.pop("steps_trained") <= first.outcome.pop("steps_trained")
     assert again.outcome == first.outcome
 
 
@@ -261,7 +276,7 @@ def test_a_sweep_that_lost_progress_at_any_moment_gives_the_same_answer(random_s
     views, _ = data.draw(st.sampled_from(first.history))
     grid = lockstep_grid(settings.max_train_steps)
     set_back = [
-        first.view(t.trial, t.base_learning_rate, data.draw(st.sampled_from([0, *grid, t.step])))
+        first.view(t.trial, t.hyperparameters, data.draw(st.sampled_from([0, *grid, t.step])))
         for t in views
     ]
     set_back = [
@@ -343,8 +358,8 @@ def test_where_everything_diverges_smaller_learning_rates_are_tried_and_then_giv
     assert outcome["not_fitted_because"] == "bad_grid"
     assert outcome["suggested_max_train_steps"] is None
     assert any("diverged" in reason.lower() for reason in outcome["reasons"][1:])
-    # No training after divergence.
-    assert outcome["steps_trained"] == 3 * len(simulation.trials)
+    # No training past the stretch with the divergence.
+    assert outcome["steps_trained"] == lockstep_grid(1000)[0] * len(simulation.trials)
 
 
 def test_a_grid_that_is_all_too_high_is_left_downwards():
@@ -543,16 +558,107 @@ def test_the_cost_does_not_depend_on_the_number_of_steps_thought_sufficient(step
     assert all(300 <= trial.step <= 1.15 * 300 + 1 for trial in simulation.trials.values())
 
 
+@pytest.mark.parametrize("holds", [True, False])
+def test_the_winner_is_trained_an_epoch_further_to_see_whether_the_fit_holds(holds):
+    fates = {0.01: Fate(500), 0.1: Fate(37, holds=holds), 1.0: Fate(80)}
+    simulation = Simulation(sweep(*fates), fates.__getitem__)
+    assert simulation.trials[1].step >= 37 + EPOCH
+    assert simulation.outcome["max_train_steps"] == 37
+    assert simulation.outcome["fit_held"] == holds
+    assert ("held" if holds else "did not hold") in simulation.outcome["reasons"][-1]
+
+
+def test_a_fit_at_the_very_last_step_cannot_be_seen_to_hold():
+    fates = {0.01: Fate(), 0.1: Fate(1000), 1.0: Fate()}
+    outcome = Simulation(sweep(*fates), fates.__getitem__).outcome
+    assert outcome["status"] == "found" and outcome["fit_held"] is None
+
+
+def test_it_is_said_how_far_behind_the_next_best_learning_rate_was():
+    fates = {0.01: Fate(500, loss=3.0), 0.1: Fate(37), 1.0: Fate(80, loss=2.0)}
+    reasons = Simulation(sweep(*fates), fates.__getitem__).outcome["reasons"]
+    assert any("next best learning rate, 1, had 50.00% of the training" in r for r in reasons)
+    fates = {0.01: Fate(500), 0.1: Fate(37), 0.5: Fate(37), 1.0: Fate(80)}
+    reasons = Simulation(sweep(*fates), fates.__getitem__).outcome["reasons"]
+    assert any("0.5 fitted at the same step" in reason for reason in reasons)
+
+
+# Several seeds.
+
+NOISE = {0: 1.0, 1: 0.7, 2: 1.3, 3: 0.9, 4: 1.1}
+
+
+def noisy_valley(rate, seed=0):
+    return Fate(round(NOISE[seed] * 100 * math.exp(abs(math.log10(rate / 0.1)))), loss=1 / rate)
+
+
+@pytest.mark.parametrize(("count", "median"), [(1, 100), (2, 100), (3, 100), (4, 100), (5, 100)])
+def test_the_answer_is_the_median_over_seeds(count, median):
+    settings = sweep(0.001, 0.01, 0.1, 1.0, 10.0, seeds=tuple(range(count)))
+    simulation = Simulation(settings, noisy_valley)
+    outcome = simulation.outcome
+    answers = [round(100 * NOISE[seed]) for seed in range(count)]
+    assert [o["max_train_steps"] for o in outcome["seeds"]] == answers
+    assert outcome["max_train_steps"] == sorted(answers)[count // 2] == median
+    assert outcome["fitted_at_step_bracket"] == [median - 1, median]
+    # The other seeds race around the first one's best only.
+    assert len(simulation.trials) == 5 + 3 * (count - 1)
+    assert simulation.trials[outcome["best_trial"]].fitted_at_step == median
+    assert any("median" in reason for reason in outcome["reasons"]) == (count > 1)
+
+
+def test_a_seed_whose_best_lies_elsewhere_is_followed_there():
+    def fate_of(rate, seed=0):
+        return Fate(round(100 * math.exp(abs(math.log10(rate / (0.1 if seed == 0 else 10))))))
+
+    simulation = Simulation(sweep(0.01, 0.1, 1.0, seeds=(0, 1)), fate_of)
+    assert [o["best_learning_rate"] for o in simulation.outcome["seeds"]] == [0.1, 10]
+    assert simulation.outcome["max_train_steps"] == 100
+
+
+def test_a_seed_without_an_answer_counts_as_slow_and_is_told():
+    def fate_of(rate, seed=0):
+        return Fate(NEVER) if seed == 2 else noisy_valley(rate, seed)
+
+    settings = sweep(0.01, 0.1, 1.0, max_extensions=1, seeds=(0, 1, 2))
+    outcome = Simulation(settings, fate_of).outcome
+    assert outcome["max_train_steps"] == 100
+    assert outcome["seeds"][2]["max_train_steps"] is None
+    assert any("1 found no answer" in reason for reason in outcome["reasons"])
+    outcome = Simulation(dataclasses.replace(settings, seeds=(0, 2)), fate_of).outcome
+    assert outcome["status"] == "not_fitted" and outcome["max_train_steps"] is None
+
+
 @modest
-@given(st.integers(1, 10**7))
-def test_lockstep_grid_ends_at_n_and_is_fine_enough_everywhere(steps):
-    grid = lockstep_grid(steps)
-    assert grid[0] == 1
-    assert grid[-1] == steps
-    assert len(grid) >= min(40, steps)
-    for before, after in itertools.pairwise(grid):
-        assert before < after <= math.ceil(1.15 * before) + 1
-        assert after - before <= math.ceil(steps / 40)
+@given(random_sweeps(), st.integers(2, 4), st.data())
+def test_every_seed_gets_an_answer_of_its_own_that_is_its_fastest(random_sweep, count, data):
+    settings, fate_of = random_sweep
+    settings = dataclasses.replace(settings, seeds=tuple(range(count)), refine=None)
+    later = [data.draw(st.floats(0.3, 3)) for _ in range(count)]
+
+    def fate_of_seed(rate, seed=0):
+        fate = fate_of(rate)
+        steps = fate.fits_at and max(1, round(fate.fits_at * (later[seed] if seed else 1)))
+        return dataclasses.replace(fate, fits_at=steps)
+
+    simulation = Simulation(settings, fate_of_seed)
+    outcome, trials = simulation.outcome, simulation.trials.values()
+    json.dumps(outcome, allow_nan=False)
+    for answer in outcome["seeds"]:
+        if answer["status"] != "found":
+            assert answer["max_train_steps"] is None
+            continue
+        mine = [t.hyperparameters for t in trials]
+        own = [h for h in mine if h.get("seed", 0) == answer["seed"]]
+        fates = [simulation.fate(h) for h in own]
+        assert answer["max_train_steps"] == min(
+            f.fits_at for f in fates if f.fits_within(settings.max_train_steps)
+        )
+    if len(outcome["seeds"]) == count:
+        answers = sorted(o["max_train_steps"] or math.inf for o in outcome["seeds"])
+        assert (outcome["max_train_steps"] or math.inf) == answers[count // 2]
+    else:
+        assert outcome["status"] != "found"
 
 
 @st.composite

@@ -9,7 +9,6 @@ from flax import nnx
 from budgetflow.data.batches import batch_indices
 from budgetflow.data.source import Dataset, Split
 from budgetflow.schedules import Schedule
-from budgetflow.training.mesh import make_mesh, trial_slices
 from budgetflow.training.trial_run import evaluation_blocks
 
 SCHEDULE = Schedule(0.1, warmup_steps=5, constant_steps=15, decay_steps=20, decay="linear")

@@ -6,200 +6,107 @@ the fastest one needs to fit the training set perfectly are the initial ``max_tr
 warning: a poor search space invites self-deception, so the best learning rate must not lie at the
 boundary of what was tried.
 
-Trials race in lockstep. Once one fits at step s, the others are trained just far enough to see
-whether they fit earlier; so the cost does not depend on the number of steps thought sufficient.
+The fastest trial is a minimum over noise: another seed has another one. With several seeds each
+runs a race of its own, and the answer is the median of theirs.
 """
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
-import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
 from budgetflow.playbook.measurement import Add, Advance, Conclude, Decision, TrialView
+from budgetflow.playbook.race import Race, SweepSettings, run_race
 from budgetflow.playbook.regime import read_training_curve
 
-LEARNING_RATE = "schedule.base_learning_rate"
+LEARNING_RATE, SEED = "schedule.base_learning_rate", "seed"
 BOUNDARY_WARNING = "THE BEST LEARNING RATE LIES AT THE BOUNDARY of those tried, extensions included"
 MOVE_GRID = "Move config.sweep.learning_rates or raise config.sweep.max_extensions."
 
 
-@dataclasses.dataclass(frozen=True)
-class SweepSettings:
-    """What a sweep is asked to do.
-
-    Attributes:
-        learning_rates: the first grid.
-        max_train_steps: N, the steps known or guessed to suffice.
-        max_extensions: how many learning rates may be added outside the grid.
-        num_train_examples: the size of the training set, for reading a curve that does not fit.
-        fitted_train_loss: the training loss under which a trial counts as fitted; None where every
-            example must be.
-        refine: the ratio to which the spacing around the best learning rate is halved; None to keep
-            that of the grid.
-    """
-
-    learning_rates: tuple[float, ...]
-    max_train_steps: int
-    max_extensions: int
-    num_train_examples: int
-    fitted_train_loss: float | None = None
-    refine: float | None = None
-
-
-@functools.lru_cache(maxsize=8)
-def lockstep_grid(max_train_steps: int) -> tuple[int, ...]:
-    """The steps at which trials wait for each other and are evaluated, the last being N.
-
-    Every step at first, then each about 1.15 times the one before: no trial runs much further than
-    the step that decides the race, and there are more than 40 evaluations up to N.
-    """
-    grid = np.geomspace(1, max_train_steps, 2 + int(np.log(max_train_steps) / np.log(1.15)))
-    even = np.linspace(max_train_steps / 40, max_train_steps, 40)
-    return tuple(int(step) for step in np.unique(np.ceil(np.concatenate([grid, even]) - 1e-6)))
-
-
 def decide(settings: SweepSettings, trials: Sequence[TrialView]) -> Decision:
     """What to do next, given what the study's trials have shown."""
-    tried = {trial.base_learning_rate for trial in trials}
-    numbers = {trial.trial for trial in trials}
-    missing = {
-        number: {LEARNING_RATE: rate}
-        for number, rate in enumerate(settings.learning_rates)
-        if rate not in tried
+    first_seed, *other_seeds = settings.seeds
+    of_seed = {
+        seed: [t for t in trials if t.hyperparameters.get(SEED, first_seed) == seed]
+        for seed in settings.seeds
     }
-    if missing:
-        return Add(missing)
-    fitting = [t for t in trials if t.fitted_at_step is not None]
-    grid = lockstep_grid(settings.max_train_steps)
-    horizon = settings.max_train_steps
-    if fitting:
-        first = min(t.fitted_at_step for t in fitting if t.fitted_at_step is not None)
-        horizon = grid[bisect.bisect_left(grid, first)]
-    racing = [t for t in trials if t.step < horizon and t.fitted_at_step is None and not t.diverged]
-    if racing:
-        last = min(t.step for t in racing)
-        to_step = grid[bisect.bisect_right(grid, last)]
-        return Advance(tuple(t.trial for t in racing if t.step < to_step), to_step)
-    rates = sorted(tried)
-    fastest = _fastest(fitting or [t for t in trials if not t.diverged])
-    best, outward = _best(fastest, rates)
-    extensions = _extensions(settings, trials)
-    added = None
-    if outward is not None:
-        added = outward if extensions < settings.max_extensions else None
-    elif fitting and settings.refine is not None:
-        added = _between(fastest, rates, settings.refine)
-    if added is not None:
-        number = next(n for n in itertools.count() if n not in numbers)
-        return Add({number: {LEARNING_RATE: added}})
-    at_boundary = best is None or best.base_learning_rate in (rates[0], rates[-1])
-    return Conclude(_outcome(settings, trials, best, at_boundary, extensions))
+    races = {first_seed: run_race(settings, of_seed[first_seed])}
+    first = races[first_seed]
+    if isinstance(first, Race) and first.status == "found":
+        around = _around_best(settings, first)
+        races |= {seed: run_race(around, of_seed[seed]) for seed in other_seeds}
+    over = {seed: race for seed, race in races.items() if isinstance(race, Race)}
+    if len(over) < len(races):
+        return _merged(races, first_seed, {trial.trial for trial in trials})
+    answer = _median(list(over.values()))
+    if (best := answer.best) is not None and best.fitted_at_step is not None:
+        # One epoch further, to see whether the fit holds.
+        until = min(best.fitted_at_step + settings.steps_per_epoch, settings.max_train_steps)
+        if best.step < until and best.status != "diverged":
+            return Advance((best.trial,), until)
+    return Conclude(_outcome(settings, over, answer))
 
 
-def _fastest(candidates: Sequence[TrialView]) -> list[TrialView]:
-    """The trials that fitted first (where none fits, those with the lowest training loss), tied.
-
-    By learning rate, ascending.
-    """
-
-    def value(trial: TrialView) -> float:
-        return float(trial.fitted_at_step) if trial.fitted_at_step else _train_loss(trial)
-
-    lowest = min((value(t) for t in candidates), default=0.0)
-    tied = (t for t in candidates if value(t) == lowest)
-    return sorted(tied, key=lambda t: t.base_learning_rate)
+def _around_best(settings: SweepSettings, race: Race) -> SweepSettings:
+    """The race of another seed: the best learning rate of the first and its two neighbours."""
+    assert race.best is not None
+    at = race.rates.index(race.best.base_learning_rate)
+    nearby = tuple(race.rates[at - 1 : at + 2])
+    return dataclasses.replace(settings, learning_rates=nearby, refine=None)
 
 
-def _best(
-    fastest: Sequence[TrialView], rates: list[float]
-) -> tuple[TrialView | None, float | None]:
-    """Which of equally fast trials is the best, and the learning rate to add outside the grid.
-
-    An interior one goes first, then a smaller learning rate. What to add is the learning rate
-    outward of the boundary if one there is as good as any, or None. If every trial diverged, the
-    grid is too high.
-    """
-    if not fastest:
-        return None, _outward(rates, down=True)
-    interior = [t for t in fastest if t.base_learning_rate not in (rates[0], rates[-1])]
-    best = (interior or fastest)[0]
-    if fastest[-1].base_learning_rate == rates[-1] and len(rates) > 1:
-        return best, _outward(rates, down=False)
-    at_lower_end = fastest[0].base_learning_rate == rates[0]
-    return best, _outward(rates, down=True) if at_lower_end else None
+def _merged(races: dict[int, Any], first_seed: int, numbers: set[int]) -> Decision:
+    """One decision for what the races need that are not over yet: additions first."""
+    free = (number for number in itertools.count() if number not in numbers)
+    added: dict[int, dict[str, Any]] = {}
+    for seed, rates in races.items():
+        if isinstance(rates, tuple):
+            of_seed = {} if seed == first_seed else {SEED: seed}
+            added |= {next(free): {LEARNING_RATE: rate, **of_seed} for rate in rates}
+    if added:
+        return Add(added)
+    advances = [advance for advance in races.values() if isinstance(advance, Advance)]
+    to_step = min(advance.to_step for advance in advances)
+    together = (advance.trials for advance in advances if advance.to_step == to_step)
+    return Advance(tuple(itertools.chain(*together)), to_step)
 
 
-def _extensions(settings: SweepSettings, trials: Sequence[TrialView]) -> int:
-    """How many learning rates lay outside all those before them when they were added."""
-    known = list(settings.learning_rates)
-    count = 0
-    for trial in sorted(trials, key=lambda t: t.trial):
-        rate = trial.base_learning_rate
-        count += not min(known) <= rate <= max(known)
-        known.append(rate)
-    return count
+def _median(races: Sequence[Race]) -> Race:
+    """The race with the median answer, the larger one of two; none found is the largest."""
+    ranked = sorted(races, key=lambda race: race.steps_to_fit or math.inf)
+    return ranked[len(ranked) // 2]
 
 
-def _between(fastest: Sequence[TrialView], rates: list[float], ratio: float) -> float | None:
-    """The (geometric) middle between a fastest trial and a neighbour that is too far from it.
-
-    Where steps-to-fit has one valley over the learning rates, it lies between the neighbours of the
-    fastest: so going on like this ends with the answer of the whole fine grid. One is added at a
-    time, since a faster one may leave no need for the others.
-    """
-    best = {trial.base_learning_rate for trial in fastest}
-    for low, high in itertools.pairwise(rates):
-        if high / low > ratio * (1 + 1e-9) and best & {low, high}:
-            return _rounded((low * high) ** 0.5, low, high)
-    return None
-
-
-def _train_loss(trial: TrialView) -> float:
-    loss = trial.rows[-1]["train_loss"] if trial.rows else float("inf")
-    return loss if loss == loss else float("inf")
-
-
-def _outward(rates: list[float], down: bool) -> float:
-    """The next learning rate outside ``rates``, at the grid's ratio, to four digits if they do."""
-    ratio = 10**0.5
-    if len(rates) > 1:
-        ratio = rates[1] / rates[0] if down else rates[-1] / rates[-2]
-    rate = rates[0] / ratio if down else rates[-1] * ratio
-    return _rounded(rate, 0.0, rates[0]) if down else _rounded(rate, rates[-1], math.inf)
-
-
-def _rounded(rate: float, low: float, high: float) -> float:
-    """A learning rate to four digits, if it lies between two others even so."""
-    rounded = float(f"{rate:.4g}")
-    return rounded if low < rounded < high else rate
-
-
-def _outcome(
-    settings: SweepSettings,
-    trials: Sequence[TrialView],
-    best: TrialView | None,
-    at_boundary: bool,
-    extensions: int,
-) -> dict[str, Any]:
-    rates = sorted(t.base_learning_rate for t in trials)
+def _outcome(settings: SweepSettings, races: dict[int, Race], answer: Race) -> dict[str, Any]:
+    first = next(iter(races.values()))
+    trials = [trial for race in races.values() for trial in race.trials]
+    rates, best = first.rates, answer.best
     fitted = best is not None and best.fitted_at_step is not None
-    status = "not_fitted" if not fitted else "at_boundary" if at_boundary else "found"
+    held = _fit_held(settings, best) if best is not None and fitted else None
     outcome: dict[str, Any] = {
         "kind": "lr_sweep",
-        "status": status,
-        "max_train_steps": best.fitted_at_step if best and status == "found" else None,
+        "status": answer.status,
+        "max_train_steps": answer.steps_to_fit,
         "fitted_at_step_bracket": list(best.fitted_at_step_bracket or ()) or None if best else None,
+        "best_trial": best.trial if best else None,
         "best_learning_rate": best.base_learning_rate if best else None,
-        "learning_rates": rates,
-        "extensions": extensions,
-        "refinements": len(trials) - len(settings.learning_rates) - extensions,
+        "learning_rates": sorted({trial.base_learning_rate for trial in trials}),
+        "extensions": first.extensions,
+        "refinements": len(rates) - len(settings.learning_rates) - first.extensions,
+        "seeds": [
+            {
+                "seed": seed,
+                "status": race.status,
+                "max_train_steps": race.steps_to_fit,
+                "best_learning_rate": race.best.base_learning_rate if race.best else None,
+            }
+            for seed, race in races.items()
+        ],
+        "fit_held": held[0] if held else None,
         "regime": "not_compute_bound" if fitted else "undecided",
         "steps_trained": sum(t.step for t in trials),
         "steps_full_grid": len(trials) * settings.max_train_steps,
@@ -207,11 +114,16 @@ def _outcome(
         "suggested_max_train_steps": None,
         "fitted_train_loss": settings.fitted_train_loss,
     }
+    added = [
+        f"{outcome['extensions']} of them added outside the first grid" * (first.extensions > 0),
+        f"{outcome['refinements']} added around the best" * (outcome["refinements"] > 0),
+    ]
+    diverged = sum(t.diverged for t in first.trials)
     reasons = [
-        f"{len(trials)} constant learning rates from {rates[0]:g} to {rates[-1]:g} were tried"
-        + (f", {extensions} of them added outside the first grid" if extensions else "")
-        + (f", {outcome['refinements']} added around the best" if outcome["refinements"] else "")
-        + (f"; {outcome['diverged']} diverged and are infeasible." if outcome["diverged"] else ".")
+        f"{len(rates)} constant learning rates from {rates[0]:g} to {rates[-1]:g} "
+        f"({math.log10(rates[-1] / rates[0]):.1f} decades) were tried"
+        + "".join(f", {text}" for text in added if text)
+        + (f"; {diverged} diverged and are infeasible." if diverged else ".")
     ]
     if best is None:
         outcome["not_fitted_because"] = "bad_grid"
@@ -220,55 +132,120 @@ def _outcome(
             "an error in the model or the data."
         )
     elif fitted:
-        reasons += _reasons_when_fitted(settings, trials, best, at_boundary)
+        reasons += _reasons_when_fitted(settings, races, answer, best)
+        reasons += [held[1]] if held else []
     else:
-        reading = read_training_curve(
-            best.rows, settings.max_train_steps, settings.num_train_examples,
-            settings.fitted_train_loss,
-        )  # fmt: skip
-        outcome["regime"] = "undecided" if at_boundary else reading.regime
-        outcome["not_fitted_because"] = "bad_grid" if at_boundary else reading.looks_like
-        if not at_boundary:
-            outcome["suggested_max_train_steps"] = reading.suggested_max_train_steps
-        reasons.append(
-            f"No trial fitted the training set within {settings.max_train_steps} steps. The lowest "
-            f"training loss was reached at learning rate {best.base_learning_rate:g} (trial "
-            f"{best.trial})."
-        )
-        if at_boundary:
-            reasons.append(f"{BOUNDARY_WARNING}, so the grid itself may be at fault. {MOVE_GRID}")
-        else:
-            reasons.append(reading.reason)
+        more, sentences = _not_fitted(settings, best, answer.at_boundary)
+        outcome |= more
+        reasons += sentences
     return {**outcome, "reasons": reasons}
 
 
+def _not_fitted(
+    settings: SweepSettings, best: TrialView, at_boundary: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """What follows where no trial fitted the training set: outcome fields and reasons."""
+    reading = read_training_curve(
+        best.rows, settings.max_train_steps, settings.num_train_examples,
+        settings.fitted_train_loss,
+    )  # fmt: skip
+    reasons = [
+        f"No trial fitted the training set within {settings.max_train_steps} steps. The lowest "
+        f"training loss was reached at learning rate {best.base_learning_rate:g} (trial "
+        f"{best.trial})."
+    ]
+    if at_boundary:
+        reasons.append(f"{BOUNDARY_WARNING}, so the grid itself may be at fault. {MOVE_GRID}")
+        return {"regime": "undecided", "not_fitted_because": "bad_grid"}, reasons
+    return {
+        "regime": reading.regime,
+        "not_fitted_because": reading.looks_like,
+        "suggested_max_train_steps": reading.suggested_max_train_steps,
+    }, [*reasons, reading.reason]
+
+
 def _reasons_when_fitted(
-    settings: SweepSettings, trials: Sequence[TrialView], best: TrialView, at_boundary: bool
-) -> list[str]:
+    settings: SweepSettings, races: dict[int, Race], answer: Race, best: TrialView
+) -> Iterator[str]:
     assert best.fitted_at_step_bracket is not None
     before, at = best.fitted_at_step_bracket
     when = f"at step {at}" if before == at - 1 else f"between steps {before} and {at}"
     fitted = "fitted the whole training set"
     if settings.fitted_train_loss is not None:
         fitted = f"had a training loss under {settings.fitted_train_loss:g}"
-    reasons = [
+    yield (
         f"The fastest trial (trial {best.trial}, learning rate {best.base_learning_rate:g}) first "
-        f"{fitted} {when}, so training is not compute-bound."
-    ]
-    others = [t for t in trials if t.fitted_at_step is not None and t is not best]
-    if others:
-        second = min(others, key=lambda t: t.fitted_at_step or 0)
-        reasons.append(
-            f"The next best learning rate, {second.base_learning_rate:g}, fitted at step "
-            f"{second.fitted_at_step}."
-        )
-    if at_boundary:
-        reasons.append(
+        f"{fitted} {when}, so training is not compute-bound. N = {settings.max_train_steps} did "
+        "not bind: no trial needed so many."
+    )
+    yield _next_best(settings, answer.trials, best, at)
+    if answer.at_boundary:
+        yield (
             f"{BOUNDARY_WARNING}, so {at} steps may be far too many and are not given as the "
             f"answer. {MOVE_GRID}"
         )
     else:
-        reasons.append(
-            "The best learning rate is interior: none on either side of it fitted earlier."
+        yield "The best learning rate is interior: none on either side of it fitted earlier."
+    if answer.status == "found":
+        yield _spread(settings, races, answer)
+
+
+def _next_best(
+    settings: SweepSettings, trials: Sequence[TrialView], best: TrialView, at: int
+) -> str:
+    """How far behind the next best trial was, at the last evaluation before the fit."""
+    others = [t for t in trials if t is not best and not t.diverged]
+    if also := [t for t in others if t.fitted_at_step == at]:
+        return f"Learning rate {also[0].base_learning_rate:g} fitted at the same step."
+    # Steps of the lockstep grid, which all trials pass.
+    reference = max((row["step"] for row in best.rows if row["step"] <= at), default=0)
+    rows = {t.base_learning_rate: r for t in others for r in t.rows if r["step"] == reference}
+    if not rows:
+        return "No other trial came as far."
+    by_error = settings.fitted_train_loss is None and "train_error_rate" in best.rows[-1]
+    metric = "train_error_rate" if by_error else "train_loss"
+    second = min(rows, key=lambda rate: (rows[rate][metric], rows[rate]["train_loss"]))
+    return (
+        f"The next best learning rate, {second:g}, had {_shown(metric, rows[second][metric])} at "
+        f"step {reference}."
+    )
+
+
+def _shown(metric: str, value: float) -> str:
+    if metric == "train_loss":
+        return f"a training loss of {value:.3g}"
+    return f"{value:.2%} of the training examples wrong"
+
+
+def _spread(settings: SweepSettings, races: dict[int, Race], answer: Race) -> str:
+    """How far the answers of different seeds lie apart."""
+    if len(races) == 1:
+        return (
+            "The fastest trial is a minimum over noise, and this is one seed: config.sweep.seeds = "
+            "5 would show how far the number moves with the seed."
         )
-    return reasons
+    found = sorted(race.steps_to_fit for race in races.values() if race.steps_to_fit)
+    lost = len(races) - len(found)
+    return (
+        f"Over {len(races)} seeds the fastest trials fitted at steps "
+        f"{', '.join(map(str, found))}{f' ({lost} found no answer)' if lost else ''}: "
+        f"the answer is their median, {answer.steps_to_fit}; a single seed's is off by up to "
+        f"{max(abs(steps / (answer.steps_to_fit or 1) - 1) for steps in found):.0%}."
+    )
+
+
+def _fit_held(settings: SweepSettings, best: TrialView) -> tuple[bool, str] | None:
+    """Whether the winner still fitted up to an epoch later, and that in a sentence."""
+    after = [row for row in best.rows if row["step"] > (best.fitted_at_step or 0)]
+    threshold = settings.fitted_train_loss
+    metric = "train_error_rate" if threshold is None else "train_loss"
+    if not after or metric not in after[-1]:
+        return None
+    worst = max(row[metric] if math.isfinite(row[metric]) else math.inf for row in after)
+    last = after[-1]["step"]
+    if worst <= 0 if threshold is None else worst < threshold:
+        return True, f"The fit held: the fastest trial was trained on to step {last}, and kept it."
+    return False, (
+        f"The fit did not hold: trained on to step {last}, the fastest trial had "
+        f"{_shown(metric, worst)} again, so the number may be a little too small."
+    )

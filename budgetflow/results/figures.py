@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from budgetflow.playbook.best_step import FIRST, LAST
 from budgetflow.results.reading import StudyResult, TrialResult
@@ -22,11 +24,12 @@ def steps_to_fit(study: StudyResult) -> Figure:
 
     The boundary of the learning rates tried is marked in both.
     """
-    figure = Figure(figsize=(10, 4.5), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, ((left, right),) = _panels(1, 2, 4.5)
     outcome = study.outcome or {}
     records = sorted((t.record for t in study.trials), key=lambda r: r.schedule.base_learning_rate)
     rates = [record.schedule.base_learning_rate for record in records]
+    other_seeds = [r for r in records if r.seed != study.config["seed"]]
+    records = [r for r in records if r.seed == study.config["seed"]]
     fitted = [r for r in records if r.fitted_at_step_bracket]
     others = [r for r in records if not r.fitted_at_step_bracket]
     diverged = [r for r in others if r.status == "diverged"]
@@ -42,18 +45,22 @@ def steps_to_fit(study: StudyResult) -> Figure:
             left.plot(x, steps, marker, color=color, label=label)
             losses = [r.rows[-1]["train_loss"] for r in group]
             right.plot(x, losses, marker.strip("-"), color=color)
+    if repeated := [r for r in other_seeds if r.fitted_at_step_bracket]:
+        x = [r.schedule.base_learning_rate for r in repeated]
+        steps = [(r.fitted_at_step_bracket or (0, 0))[1] for r in repeated]
+        left.plot(x, steps, "o", color=BLUE, mfc="none", label="fitted, other seeds")
     if outcome.get("max_train_steps"):
         rate, step = outcome["best_learning_rate"], outcome["max_train_steps"]
         label = f"answer: {step} steps at {rate:g}"
         left.plot([rate], [step], "*", color=ORANGE, markersize=16, label=label, zorder=5)
+    right.set_yscale("log")
     for axes, title in ((left, "Step of the first perfect fit"), (right, "Last training loss")):
         axes.axvline(min(rates), color=RED, linestyle=":", label="boundary of the search space")
         axes.axvline(max(rates), color=RED, linestyle=":")
         axes.set(xscale="log", xlabel="constant learning rate")
         _style(axes, title)
-    left.set_ylim(0, 1.6 * max(record.step for record in records))
+    left.set_ylim(0, 1.6 * max(record.step for record in (*records, *other_seeds)))
     left.set_ylabel("step")
-    right.set_yscale("log")
     left.legend(frameon=False, loc="upper center")
     return figure
 
@@ -109,8 +116,7 @@ def curves(study: StudyResult) -> Figure:
     keys = {key for trial in study.trials for row in trial.record.rows for key in row}
     prefix = "validation_"
     metrics = sorted({key.removeprefix(prefix) for key in keys if key.startswith(prefix)})[::-1]
-    figure = Figure(figsize=(10, 3.8 * len(metrics)), layout="constrained")
-    grid = figure.subplots(len(metrics), 2, squeeze=False, sharex=True)
+    figure, grid = _panels(len(metrics), 2, 3.8 * len(metrics))
     best = study.best_trial.record.trial
     ordered = sorted(study.trials, key=lambda t: t.record.trial == best)
     for metric, row in zip(metrics, grid, strict=True):
@@ -149,16 +155,29 @@ def _curves(axes: Axes, trials: Sequence[TrialResult], key: str, best: int) -> N
 
 
 def _figure(title: str, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(10, height), layout="constrained")
-    axes = figure.subplots()
+    figure, ((axes,),) = _panels(1, 1, height)
     _style(axes, title)
     return figure, axes
+
+
+def _panels(rows: int, columns: int, height: float) -> tuple[Figure, Any]:
+    """A figure and its axes, [rows][columns]. Margins are given: to measure labels takes long."""
+    figure = Figure(figsize=(10, height))
+    figure.subplots_adjust(
+        left=0.08, right=0.98, top=1 - 0.4 / height, bottom=0.55 / height, wspace=0.2, hspace=0.3
+    )
+    return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def _style(axes: Axes, title: str) -> None:
     axes.set_title(title, loc="left")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
+    for axis in (axes.xaxis, axes.yaxis):
+        if axis.get_scale() != "linear":
+            # Plain numbers, at the powers of ten only: typesetting formulas takes long.
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter(NullFormatter())
 
 
 def _legend(axes: Axes) -> None:

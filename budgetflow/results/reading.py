@@ -87,7 +87,7 @@ class StudyResult:
 
     @property
     def best_trial(self) -> TrialResult:
-        """The best trial of a round; of a sweep, the one with the best learning rate.
+        """The best trial of a round; of a sweep, the one whose fit is the answer.
 
         Raises:
             UserError: the study has no outcome yet, or every trial diverged.
@@ -95,10 +95,7 @@ class StudyResult:
         if self.outcome is None:
             raise UserError(f"{self.folder} has no outcome yet; launch its config to complete it")
         for trial in self.trials:
-            if self.outcome["kind"] == "round" and trial.record.trial == self.outcome["best_trial"]:
-                return trial
-            rate = trial.record.schedule.base_learning_rate
-            if self.outcome["kind"] == "lr_sweep" and rate == self.outcome["best_learning_rate"]:
+            if trial.record.trial == self.outcome["best_trial"]:
                 return trial
         raise UserError(f"{self.folder} has no best trial: every trial diverged")
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -117,8 +118,11 @@ def _trial_table(study: StudyResult) -> Table:
     frame = study.to_pandas()
     assert study.outcome is not None
     if study.outcome["kind"] == "lr_sweep":
-        frame = frame.sort_values("schedule.base_learning_rate")
-        shown = ["schedule.base_learning_rate", "status", "step", "fitted_at_step", "train_loss"]
+        rate = "schedule.base_learning_rate"
+        away = np.log(frame[rate] / (study.outcome["best_learning_rate"] or frame[rate].min()))
+        frame = frame.assign(away=abs(away)).sort_values(["away", "seed"])
+        shown = [rate, "status", "step", "fitted_at_step", "train_loss"]
+        shown = ["seed", *shown] if frame["seed"].nunique() > 1 else shown
     else:
         diverged = frame["status"] == "diverged"
         frame = frame.assign(diverged=diverged).sort_values(["diverged", study.selection_key])
@@ -127,7 +131,10 @@ def _trial_table(study: StudyResult) -> Table:
         status = ["status"] if diverged.any() else []
         shown = [*varied, *status, "best_step", *metrics]
     table = Table("trial", *(_short(name) for name in shown), box=box.SIMPLE, padding=(0, 1, 0, 0))
-    for number, row in frame.head(MAX_TRIALS_SHOWN).iterrows():
+    rows = frame.head(MAX_TRIALS_SHOWN)
+    if study.outcome["kind"] == "lr_sweep":
+        rows = rows.sort_values([rate, "seed"])
+    for number, row in rows.iterrows():
         table.add_row(str(number), *(format_cell(row.get(name)) for name in shown))
     if (hidden := len(frame) - MAX_TRIALS_SHOWN) > 0:
         table.caption = f"and {hidden} more, in the report"

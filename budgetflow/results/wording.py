@@ -21,9 +21,12 @@ def headline(outcome: dict[str, Any]) -> str:
         fitted = "training set is fitted perfectly"
         if (threshold := outcome.get("fitted_train_loss")) is not None:
             fitted = f"training loss is under {threshold:g}"
+        answers = [s["max_train_steps"] for s in outcome["seeds"] if s["max_train_steps"]]
+        spread = f" (the median of {len(outcome['seeds'])} seeds, {min(answers)} to {max(answers)})"
         return (
-            f"max_train_steps = {outcome['max_train_steps']}: the {fitted} by then, at a constant "
-            f"learning rate of {outcome['best_learning_rate']:g}."
+            f"max_train_steps = {outcome['max_train_steps']}{spread if len(answers) > 1 else ''}: "
+            f"the {fitted} by then, at a constant learning rate of "
+            f"{outcome['best_learning_rate']:g}."
         )
     if outcome["status"] == "at_boundary":
         return "No answer: the best learning rate lies at the boundary of the search space."

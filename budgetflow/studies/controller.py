@@ -7,9 +7,8 @@ what it trains again is deterministic, so the outcome is the one it would have b
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from etils import epath
@@ -62,6 +61,10 @@ def run_study(
     return _Controller(study, on_progress, earlier, profile_steps).run()
 
 
+# A running trial's record is for those who watch: resuming needs it with each save only.
+WRITE_EVERY_SECONDS = 1.0
+
+
 @dataclasses.dataclass
 class _LiveTrial:
     """A trial whose state is on the devices; ``run`` is None where those are other processes'."""
@@ -70,6 +73,7 @@ class _LiveTrial:
     state_shapes: Any
     checkpoints: TrialCheckpoints
     position: int
+    written_at: float = 0.0
 
     @property
     def state(self) -> Any:
@@ -105,8 +109,8 @@ class _Controller:
             if isinstance(decision, Add):
                 self._records |= processes.on_main(self._add, decision.trials)
             elif isinstance(decision, Advance):
-                for wave in self._waves(decision.trials):
-                    self._advance(wave, decision.to_step)
+                # A wave at a time: what it shows may spare the other trials some steps.
+                self._advance(self._wave(decision.trials), decision.to_step)
             else:
                 return self._conclude(decision.outcome)
 
@@ -125,8 +129,7 @@ class _Controller:
             return record
         saved = TrialCheckpoints(trial_folder(self._study.folder, record.trial)).steps()
         latest = max((step for step in saved if step <= record.step), default=0)
-        record = record.back_to(latest, self._study.selection_key)
-        return dataclasses.replace(record, fitted_at_step_bracket=None)
+        return record.back_to(latest, self._study.selection_key)
 
     def _add(self, trials: dict[int, dict[str, Any]]) -> dict[int, TrialRecord]:
         records = {}
@@ -175,18 +178,18 @@ class _Controller:
         keep_best = self._study.config.checkpoints.keep_best
         return steps_to_keep(list(rows), self._study.selection_key, keep_best, pinned, latest)
 
-    def _waves(self, trials: Sequence[int]) -> Iterator[dict[int, int]]:
-        """The trials in groups that run at the same time: slice of the mesh to trial.
+    def _wave(self, trials: Sequence[int]) -> dict[int, int]:
+        """The first of some trials that can run at the same time: slice of the mesh to trial.
 
-        A trial stays on its slice; a new one gets the slice with the shortest queue.
+        A trial stays on its slice; a new one gets the first that is free.
         """
-        queues: list[list[int]] = [[] for _ in self._population.slices]
-        for number in sorted(trials, key=lambda number: number not in self._live):
+        wave: dict[int, int] = {}
+        for number in trials:
+            free = [p for p in range(len(self._population.slices)) if p not in wave]
             live = self._live.get(number)
-            shortest = min(range(len(queues)), key=lambda position: len(queues[position]))
-            queues[live.position if live else shortest].append(number)
-        for wave in itertools.zip_longest(*queues):
-            yield {position: number for position, number in enumerate(wave) if number is not None}
+            if free and (live is None or live.position in free):
+                wave[live.position if live else free[0]] = number
+        return wave
 
     def _open(self, number: int, position: int) -> None:
         """Puts a trial's state on a slice of the mesh."""
@@ -220,11 +223,12 @@ class _Controller:
         trials = tuple(wave.values())
         stops = {number: self._study.stops(self._records[number].schedule) for number in trials}
         start = min(self._records[number].step for number in trials)
-        for stop in sorted({s for own in stops.values() for s in own if start < s <= to_step}):
+        on_the_way = {s for own in stops.values() for s in own if start < s < to_step}
+        for stop in sorted({*on_the_way, to_step}):
             runs = {
                 number: self._live[number].run
                 for number in trials
-                if stop in stops[number]
+                if (stop in stops[number] or stop == to_step)
                 and self._records[number].step < stop
                 and self._records[number].status != "diverged"
             }
@@ -247,13 +251,15 @@ class _Controller:
         bracket = record.fitted_at_step_bracket or measurement.fitted_at_step_bracket
         record = dataclasses.replace(record, status=status, fitted_at_step_bracket=bracket)
         self._records[number] = record
-        if status == "running":
-            # Final statuses are recorded once the final checkpoint is safe.
-            self._write(record)
+        is_due = time.monotonic() - live.written_at > WRITE_EVERY_SECONDS
         if status != "diverged":
             with self._stopwatch("checkpoints"):
                 keep = self._keep(record, record.rows, record.step)
-                live.checkpoints.hold(record.step, live.state, keep)
+                is_due |= live.checkpoints.hold(record.step, live.state, keep)
+        if status == "running" and is_due:
+            # Final statuses are recorded once the final checkpoint is safe.
+            self._write(record)
+            live.written_at = time.monotonic()
         self._on_progress(self._sorted_records(), record.max_train_steps)
 
     def _write(self, record: TrialRecord) -> None:

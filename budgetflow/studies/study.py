@@ -31,6 +31,7 @@ from budgetflow.errors import ConfigError, UserError, nearest
 from budgetflow.files import read_json, write_json
 from budgetflow.playbook import lr_sweep, rounds
 from budgetflow.playbook.measurement import Decision, TrialView
+from budgetflow.playbook.race import SweepSettings, lockstep_grid
 from budgetflow.playbook.transfer import Transfer, transfer
 from budgetflow.schedules import Schedule
 from budgetflow.studies.search_space import Dimension, points, replace_fields
@@ -66,7 +67,7 @@ class TrialPlan:
     @property
     def varied(self) -> frozenset[str]:
         """The fields that the search space varies."""
-        return frozenset(self.hyperparameters)
+        return frozenset(self.hyperparameters) - {lr_sweep.SEED}
 
     def trajectory(self, mesh: Mesh) -> str:
         """A fingerprint of all that the trial's states depend on, but for its schedule.
@@ -126,17 +127,21 @@ class Study:
             return self.round_plans[number]
         rate = hyperparameters[lr_sweep.LEARNING_RATE]
         schedule = Schedule(base_learning_rate=rate, constant_steps=self.max_train_steps)
-        return TrialPlan(switch_off(self.config)[0], hyperparameters, schedule)
+        seed = hyperparameters.get(lr_sweep.SEED, self.config.seed)
+        config = dataclasses.replace(switch_off(self.config)[0], seed=seed)
+        return TrialPlan(config, hyperparameters, schedule)
 
     def decide(self, trials: list[TrialView]) -> Decision:
         """What to do next, given what the trials have shown."""
         config = self.config
         if config.kind == "lr_sweep":
             return lr_sweep.decide(
-                lr_sweep.SweepSettings(
+                SweepSettings(
                     config.sweep.learning_rates, self.max_train_steps, config.sweep.max_extensions,
-                    self.dataset.train.num_examples, config.sweep.fitted_train_loss,
-                    config.sweep.refine,
+                    self.dataset.train.num_examples,
+                    math.ceil(self.dataset.train.num_examples / config.data.batch_size),
+                    config.sweep.fitted_train_loss, config.sweep.refine,
+                    tuple(range(config.seed, config.seed + config.sweep.seeds)),
                 ),
                 trials,
             )  # fmt: skip
@@ -148,7 +153,7 @@ class Study:
     def stops(self, schedule: Schedule) -> list[int]:
         """The steps at which a trial is evaluated, its last step and every pinned one included."""
         if self.config.kind == "lr_sweep":
-            return list(lr_sweep.lockstep_grid(self.max_train_steps))
+            return list(lockstep_grid(self.max_train_steps))
         count = min(self.config.evaluation.evaluations, self.max_train_steps)
         grid = np.linspace(self.max_train_steps / count, self.max_train_steps, count)
         return sorted({*(int(step) for step in np.round(grid)), *self.pinned(schedule)})

@@ -61,8 +61,13 @@ class TrialRecord:
         """The record as it was at ``step``, the last one that can be resumed from."""
         rows = tuple(row for row in self.rows if row["step"] <= step)
         best = best_row(rows, selection_metric)
+        bracket = self.fitted_at_step_bracket
         return dataclasses.replace(
-            self, rows=rows, step=step, best_step=best["step"] if best else None
+            self,
+            rows=rows,
+            step=step,
+            best_step=best["step"] if best else None,
+            fitted_at_step_bracket=bracket if bracket and bracket[1] <= step else None,
         )
 
     def view(self) -> TrialView:
@@ -90,9 +95,9 @@ def trial_folder(study_folder: epath.PathLike, trial: int) -> epath.Path:
 def write_trial(study_folder: epath.PathLike, record: TrialRecord) -> None:
     """Writes a trial's record, atomically; measurements first, so that no step lacks its own."""
     folder = trial_folder(study_folder, record.trial)
-    fields = dataclasses.asdict(record)
+    fields = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
     write_rows(folder / "measurements.jsonl", list(fields.pop("rows")))
-    write_json(folder / "trial.json", fields)
+    write_json(folder / "trial.json", {**fields, "schedule": dataclasses.asdict(record.schedule)})
 
 
 def read_trial(folder: epath.PathLike) -> TrialRecord:

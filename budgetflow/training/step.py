@@ -88,8 +88,8 @@ class Program:
             examples themselves. The first ``count`` are used. The state is donated.
         eval_step: (totals, params, model_state, batches, weights) -> totals: weighted sums of the
             task's metrics, and of the weights under "examples", over batches that are stacked.
-        is_fitted: (params, model_state, batches) -> whether every example of a batch, stacked alone,
-            is fitted.
+        is_fitted: (params, model_state, batches) -> whether every example is fitted of a batch that
+            is the only one of a stack.
     """
 
     spec: ProgramSpec
