@@ -62,7 +62,9 @@ def step_arguments(config: StudyConfig, dataset: Dataset, program: Program) -> t
     else:
         divided = batch_sharding(mesh, leading_dimensions=1)
         batches = {n: shape(a, (length, size), divided) for n, a in train.example(0).items()}
-    progress = jax.tree.map(shape, initial_progress(train.num_examples))
+    progress = jax.tree.map(
+        lambda a: shape(a, sharding=replicated(mesh)), initial_progress(train.num_examples)
+    )
     numbers = jax.tree.map(
         lambda a: shape(a, sharding=replicated(mesh)), traced_numbers(config, program.spec)
     )

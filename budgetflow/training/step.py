@@ -131,7 +131,12 @@ def make_program(spec: ProgramSpec, mesh: Mesh, layout: MeshConfig) -> Program:
         ),
         loops=loops,
         steps_per_call=STEPS_PER_CALL if loops else 1,
-        init=jax.jit(functools.partial(init, spec), out_shardings=state),
+        # Random numbers are much code, run once: on the CPU, compiling them well takes a second.
+        init=jax.jit(
+            functools.partial(init, spec),
+            out_shardings=state,
+            compiler_options={"xla_backend_optimization_level": 1} if _on_cpu(mesh) else None,
+        ),
         train_steps=compiled(train_steps, (state, everywhere), donate_argnums=0),
         eval_step=compiled(eval_step, everywhere),
         is_fitted=compiled(is_fitted, everywhere),

@@ -83,7 +83,10 @@ class TrialRun:
         self.program = program
         self._steps_per_call = steps_per_call(config, dataset.train, program)
         self._numbers = place_everywhere(traced_numbers(config, program.spec), program.mesh)
-        self._progress = initial_progress(dataset.train.num_examples)
+        # On the mesh from the start, or the first call would compile a program of its own.
+        self._progress: Progress = place_everywhere(
+            initial_progress(dataset.train.num_examples), program.mesh
+        )
         self._checked_step = 0
         self.stopwatch = Stopwatch()
         self.profiler = Profiler()
