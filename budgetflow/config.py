@@ -104,17 +104,19 @@ class MeshConfig:
     Changes speed and the order of sums, and no result beyond that.
 
     Attributes:
-        trial: how many trials run at the same time, each on an equal share of the devices.
+        trial: how many trials run at the same time, each on an equal share of the devices. By
+            default as many as there are devices and trials for; on the CPU, where virtual devices
+            share its cores, as many as are fastest (:mod:`budgetflow.training.strategy`).
         data: parts that each batch is cut into.
         fsdp: parts that parameters and optimizer state are cut into, and each batch further.
             Any of these three may be -1: all devices that the others leave. Of several, ``trial``
-            goes before ``fsdp``, and that before ``data``; the others are 1 then.
+            goes before ``fsdp``, and that before ``data``; a third is 1 then.
         min_sharded_size: arrays of fewer elements are copied to every device instead of cut.
         overrides: pairs of a pattern (searched for in an array's path, such as
             "params/output/kernel") and the dimension to cut over ``fsdp``, or None for none.
     """
 
-    trial: AxisSize = 1
+    trial: AxisSize = -1
     data: AxisSize = -1
     fsdp: AxisSize = 1
     min_sharded_size: Positive = 2**16

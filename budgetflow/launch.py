@@ -34,7 +34,14 @@ from budgetflow.results.terminal import (
     print_summary,
 )
 from budgetflow.studies.controller import run_study
-from budgetflow.studies.study import Study, check_study, read_outcome, resolve, study_peak_bytes
+from budgetflow.studies.study import (
+    Study,
+    check_study,
+    num_trials,
+    read_outcome,
+    resolve,
+    study_peak_bytes,
+)
 from budgetflow.training.mesh import cpu_devices, cpu_devices_are_given, make_mesh
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -169,7 +176,7 @@ def _plan(chain: list[StudyConfig], workdir: epath.Path) -> list[dict[str, Any]]
                 "steps a trial": config.max_train_steps or factor,
                 "steps": "-",
             }
-        mesh = make_mesh(config.mesh)
+        mesh = make_mesh(config.mesh, num_trials(config))
         row["trial x data x fsdp"] = " x ".join(map(str, mesh.shape.values()))
         row["memory a device"] = decimal(study_peak_bytes(config, mesh))
         if limit := (mesh.local_devices[0].memory_stats() or {}).get("bytes_limit"):
@@ -236,7 +243,7 @@ def _keep_compiled(folder: str) -> None:
 
 def _make_cpu_devices(chain: list[StudyConfig], num_processes: int) -> None:
     """Makes as many virtual devices of the CPU as the meshes ask for, unless XLA_FLAGS say."""
-    most = max(cpu_devices(config.mesh) for config in chain)
+    most = max(cpu_devices(config.mesh, num_trials(config)) for config in chain)
     if most > 1 and not cpu_devices_are_given():
         jax.config.update("jax_num_cpu_devices", max(1, most // num_processes))
 

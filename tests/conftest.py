@@ -25,6 +25,11 @@ from budgetflow.launch import launch, load_chain  # noqa: E402
 from budgetflow.training.mesh import make_mesh, trial_slices  # noqa: E402
 from budgetflow.training.trial_run import TrialRun, trial_program  # noqa: E402
 
+# Tests in this process share what they compile with those processes, too.
+jax.config.update("jax_compilation_cache_dir", os.path.join(_DATA, "budgetflow"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
 # The same examples each time, so that a change is judged by what it changes;
 # HYPOTHESIS_PROFILE=explore draws new ones.
 settings.register_profile("same", derandomize=True)

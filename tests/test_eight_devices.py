@@ -19,6 +19,8 @@ from budgetflow.errors import ConfigError
 from budgetflow.schedules import Schedule
 from budgetflow.training.mesh import check_batch_size, make_mesh
 from budgetflow.training.population import Population
+from budgetflow.training.strategy import choose_strategy
+from budgetflow.training.trial_run import TrialRun, trial_program
 
 EIGHT = jax.device_count() == 8
 on_eight = pytest.mark.skipif(not EIGHT, reason="run by test_all_of_this_on_eight_devices")
@@ -151,6 +153,22 @@ def test_trials_side_by_side_are_the_ones_alone_bit_for_bit(digits):
         alone = start_trial(digits, config, schedule, position=0)
         assert measured[number] == alone.advance(12)
         assert_identical(together[number].state, alone.state)
+
+
+@on_eight
+def test_trials_side_by_side_are_timed_where_it_is_worth_it(digits):
+    config = config_on((-1, 1, 1), MLP)
+    schedule = Schedule(0.02, constant_steps=5000)
+
+    def start(mesh):
+        program = trial_program(config, digits, frozenset(), False, mesh)
+        return TrialRun(config, schedule, digits, program)
+
+    strategy = choose_strategy(make_mesh(config.mesh), False, 10**9, start)
+    assert set(strategy.steps_per_second) == {"1", "8"}
+    assert all(rate > 0 for rate in strategy.steps_per_second.values())
+    fastest = max(strategy.steps_per_second, key=strategy.steps_per_second.get)
+    assert strategy.trials_at_a_time == int(fastest)
 
 
 @on_eight

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from etils import epath
+from jax.sharding import Mesh
 
 from budgetflow import processes
 from budgetflow.checkpoints import TrialCheckpoints, steps_to_keep
 from budgetflow.config import checks_fit
-from budgetflow.files import write_json
+from budgetflow.files import read_json, write_json
 from budgetflow.playbook.measurement import Add, Advance, Decision, Status
 from budgetflow.schedules import common_prefix_steps
 from budgetflow.studies.study import Study, open_folder, read_outcome, switch_off
@@ -28,6 +29,7 @@ from budgetflow.studies.trial import (
 )
 from budgetflow.training.mesh import to_all_processes
 from budgetflow.training.population import Population
+from budgetflow.training.strategy import Strategy, choose_strategy
 from budgetflow.training.timing import Profiler, Stopwatch
 from budgetflow.training.trial_run import Measurement, TrialRun, trial_program
 
@@ -91,17 +93,19 @@ class _Controller:
         earlier: epath.Path | None,
         profile_steps: tuple[int, int] | None,
     ) -> None:
+        self._started_at = time.perf_counter()
         self._study = study
         self._on_progress = on_progress
         self._earlier = earlier
-        self._population = Population(study.mesh)
+        self._stopwatch = Stopwatch()
+        with self._stopwatch("calibration"):
+            self._strategy = self._choose_strategy()
+        self._population = Population(study.mesh, self._strategy.trials_at_a_time)
         self._live: dict[int, _LiveTrial] = {}
         self._records = processes.on_main(self._read_records)
         self._profiler = Profiler(str(study.folder / "profile"), profile_steps)
-        self._stopwatch = Stopwatch()
         self._trials_stopwatch = Stopwatch()
         self._steps_trained = 0
-        self._started_at = time.perf_counter()
 
     def run(self) -> dict[str, Any]:
         while True:
@@ -113,6 +117,30 @@ class _Controller:
                 self._advance(self._wave(decision.trials), decision.to_step)
             else:
                 return self._conclude(decision.outcome)
+
+    def _choose_strategy(self) -> Strategy:
+        """How the trials share the devices: as recorded in the folder, or picked and recorded."""
+        path = self._study.folder / "strategy.json"
+        asked_for = self._study.config.mesh.trial > 0
+        recorded = processes.on_main(lambda: read_json(path) if path.exists() else None)
+        if recorded is not None and not asked_for:
+            most = min(recorded["trials_at_a_time"], self._study.mesh.shape["trial"])
+            return Strategy(**{**recorded, "trials_at_a_time": most})
+        plan = self._study.first_plan()
+
+        def start_trial(mesh: Mesh) -> TrialRun:
+            fit = checks_fit(self._study.config)
+            program = trial_program(plan.config, self._study.dataset, plan.varied, fit, mesh)
+            return TrialRun(plan.config, plan.schedule, self._study.dataset, program)
+
+        strategy = choose_strategy(
+            self._study.mesh,
+            asked_for,
+            self._study.expected_steps(),
+            start_trial,
+        )
+        processes.on_main(write_json, path, dataclasses.asdict(strategy))
+        return strategy
 
     def _decide(self) -> Decision:
         return self._study.decide([r.view() for r in self._sorted_records()])
@@ -286,7 +314,11 @@ class _Controller:
                     self._close(number)
                 else:  # resumed at the very step where the race ended
                     self._write(self._records[number])
-        outcome = {**outcome, "fingerprint": study.fingerprint}
+        outcome = {
+            **outcome,
+            "fingerprint": study.fingerprint,
+            "strategy": dataclasses.asdict(self._strategy),
+        }
         if study.config.kind == "lr_sweep":
             outcome["switched_off"] = names = list(switch_off(study.config)[1])
             if names:

@@ -43,6 +43,8 @@ from budgetflow.training.trial_run import trial_program
 
 # The sections of a config that a search space may vary.
 SEARCHABLE = ("schedule", "optimizer", "regularization", "augmentation", "model")
+# A guess, for how long a sweep will take.
+EPOCHS_TO_FIT = 20
 LIBRARIES = ("jax", "jaxlib", "flax", "optax")
 
 
@@ -131,6 +133,19 @@ class Study:
         config = dataclasses.replace(switch_off(self.config)[0], seed=seed)
         return TrialPlan(config, hyperparameters, schedule)
 
+    def first_plan(self) -> TrialPlan:
+        """The plan of a trial like the others, to try things out with."""
+        rates = self.config.sweep.learning_rates
+        return self.plan(0, {lr_sweep.LEARNING_RATE: rates[len(rates) // 2]})
+
+    def expected_steps(self) -> int:
+        """About as many steps as the study will train, of all trials."""
+        length = self.max_train_steps
+        if self.config.kind == "lr_sweep":
+            epoch = math.ceil(self.dataset.train.num_examples / self.config.data.batch_size)
+            length = min(length, EPOCHS_TO_FIT * epoch)
+        return num_trials(self.config) * length
+
     def decide(self, trials: list[TrialView]) -> Decision:
         """What to do next, given what the trials have shown."""
         config = self.config
@@ -190,7 +205,7 @@ def resolve(config: StudyConfig, folder: epath.Path, earlier: epath.Path | None)
             config, {"max_train_steps": _length(config, earlier, earlier_outcome)}
         )
     builds_on = earlier_outcome["fingerprint"] if earlier_outcome else None
-    mesh = make_mesh(config.mesh)
+    mesh = make_mesh(config.mesh, num_trials(config))
     study = Study(config, folder, dataset, mesh, fingerprint(config, builds_on))
     if config.kind == "lr_sweep":
         return study
@@ -200,6 +215,16 @@ def resolve(config: StudyConfig, folder: epath.Path, earlier: epath.Path | None)
     else:
         plans = _sampled(study)
     return dataclasses.replace(study, round_plans=tuple(plans))
+
+
+def num_trials(config: StudyConfig) -> int:
+    """How many trials a study starts with."""
+    if config.kind == "lr_sweep":
+        return len(config.sweep.learning_rates)
+    search = config.search
+    return search.promote_trials or len(
+        points(search.space, search.method, search.trials, config.seed)
+    )
 
 
 def study_dataset(config: StudyConfig) -> Dataset:
@@ -237,7 +262,7 @@ def check_study(config: StudyConfig) -> None:
     Raises:
         ConfigError: a name, type, value or combination is wrong; see its message.
     """
-    mesh = make_mesh(config.mesh)
+    mesh = make_mesh(config.mesh, num_trials(config))
     check_batch_size(config, mesh)
     check_search_space(config)
     for filled, _ in _programs(config, mesh):

@@ -30,11 +30,18 @@ AXES = ("trial", "data", "fsdp")
 BATCH_AXES = ("data", "fsdp")
 
 
-def mesh_sizes(config: MeshConfig, num_devices: int) -> tuple[int, int, int]:
+def mesh_sizes(
+    config: MeshConfig, num_devices: int, num_trials: int | None = None
+) -> tuple[int, int, int]:
     """The mesh's shape, sizes that are -1 filled in.
 
-    Of several, ``trial`` goes before ``fsdp``, and that before ``data``, which is -1 by default;
-    the others are 1 then.
+    ``trial``, if it is one of several, takes as many devices as there are trials for, and the next
+    of ``fsdp`` and ``data`` the others.
+
+    Args:
+        config: the mesh's config.
+        num_devices: all that there are.
+        num_trials: how many trials can run at the same time; None for any number.
 
     Raises:
         ConfigError: the sizes do not fit the number of devices.
@@ -55,16 +62,24 @@ def mesh_sizes(config: MeshConfig, num_devices: int) -> tuple[int, int, int]:
             f"device{'s' if num_devices > 1 else ''}{rest or f'; {hint}'}"
         )
     if free:
-        sizes[free[0]] = num_devices // product
+        left = num_devices // product
+        if free[0] == "trial" and len(free) > 1:
+            most = min(left, num_trials or left)
+            sizes["trial"] = max(n for n in range(1, most + 1) if left % n == 0)
+            sizes[free[1]] = left // sizes["trial"]
+        else:
+            sizes[free[0]] = left
     return sizes["trial"], sizes["data"], sizes["fsdp"]
 
 
-def cpu_devices(config: MeshConfig) -> int:
+def cpu_devices(config: MeshConfig, num_trials: int | None = None) -> int:
     """How many of the CPU's virtual devices a mesh asks for.
 
-    -1 is a device for each core on the axis ``trial``, and one on the others.
+    -1 is a device for each core, but no more than trials, on the axis ``trial``, and one on the
+    others.
     """
-    trials = config.trial if config.trial > 0 else os.cpu_count() or 1
+    cores = os.cpu_count() or 1
+    trials = config.trial if config.trial > 0 else min(cores, num_trials or cores)
     return trials * max(config.data, 1) * max(config.fsdp, 1)
 
 
@@ -73,8 +88,12 @@ def cpu_devices_are_given() -> bool:
     return "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
 
 
-def make_mesh(config: MeshConfig) -> Mesh:
+def make_mesh(config: MeshConfig, num_trials: int | None = None) -> Mesh:
     """The mesh of a study: all devices, or as many of the CPU's virtual ones as it asks for.
+
+    Args:
+        config: the mesh's config.
+        num_trials: how many trials can run at the same time; None for any number.
 
     Raises:
         ConfigError: the sizes do not fit the devices there are.
@@ -83,8 +102,8 @@ def make_mesh(config: MeshConfig) -> Mesh:
     if devices[0].platform == "cpu" and jax.process_count() == 1:
         free = -1 in (config.trial, config.data, config.fsdp)
         if not (free and cpu_devices_are_given()):
-            devices = devices[: cpu_devices(config)]
-    sizes = mesh_sizes(config, len(devices))
+            devices = devices[: cpu_devices(config, num_trials)]
+    sizes = mesh_sizes(config, len(devices), num_trials)
     local = jax.local_device_count()
     per_trial = sizes[1] * sizes[2]
     if jax.process_count() > 1 and local % per_trial and per_trial % local:

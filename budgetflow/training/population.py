@@ -22,13 +22,14 @@ class Population:
 
     Args:
         mesh: by :func:`budgetflow.training.mesh.make_mesh`.
+        trials_at_a_time: how many of its slices to use; None for all.
 
     Attributes:
         slices: the meshes that trials run on, one for each position on the axis ``trial``.
     """
 
-    def __init__(self, mesh: Mesh) -> None:
-        self.slices = trial_slices(mesh)
+    def __init__(self, mesh: Mesh, trials_at_a_time: int | None = None) -> None:
+        self.slices = trial_slices(mesh)[:trials_at_a_time]
         self._pool = ThreadPoolExecutor(len(self.slices))
 
     def is_mine(self, number: int) -> bool:
