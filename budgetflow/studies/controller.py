@@ -99,8 +99,8 @@ class _Controller:
         self._earlier = earlier
         self._stopwatch = Stopwatch()
         with self._stopwatch("calibration"):
-            self._strategy = self._choose_strategy()
-        self._population = Population(study.mesh, self._strategy.trials_at_a_time)
+            strategy = self._choose_strategy()
+        self._population = Population(study.mesh, strategy.trials_at_a_time)
         self._live: dict[int, _LiveTrial] = {}
         self._records = processes.on_main(self._read_records)
         self._profiler = Profiler(str(study.folder / "profile"), profile_steps)
@@ -314,11 +314,7 @@ class _Controller:
                     self._close(number)
                 else:  # resumed at the very step where the race ended
                     self._write(self._records[number])
-        outcome = {
-            **outcome,
-            "fingerprint": study.fingerprint,
-            "strategy": dataclasses.asdict(self._strategy),
-        }
+        outcome = {**outcome, "fingerprint": study.fingerprint}
         if study.config.kind == "lr_sweep":
             outcome["switched_off"] = names = list(switch_off(study.config)[1])
             if names:
