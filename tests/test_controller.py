@@ -264,7 +264,11 @@ def kill_when(process, condition, seconds=120):
 @pytest.mark.parametrize(
     ("study", "fields", "kills"),
     [
-        ("lr_sweep", {}, [("trials/0005/measurements.jsonl", 5)]),
+        (
+            "lr_sweep",
+            {"sweep__learning_rates": (0.1, 0.1778, 0.3162)},
+            [("trials/0002/measurements.jsonl", 5)],
+        ),
         # In the middle of a trial and, gone on, of another.
         (
             "round1",
