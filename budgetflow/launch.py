@@ -8,8 +8,10 @@ What is complete is not run again. Any key of the config can be set from here, a
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -124,6 +126,11 @@ def launch(
     if dry_run:
         print_plan(console, _plan(chain, epath.Path(workdir)))
         return None
+    if any(processes.on_main(read_outcome, epath.Path(workdir) / c.name) is None for c in chain):
+        # What reports are drawn with takes a second to import: on a thread, while XLA compiles.
+        threading.Thread(
+            target=importlib.import_module, args=["budgetflow.results.report"], daemon=True
+        ).start()
     earlier: epath.Path | None = None
     results: list[StudyResult] = []
     outcome: dict[str, Any] | None = None

@@ -141,6 +141,17 @@ def plot(rows, path):
     figure.savefig(path, dpi=100)
 
 
+def record(rows):
+    """Writes rows, table and plot to the experiment's folder; rows not measured anew stay."""
+    path = FOLDER / "results.json"
+    known = json.loads(path.read_text()) if path.exists() else []
+    merged = {(row["workload"], row["n"]): row for row in [*known, *rows]}
+    rows = [merged[key] for key in sorted(merged, key=lambda key: (WORKLOADS.index(key[0]), key))]
+    path.write_text(json.dumps(rows, indent=2) + "\n")
+    (FOLDER / "table.md").write_text(table(rows))
+    plot([row for row in rows if len(row["methods"]) > 2], FOLDER / "seconds.png")
+
+
 def measure_limit(workload, turns):
     """The race's seconds without start-up, and those of K trials up to the fit at bare speed."""
     import jax
@@ -203,9 +214,7 @@ def main():
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
     if arguments.record:
-        (FOLDER / "results.json").write_text(json.dumps(rows, indent=2) + "\n")
-        (FOLDER / "table.md").write_text(table(rows))
-        plot(rows, FOLDER / "seconds.png")
+        record(rows)
 
 
 if __name__ == "__main__":
