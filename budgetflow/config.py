@@ -107,6 +107,9 @@ class MeshConfig:
         trial: how many trials run at the same time, each on an equal share of the devices. By
             default as many as there are devices and trials for; on the CPU, where virtual devices
             share its cores, as many as are fastest (:mod:`budgetflow.training.strategy`).
+        vmap_trials: how many trials each of those positions trains at the same time, vectorized:
+            worth trying for small models on accelerators. 1, the default, gives every trial bit for
+            bit what it would get alone; more round differently, and the outcome says so.
         data: parts that each batch is cut into.
         fsdp: parts that parameters and optimizer state are cut into, and each batch further.
             Any of these three may be -1: all devices that the others leave. Of several, ``trial``
@@ -117,6 +120,7 @@ class MeshConfig:
     """
 
     trial: AxisSize = -1
+    vmap_trials: Positive = 1
     data: AxisSize = -1
     fsdp: AxisSize = 1
     min_sharded_size: Positive = 2**16

@@ -207,16 +207,19 @@ class _Controller:
         return steps_to_keep(list(rows), self._study.selection_key, keep_best, pinned, latest)
 
     def _wave(self, trials: Sequence[int]) -> dict[int, int]:
-        """The first of some trials that can run at the same time: slice of the mesh to trial.
+        """The first of some trials that can run at the same time: trial to slice of the mesh.
 
-        A trial stays on its slice; a new one gets the first that is free.
+        A trial stays on its slice; a new one gets the one with the most room.
         """
         wave: dict[int, int] = {}
+        most = self._study.config.mesh.vmap_trials
+        room = dict.fromkeys(range(len(self._population.slices)), most)
         for number in trials:
-            free = [p for p in range(len(self._population.slices)) if p not in wave]
             live = self._live.get(number)
-            if free and (live is None or live.position in free):
-                wave[live.position if live else free[0]] = number
+            position = live.position if live else max(room, key=lambda position: room[position])
+            if room[position]:
+                wave[number] = position
+                room[position] -= 1
         return wave
 
     def _open(self, number: int, position: int) -> None:
@@ -244,11 +247,11 @@ class _Controller:
         self._live[number] = _LiveTrial(run, program.state, checkpoints, position)
 
     def _advance(self, wave: dict[int, int], to_step: int) -> None:
-        """Advances some trials, one on each slice, from evaluation to evaluation up to a step."""
-        for position, number in wave.items():
+        """Advances trials, each on its slice, from evaluation to evaluation up to a step."""
+        for number, position in wave.items():
             if number not in self._live:
                 self._open(number, position)
-        trials = tuple(wave.values())
+        trials = tuple(wave)
         stops = {number: self._study.stops(self._records[number].schedule) for number in trials}
         start = min(self._records[number].step for number in trials)
         on_the_way = {s for own in stops.values() for s in own if start < s < to_step}
@@ -315,6 +318,12 @@ class _Controller:
                 else:  # resumed at the very step where the race ended
                     self._write(self._records[number])
         outcome = {**outcome, "fingerprint": study.fingerprint}
+        if (vectorized := study.config.mesh.vmap_trials) > 1:
+            outcome["vmap_trials"] = vectorized
+            outcome["reasons"].append(
+                f"Up to {vectorized} trials at a time were vectorized (config.mesh.vmap_trials), "
+                "which rounds differently from a trial alone."
+            )
         if study.config.kind == "lr_sweep":
             outcome["switched_off"] = names = list(switch_off(study.config)[1])
             if names:

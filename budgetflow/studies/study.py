@@ -74,7 +74,8 @@ class TrialPlan:
     def trajectory(self, mesh: Mesh) -> str:
         """A fingerprint of all that the trial's states depend on, but for its schedule.
 
-        How a batch is divided among devices changes the order of sums, and so the last bits.
+        How a batch is divided among devices, or trials are vectorized, changes the order of sums
+        and so the last bits.
         """
         config = to_json(self.config)
         data = config["data"]
@@ -82,7 +83,7 @@ class TrialPlan:
             **{name: config[name] for name in ("seed", "model", "task", "optimizer")},
             **{name: config[name] for name in ("regularization", "augmentation", "precision")},
             "gradient_accumulation": config["gradient_accumulation"],
-            "devices": [mesh.shape["data"], mesh.shape["fsdp"]],
+            "devices": [mesh.shape["data"], mesh.shape["fsdp"], self.config.mesh.vmap_trials],
             "data": [data["name"], data["train_split"], data["batch_size"]],
             "keys": [data["input_key"], data["target_key"]],
             "varied": sorted(self.varied),
@@ -276,9 +277,11 @@ def study_peak_bytes(config: StudyConfig, mesh: Mesh) -> int:
     Compiles that model's train step.
     """
     filled, program = max(_programs(config, mesh), key=lambda pair: state_bytes(pair[1]))
-    slices = mesh.shape["trial"]
-    at_a_time = len(config.sweep.learning_rates) if config.kind == "lr_sweep" else slices
-    return peak_bytes(filled, study_dataset(config), program, -(-at_a_time // slices))
+    slices, vectorized = mesh.shape["trial"], config.mesh.vmap_trials
+    at_a_time = vectorized
+    if config.kind == "lr_sweep":
+        at_a_time = max(vectorized, -(-len(config.sweep.learning_rates) // slices))
+    return peak_bytes(filled, study_dataset(config), program, at_a_time)
 
 
 def _programs(config: StudyConfig, mesh: Mesh) -> Iterator[tuple[StudyConfig, Program]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import operator
 from typing import Any, NamedTuple
 
 import jax
@@ -86,6 +87,9 @@ class Program:
             (state, progress). ``data`` is the training set on the device and ``batches`` the
             indices into it, [steps_per_call, batch_size]; or ``data`` is None and ``batches`` the
             examples themselves. The first ``count`` are used. The state is donated.
+        train_together: number of trials -> like ``train_steps``, but all arguments except ``data``
+            and ``count`` are tuples of that many trials', and so are the results. One program for
+            them all by ``jax.vmap``, which rounds differently.
         eval_step: (totals, params, model_state, batches, weights) -> totals: weighted sums of the
             task's metrics, and of the weights under "examples", over batches that are stacked.
         is_fitted: (params, model_state, batches) -> whether every example is fitted of a batch that
@@ -99,6 +103,7 @@ class Program:
     steps_per_call: int
     init: Any
     train_steps: Any
+    train_together: Any
     eval_step: Any
     is_fitted: Any
 
@@ -138,6 +143,11 @@ def make_program(spec: ProgramSpec, mesh: Mesh, layout: MeshConfig) -> Program:
             compiler_options={"xla_backend_optimization_level": 1} if _on_cpu(mesh) else None,
         ),
         train_steps=compiled(train_steps, (state, everywhere), donate_argnums=0),
+        train_together=functools.cache(
+            lambda count: compiled(
+                train_together, ((state,) * count, (everywhere,) * count), donate_argnums=0
+            )
+        ),
         eval_step=compiled(eval_step, everywhere),
         is_fitted=compiled(is_fitted, everywhere),
     )
@@ -171,6 +181,35 @@ def train_steps(
     if len(learning_rates) == 1:
         return update(0, (state, progress))
     return jax.lax.fori_loop(0, count, update, (state, progress))
+
+
+def train_together(
+    spec: ProgramSpec,
+    mesh: Mesh,
+    states: tuple[TrainState, ...],
+    progresses: tuple[Progress, ...],
+    data: Arrays | None,
+    batches: tuple[Any, ...],
+    learning_rates: tuple[jax.Array, ...],
+    count: jax.Array,
+    numbers: tuple[dict[str, Any], ...],
+) -> tuple[tuple[TrainState, ...], tuple[Progress, ...]]:
+    """:func:`train_steps` of several trials, vectorized."""
+
+    def stack(trees: tuple[Any, ...]) -> Any:
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+    def unstack(tree: Any) -> tuple[Any, ...]:
+        return tuple(jax.tree.map(operator.itemgetter(n), tree) for n in range(len(states)))
+
+    vectorized = jax.vmap(
+        functools.partial(train_steps, spec, mesh), in_axes=(0, 0, None, 0, 0, None, 0)
+    )
+    after, progress = vectorized(
+        stack(states), stack(progresses), data, stack(batches), stack(learning_rates), count,
+        stack(numbers),
+    )  # fmt: skip
+    return unstack(after), unstack(progress)
 
 
 def train_step(

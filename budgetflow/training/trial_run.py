@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -68,7 +68,10 @@ class TrialRun:
 
     Attributes:
         program: its compiled functions.
+        dataset: the data.
+        numbers: what the compiled functions take as traced numbers.
         state: the train state.
+        progress: what the compiled step has noticed.
         step: updates made so far.
         stopwatch: where the time went.
         profiler: traces some of its steps.
@@ -78,13 +81,13 @@ class TrialRun:
         self, config: StudyConfig, schedule: Schedule, dataset: Dataset, program: Program
     ) -> None:
         self._config = config
-        self._dataset = dataset
+        self.dataset = dataset
         self._learning_rates = schedule.learning_rates()
         self.program = program
         self._steps_per_call = steps_per_call(config, dataset.train, program)
-        self._numbers = place_everywhere(traced_numbers(config, program.spec), program.mesh)
+        self.numbers = place_everywhere(traced_numbers(config, program.spec), program.mesh)
         # On the mesh from the start, or the first call would compile a program of its own.
-        self._progress: Progress = place_everywhere(
+        self.progress: Progress = place_everywhere(
             initial_progress(dataset.train.num_examples), program.mesh
         )
         self._checked_step = 0
@@ -106,37 +109,19 @@ class TrialRun:
 
     def advance(self, to_step: int) -> Measurement:
         """Makes the updates up to ``to_step`` and measures the trial there."""
-        for step in sorted({to_step, *self.profiler.stops(self.step, to_step)}):
-            self.train(step)
-            self.profiler.reached(step)
-        with self.stopwatch("evaluation"):
-            measurement = self._measure()
-        self._checked_step = to_step
-        return measurement
+        return advance_together([self], to_step)[0]
 
     def train(self, to_step: int) -> None:
         """Makes the updates up to ``to_step`` and waits for them."""
-        data = resident_data(self._dataset.train, self.program.mesh)
-        under_way: list[Progress] = []
-        with self.stopwatch("training"):
-            for batches, rates, count in self._calls(to_step):
-                self.state, self._progress = self.program.train_steps(
-                    self.state, self._progress, data, batches, rates, np.int32(count), self._numbers
-                )
-                self.step += count
-                under_way.append(self._progress)
-                if len(under_way) == 2 * CALLS_AHEAD:
-                    jax.block_until_ready(under_way[CALLS_AHEAD])
-                    del under_way[:CALLS_AHEAD]
-            jax.block_until_ready(self._progress)
+        train_together([self], to_step)
 
-    def _calls(self, to_step: int) -> Iterator[tuple[Any, np.ndarray, int]]:
+    def calls(self, to_step: int) -> Iterator[tuple[Any, np.ndarray, int]]:
         """What each call of the compiled step takes: batches, learning rates, how many updates.
 
         The arrays have one length, whatever the number of updates: any length compiles only once.
         """
         seed, size, length = self._config.seed, self._config.data.batch_size, self._steps_per_call
-        train = self._dataset.train
+        train = self.dataset.train
         streamed = self._streamed(to_step) if train.arrays is None else None
         for first in range(self.step, to_step, length * CALLS_PREPARED):
             with self.stopwatch.part_of("training", "data"):
@@ -162,7 +147,7 @@ class TrialRun:
         size, mesh, length = self._config.data.batch_size, self.program.mesh, self._steps_per_call
         rows, sharding = local_rows(mesh, size), batch_sharding(mesh, leading_dimensions=1)
         batches = stream_batches(
-            self._dataset.train, self._config.seed, self.step, to_step, size, rows
+            self.dataset.train, self._config.seed, self.step, to_step, size, rows
         )
         for first in range(self.step, to_step, length):
             with self.stopwatch.part_of("training", "data"):
@@ -172,14 +157,21 @@ class TrialRun:
                 placed = place_batch(stacked, rows, sharding, size)
             yield placed
 
+    def measure(self) -> Measurement:
+        """Measures the trial where it stands."""
+        with self.stopwatch("evaluation"):
+            measurement = self._measure()
+        self._checked_step = self.step
+        return measurement
+
     def _measure(self) -> Measurement:
         evaluation = self._config.evaluation
         totals = {
-            "train": self._totals(self._dataset.train, evaluation.train_examples),
-            "validation": self._totals(self._dataset.validation),
+            "train": self._totals(self.dataset.train, evaluation.train_examples),
+            "validation": self._totals(self.dataset.validation),
         }
         # One transfer for all of it.
-        totals, progress = jax.device_get((totals, self._progress))
+        totals, progress = jax.device_get((totals, self.progress))
         row = {"step": self.step, "learning_rate": float(self._learning_rates[self.step - 1])}
         for split, sums in totals.items():
             row |= {f"{split}_{name}": value for name, value in _means(sums).items()}
@@ -194,7 +186,7 @@ class TrialRun:
             return (self._checked_step, self.step) if loss < threshold else None
         if not self.program.spec.checks_fit:
             return None
-        train = self._dataset.train
+        train = self.dataset.train
         if train.arrays is not None:
             return (fitted_at_step - 1, fitted_at_step) if fitted_at_step >= 0 else None
         # Streamed data is too large to look at in every step: once per measurement, to the first
@@ -216,6 +208,50 @@ class TrialRun:
                 totals, state.params, state.model_state, blocks, weights
             )
         return totals
+
+
+def advance_together(runs: Sequence[TrialRun], to_step: int) -> list[Measurement]:
+    """Advances trials as :func:`train_together` does, and measures them at ``to_step``."""
+    stops = (stop for run in runs for stop in run.profiler.stops(run.step, to_step))
+    for step in sorted({to_step, *stops}):
+        train_together(runs, step)
+        for run in runs:
+            run.profiler.reached(step)
+    return [run.measure() for run in runs]
+
+
+def train_together(runs: Sequence[TrialRun], to_step: int) -> None:
+    """Makes trials' updates up to ``to_step`` and waits for them.
+
+    Several trials must have the same program and be at the same step; they share each call of it.
+    """
+    lead = runs[0]
+    program = lead.program
+    data = resident_data(lead.dataset.train, program.mesh)
+    under_way: list[Any] = []
+    with lead.stopwatch("training"):
+        for calls in zip(*(run.calls(to_step) for run in runs), strict=True):
+            batches, rates, counts = zip(*calls, strict=True)
+            count = np.int32(counts[0])
+            if len(runs) == 1:
+                lead.state, lead.progress = program.train_steps(
+                    lead.state, lead.progress, data, batches[0], rates[0], count, lead.numbers
+                )
+            else:
+                states, progresses = (tuple(r.state for r in runs), tuple(r.progress for r in runs))
+                numbers = tuple(run.numbers for run in runs)
+                states, progresses = program.train_together(len(runs))(
+                    states, progresses, data, batches, rates, count, numbers
+                )
+                for run, state, progress in zip(runs, states, progresses, strict=True):
+                    run.state, run.progress = state, progress
+            for run in runs:
+                run.step += counts[0]
+            under_way.append(lead.progress)
+            if len(under_way) == 2 * CALLS_AHEAD:
+                jax.block_until_ready(under_way[CALLS_AHEAD])
+                del under_way[:CALLS_AHEAD]
+        jax.block_until_ready([run.progress for run in runs])
 
 
 def _means(sums: dict[str, Any]) -> dict[str, float]:
