@@ -29,7 +29,7 @@ from budgetflow.studies.trial import (
 )
 from budgetflow.training.mesh import to_all_processes
 from budgetflow.training.population import Population
-from budgetflow.training.strategy import Strategy, choose_strategy
+from budgetflow.training.strategy import Strategy, choose_strategy, hardware
 from budgetflow.training.timing import Profiler, Stopwatch
 from budgetflow.training.trial_run import Measurement, TrialRun, trial_program
 
@@ -123,22 +123,19 @@ class _Controller:
         path = self._study.folder / "strategy.json"
         asked_for = self._study.config.mesh.trial > 0
         recorded = processes.on_main(lambda: read_json(path) if path.exists() else None)
-        if recorded is not None and not asked_for:
-            most = min(recorded["trials_at_a_time"], self._study.mesh.shape["trial"])
-            return Strategy(**{**recorded, "trials_at_a_time": most})
+        mesh = self._study.mesh
+        if recorded is not None and not asked_for and recorded["hardware"] == hardware(mesh):
+            return Strategy(**recorded)
         plan = self._study.first_plan()
+        # Long enough for any timing.
+        schedule = dataclasses.replace(plan.schedule, constant_steps=10**5)
 
-        def start_trial(mesh: Mesh) -> TrialRun:
+        def start_trial(part: Mesh) -> TrialRun:
             fit = checks_fit(self._study.config)
-            program = trial_program(plan.config, self._study.dataset, plan.varied, fit, mesh)
-            return TrialRun(plan.config, plan.schedule, self._study.dataset, program)
+            program = trial_program(plan.config, self._study.dataset, plan.varied, fit, part)
+            return TrialRun(plan.config, schedule, self._study.dataset, program)
 
-        strategy = choose_strategy(
-            self._study.mesh,
-            asked_for,
-            self._study.expected_steps(),
-            start_trial,
-        )
+        strategy = choose_strategy(mesh, asked_for, self._study.expected_steps(), start_trial)
         processes.on_main(write_json, path, dataclasses.asdict(strategy))
         return strategy
 

@@ -22,8 +22,8 @@ from budgetflow.training.trial_run import TrialRun
 
 # A shorter study would not win back what timing and compiling for further devices takes.
 WORTH_TIMING_SECONDS = 20.0
-# Calls of the compiled step that are timed.
-TIMED_CALLS = 8
+# How long to time for a rough idea, and for a comparison.
+ROUGH_SECONDS, FINE_SECONDS = 0.02, 0.3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,13 +32,20 @@ class Strategy:
 
     Attributes:
         trials_at_a_time: how many of the mesh's positions on the axis ``trial`` are used.
+        hardware: what it was chosen for.
         steps_per_second: of all trials together, by ``trials_at_a_time`` as timed; empty if not.
         reason: why, in a sentence.
     """
 
     trials_at_a_time: int
+    hardware: str
     steps_per_second: dict[str, float]
     reason: str
+
+
+def hardware(mesh: Mesh) -> str:
+    """What a strategy is chosen for, such as "2 x 1 x 1 cpu"."""
+    return f"{' x '.join(map(str, mesh.shape.values()))} {mesh.devices.flat[0].device_kind}"
 
 
 def choose_strategy(
@@ -50,44 +57,44 @@ def choose_strategy(
         mesh: the study's.
         asked_for: whether the config itself says how many.
         total_steps: about as many as the study will train, of all trials.
-        start_trial: a slice of the mesh -> a trial at step 0 on it, which is trained and dropped.
+        start_trial: a slice of the mesh -> a trial at step 0 on it, which is trained for a while
+            and dropped.
     """
     slices = trial_slices(mesh)
+
+    def strategy(trials_at_a_time: int, reason: str, rates: dict[str, float]) -> Strategy:
+        return Strategy(trials_at_a_time, hardware(mesh), rates, reason)
+
     if asked_for:
-        return Strategy(len(slices), {}, "config.mesh.trial says so.")
+        return strategy(len(slices), "config.mesh.trial says so.", {})
     if len(slices) == 1 or jax.default_backend() != "cpu" or jax.process_count() > 1:
-        return Strategy(len(slices), {}, "Each trial has its share of the devices to itself.")
-    alone = [start_trial(slices[0])]
-    if not _can_time(alone):
-        return Strategy(1, {}, "The trials are too short to time.")
+        return strategy(len(slices), "Each trial has its share of the devices to itself.", {})
     population = Population(mesh)
-    seconds = _step_seconds(population, alone)
-    if seconds * total_steps < WORTH_TIMING_SECONDS:
-        about = f"about {max(seconds * total_steps, 1):.0f} seconds of training"
-        return Strategy(1, {}, f"The study is too short to time more than one at a time: {about}.")
+    alone = [start_trial(slices[0])]
+    seconds = _step_seconds(population, alone, ROUGH_SECONDS) * total_steps
+    if seconds < WORTH_TIMING_SECONDS:
+        about = f"about {max(seconds, 1):.0f} seconds of training"
+        return strategy(1, f"Too short a study to time more than one at a time: {about}.", {})
     together = [*alone, *map(start_trial, slices[1:])]
     rates = {
-        str(len(runs)): 1 / min(_step_seconds(population, runs) for _ in range(2))
+        str(len(runs)): 1 / min(_step_seconds(population, runs, FINE_SECONDS) for _ in range(2))
         for runs in (together, alone)
     }
     best = max(rates, key=lambda count: rates[count])
-    return Strategy(int(best), rates, "The fastest of those timed.")
+    return strategy(int(best), "The fastest of those timed.", rates)
 
 
-def _can_time(runs: Sequence[TrialRun]) -> bool:
-    """Whether schedules are long enough for all that :func:`choose_strategy` times."""
-    run = runs[0]
-    return run.total_steps >= 6 * TIMED_CALLS * run.program.steps_per_call
-
-
-def _step_seconds(population: Population, runs: Sequence[TrialRun]) -> float:
+def _step_seconds(population: Population, runs: Sequence[TrialRun], at_least: float) -> float:
     """Seconds per step of some trials at the same time; compiles first if need be."""
-    calls = {number: run for number, run in enumerate(runs)}
-    first = max(run.step for run in runs)
+    step = max(run.step for run in runs) + 1
     for run in runs:
-        run.train(first + run.program.steps_per_call)  # Compiled, and all at the same step.
-    start = runs[0].step
-    until = start + TIMED_CALLS * runs[0].program.steps_per_call
-    started_at = time.perf_counter()
-    population.train(calls, until)
-    return (time.perf_counter() - started_at) / (len(runs) * (until - start))
+        run.train(step)  # Compiled, and all at the same step.
+    steps = 4
+    while True:
+        started_at = time.perf_counter()
+        population.train(dict(enumerate(runs)), step + steps)
+        seconds = time.perf_counter() - started_at
+        if seconds >= at_least:
+            return seconds / (len(runs) * steps)
+        step += steps
+        steps *= 4

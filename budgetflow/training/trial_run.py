@@ -97,11 +97,6 @@ class TrialRun:
             self.state: TrainState = program.init(np.uint32(config.seed))
         self.step = 0
 
-    @property
-    def total_steps(self) -> int:
-        """The steps of its schedule."""
-        return len(self._learning_rates)
-
     def resume(self, state: TrainState) -> None:
         """Goes on from a restored state instead of step 0."""
         self.state = state
