@@ -24,7 +24,7 @@ from pydantic.dataclasses import dataclass
 
 from budgetflow.errors import ConfigError, nearest, nearest_numbers
 from budgetflow.files import finite
-from budgetflow.schedules import Decay, Schedule
+from budgetflow.schedules import ENDLESS, Decay, Schedule
 from budgetflow.studies.search_space import Dimension
 
 _CHECKED = pydantic.ConfigDict(extra="forbid")
@@ -59,8 +59,16 @@ class DataConfig:
 class ScheduleConfig:
     """A learning-rate schedule; lengths in steps, or as fractions of ``max_train_steps``.
 
-    The constant period is what warmup and decay leave. Without a decay length, "linear" and
-    "cosine" decay over all steps after warmup.
+    The constant period is what warmup and decay leave. Without a decay length, the decay takes all
+    steps after warmup. See :class:`budgetflow.schedules.Schedule` for the shapes of ``decay``.
+
+    Attributes:
+        final_learning_rate: where the decay ends; "exponential" needs one, "inverse_sqrt" and
+            "step" have none.
+        power: of "polynomial".
+        timescale_steps: of "inverse_sqrt"; the warmup's length if not set.
+        drop_steps, drop_fractions: of "step", instead of a decay length: when to drop.
+        drop_factor: of "step": what each drop multiplies the learning rate by.
     """
 
     base_learning_rate: Rate = 0.1
@@ -70,6 +78,11 @@ class ScheduleConfig:
     decay_steps: NonNegative | None = None
     decay_fraction: Fraction | None = None
     final_learning_rate: Strength = 0.0
+    power: Rate = 1.0
+    timescale_steps: Positive | None = None
+    drop_steps: tuple[Positive, ...] = ()
+    drop_fractions: tuple[Fraction, ...] = ()
+    drop_factor: Annotated[float, Field(gt=0, lt=1, strict=True)] = 0.1
 
 
 @dataclass(frozen=True, config=_CHECKED)
@@ -325,6 +338,9 @@ def resolve_schedule(config: ScheduleConfig, max_train_steps: int) -> Schedule:
     """
     warmup_steps = _length(config, "warmup", max_train_steps)
     decay_steps = _length(config, "decay", max_train_steps)
+    drops = _drops(config, max_train_steps, warmup_steps or 0)
+    if drops:
+        decay_steps = max_train_steps - drops[0]
     if config.decay == "none" and decay_steps:
         raise ConfigError("config.schedule has a decay length but decay = 'none'; set the shape")
     if config.decay != "none" and decay_steps is None:
@@ -340,13 +356,29 @@ def resolve_schedule(config: ScheduleConfig, max_train_steps: int) -> Schedule:
             f"config.schedule.final_learning_rate = {config.final_learning_rate} is above the base "
             f"learning rate {config.base_learning_rate}"
         )
+    if config.decay == "exponential" and not config.final_learning_rate:
+        raise ConfigError(
+            "config.schedule.final_learning_rate should be above 0 for an exponential decay, which "
+            "never reaches 0"
+        )
+    if config.decay in ENDLESS and config.final_learning_rate:
+        raise ConfigError(
+            f"config.schedule.final_learning_rate cannot be set for decay = {config.decay!r}, "
+            "which has an end of its own; leave it out"
+        )
+    if not decay_steps:
+        return Schedule(config.base_learning_rate, warmup_steps or 0, constant_steps)
     return Schedule(
         base_learning_rate=config.base_learning_rate,
         warmup_steps=warmup_steps or 0,
         constant_steps=constant_steps,
-        decay_steps=decay_steps or 0,
-        decay=config.decay if decay_steps else "none",
-        final_learning_rate=config.final_learning_rate if decay_steps else 0.0,
+        decay_steps=decay_steps,
+        decay=config.decay,
+        final_learning_rate=config.final_learning_rate,
+        power=config.power,
+        timescale_steps=config.timescale_steps or warmup_steps or 1,
+        drop_steps=tuple(step - drops[0] for step in drops),
+        drop_factor=config.drop_factor,
     )
 
 
@@ -388,6 +420,25 @@ def _length(config: ScheduleConfig, name: str, max_train_steps: int) -> int | No
     if steps is not None and fraction is not None:
         raise ConfigError(f"config.schedule gives both {name}_steps and {name}_fraction; keep one")
     return steps if fraction is None else round(fraction * max_train_steps)
+
+
+def _drops(config: ScheduleConfig, max_train_steps: int, warmup_steps: int) -> list[int]:
+    """The steps of the run at which the learning rate drops."""
+    if config.drop_steps and config.drop_fractions:
+        raise ConfigError("config.schedule gives both drop_steps and drop_fractions; keep one")
+    drops = [*config.drop_steps, *(round(f * max_train_steps) for f in config.drop_fractions)]
+    if bool(drops) != (config.decay == "step"):
+        raise ConfigError("config.schedule: decay = 'step' and drop_steps (or drop_fractions) go "
+                          "together")  # fmt: skip
+    if drops and (config.decay_steps is not None or config.decay_fraction is not None):
+        raise ConfigError("config.schedule: drops say when the decay begins; leave decay_steps and "
+                          "decay_fraction out")  # fmt: skip
+    if drops != sorted({*drops}) or any(not warmup_steps <= d < max_train_steps for d in drops):
+        raise ConfigError(
+            f"config.schedule drops at steps {drops}, which should ascend from the warmup's end "
+            f"({warmup_steps}) to before the end of the run ({max_train_steps})"
+        )
+    return drops
 
 
 def _check_combinations(study: StudyConfig) -> None:

@@ -9,7 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-Decay = Literal["none", "linear", "cosine"]
+Decay = Literal[
+    "none", "linear", "cosine", "1-sqrt", "exponential", "polynomial", "inverse_sqrt", "step"
+]
+# Decays that never end at a value of their own choice.
+ENDLESS = ("inverse_sqrt", "step")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +29,17 @@ class Schedule:
         warmup_steps: updates of linear warmup.
         constant_steps: updates at the base learning rate.
         decay_steps: updates of decay; 0 if ``decay`` is "none".
-        decay: the shape of the decay.
-        final_learning_rate: where the decay ends.
+        decay: the shape of the decay. With f the fraction of it that is over, from the base to the
+            final learning rate: "linear"; "cosine" (Loshchilov and Hutter 2017, arXiv:1608.03983);
+            "1-sqrt", by 1 - sqrt(f) (Hägele et al. 2024, arXiv:2405.18392); "polynomial", by
+            (1 - f)^power; "exponential", by the same factor in every step. Without an end of their
+            own, t steps into the decay: "inverse_sqrt", by sqrt(timescale / (timescale + t))
+            (Vaswani et al. 2017, arXiv:1706.03762); "step", times a factor at every drop.
+        final_learning_rate: where the decay ends; 0 for the last two.
+        power: of "polynomial".
+        timescale_steps: of "inverse_sqrt".
+        drop_steps: of "step": the drops, in steps after the start of the decay, the first being 0.
+        drop_factor: of "step".
     """
 
     base_learning_rate: float
@@ -35,12 +48,29 @@ class Schedule:
     decay_steps: int = 0
     decay: Decay = "none"
     final_learning_rate: float = 0.0
+    power: float = 1.0
+    timescale_steps: int = 1
+    drop_steps: tuple[int, ...] = ()
+    drop_factor: float = 0.1
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "drop_steps", tuple(self.drop_steps))  # JSON has lists
         if min(self.warmup_steps, self.constant_steps, self.decay_steps) < 0:
             raise ValueError(f"a schedule's lengths cannot be negative: {self}")
         if (self.decay == "none") != (self.decay_steps == 0):
             raise ValueError(f"decay {self.decay!r} does not go with {self.decay_steps} steps")
+        if self.decay in ENDLESS and self.final_learning_rate:
+            raise ValueError(f"decay {self.decay!r} has no final learning rate to set")
+        if self.decay == "exponential" and self.final_learning_rate <= 0:
+            raise ValueError("an exponential decay needs a final learning rate above 0")
+        if (self.decay == "step") != bool(self.drop_steps):
+            raise ValueError(f"decay {self.decay!r} does not go with drops at {self.drop_steps}")
+        if self.drop_steps and (self.drop_steps[0] != 0 or list(self.drop_steps) != sorted(
+            {*self.drop_steps}
+        )):  # fmt: skip
+            raise ValueError(f"drops are ascending, the first at 0, not at {self.drop_steps}")
+        if self.power <= 0 or self.timescale_steps <= 0 or not 0 < self.drop_factor < 1:
+            raise ValueError(f"power, timescale and drop factor are out of range: {self}")
 
     @property
     def total_steps(self) -> int:
@@ -51,6 +81,11 @@ class Schedule:
     def decay_start_step(self) -> int:
         """The step at which warmup and the constant period are over."""
         return self.warmup_steps + self.constant_steps
+
+    @property
+    def end_learning_rate(self) -> float:
+        """The learning rate that the update after the last one would have."""
+        return float(_evaluate(self, np.asarray(self.total_steps), np))
 
     def learning_rates(self, steps: int | None = None) -> np.ndarray:
         """The learning rates of the first ``steps`` updates (default: all), float32, [steps]."""
@@ -70,16 +105,32 @@ class Schedule:
 
 def _evaluate(schedule: Schedule, count: Any, xp: ModuleType) -> Any:
     """The learning rate at ``count``, an integer, by NumPy (float64) or jax.numpy (float32)."""
-    base, final = schedule.base_learning_rate, schedule.final_learning_rate
+    base = schedule.base_learning_rate
     # Lengths of zero are replaced by one: their branch is never selected, only computed.
     warmup = base * count / max(schedule.warmup_steps, 1)
-    fraction = xp.clip((count - schedule.decay_start_step) / max(schedule.decay_steps, 1), 0.0, 1.0)
-    if schedule.decay == "cosine":
-        decayed = final + (base - final) * 0.5 * (1 + xp.cos(xp.pi * fraction))
-    else:
-        decayed = final + (base - final) * (1 - fraction)
+    decayed = _decayed(schedule, xp.maximum(count - schedule.decay_start_step, 0), xp)
     held = (count < schedule.decay_start_step) | (schedule.decay == "none")
     return xp.where(count < schedule.warmup_steps, warmup, xp.where(held, base, decayed))
+
+
+def _decayed(schedule: Schedule, into: Any, xp: ModuleType) -> Any:
+    """The learning rate some steps into the decay."""
+    base, final = schedule.base_learning_rate, schedule.final_learning_rate
+    if schedule.decay == "inverse_sqrt":
+        return base * xp.sqrt(schedule.timescale_steps / (schedule.timescale_steps + into))
+    if schedule.decay == "step":
+        return base * schedule.drop_factor ** sum(
+            1.0 * (into >= drop) for drop in schedule.drop_steps
+        )
+    fraction = xp.clip(into / max(schedule.decay_steps, 1), 0.0, 1.0)
+    if schedule.decay == "exponential":
+        return base * (final / base) ** fraction
+    left = {
+        "cosine": lambda: 0.5 * (1 + xp.cos(xp.pi * fraction)),
+        "1-sqrt": lambda: 1 - xp.sqrt(fraction),
+        "polynomial": lambda: (1 - fraction) ** schedule.power,
+    }.get(schedule.decay, lambda: 1 - fraction)()
+    return final + (base - final) * left
 
 
 def common_prefix_steps(first: Schedule, second: Schedule) -> int:

@@ -46,7 +46,7 @@ def test_every_config_that_ships_is_accepted(path):
         ({"data__batch_size": -1}, "config.data.batch_size = -1"),
         ({"schedule__base_learning_rate": float("inf")}, "base_learning_rate = inf"),
         ({"schedule__base_learning_rate": 0.0}, "greater than 0"),
-        ({"schedule__decay": "linaer"}, "'none', 'linear' or 'cosine'"),
+        ({"schedule__decay": "linaer"}, "'none', 'linear', 'cosine', '1-sqrt'"),
         ({"regularization__dropout_rate": -0.1}, "dropout_rate = -0.1"),
         ({"search__promote_trials": 2}, "needs a round to build on"),
         ({"model": {"hidden_sizes": (3,)}}, "config.model.name is missing"),
@@ -150,6 +150,22 @@ def test_fractions_are_resolved_once():
     assert (schedule.warmup_steps, schedule.constant_steps, schedule.decay_steps) == (20, 80, 100)
 
 
+@pytest.mark.parametrize("where", [{"drop_steps": (50, 80)}, {"drop_fractions": (0.5, 0.8)}])
+def test_drops_are_steps_of_the_run_and_part_of_it(where):
+    config = ScheduleConfig(base_learning_rate=1.0, warmup_steps=10, decay="step", **where)
+    schedule = resolve_schedule(config, 100)
+    assert (schedule.constant_steps, schedule.decay_steps) == (40, 50)
+    rates = schedule.learning_rates()
+    assert rates[[49, 50, 79, 80]] == pytest.approx([1.0, 0.1, 0.1, 0.01])
+
+
+def test_the_inverse_square_root_takes_its_timescale_from_the_warmup():
+    config = ScheduleConfig(base_learning_rate=1.0, warmup_steps=10, decay="inverse_sqrt")
+    schedule = resolve_schedule(config, 100)
+    # Vaswani et al.: proportional to 1 / sqrt(step) from the end of the warmup.
+    assert schedule.learning_rates()[[10, 40, 90]] == pytest.approx([1.0, 0.5, 1 / 3])
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -159,6 +175,15 @@ def test_fractions_are_resolved_once():
         ({"warmup_steps": 100}, "longer than the run"),
         ({"decay_steps": 10}, "decay = 'none'"),
         ({"final_learning_rate": 5.0, "decay": "linear"}, "above the base"),
+        ({"decay": "exponential"}, "above 0 for an exponential"),
+        ({"decay": "inverse_sqrt", "final_learning_rate": 0.01}, "end of its own"),
+        ({"decay": "step"}, "go together"),
+        ({"drop_steps": (50,)}, "go together"),
+        ({"decay": "step", "drop_steps": (50,), "drop_fractions": (0.5,)}, "both drop_steps"),
+        ({"decay": "step", "drop_steps": (50,), "decay_steps": 50}, "leave decay_steps"),
+        ({"decay": "step", "drop_steps": (50, 20)}, r"\[50, 20\], which should ascend"),
+        ({"decay": "step", "drop_steps": (50, 100)}, "before the end of the run"),
+        ({"decay": "step", "warmup_steps": 60, "drop_fractions": (0.5,)}, "warmup's end"),
     ],
 )
 def test_a_schedule_that_makes_no_sense_is_refused(fields, message):

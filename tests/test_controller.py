@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from budgetflow.errors import DamagedFileError, UserError
 from budgetflow.results.reading import open_study
 from budgetflow.schedules import Schedule
 from budgetflow.studies.search_space import log_uniform, replace_fields
-from budgetflow.studies.trial import read_trials
+from budgetflow.studies.trial import read_trials, write_trial
 
 STUDIES = ("lr_sweep", "round1", "round2")
 SWEEP_KEYS = {
@@ -161,6 +162,20 @@ def test_a_continued_trial_is_the_one_from_scratch_bit_for_bit(completed_workdir
     folder = completed_workdir / "round2" / "trials" / "0000"
     restored = TrialCheckpoints(folder).restore(record.max_train_steps, scratch.state)
     assert_identical(restored, scratch.state)
+
+
+def test_a_schedule_without_a_rule_is_not_carried_over(workdir):
+    shutil.rmtree(workdir / "round2")
+    for record in read_trials(workdir / "round1"):
+        old = record.schedule
+        schedule = Schedule(
+            old.base_learning_rate, old.warmup_steps, 0, old.total_steps - old.warmup_steps,
+            "inverse_sqrt", timescale_steps=50,
+        )  # fmt: skip
+        write_trial(workdir / "round1", dataclasses.replace(record, schedule=schedule))
+    with pytest.raises(UserError, match=r"round1: .* no constant period .* decay = 'linear'"):
+        run(edited_config("round2"), workdir)
+    assert not (workdir / "round2").exists()
 
 
 def test_nothing_is_taken_over_where_more_than_the_schedule_differs(workdir):

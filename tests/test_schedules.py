@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import typing
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budgetflow.schedules import Schedule, common_prefix_steps
+from budgetflow.schedules import ENDLESS, Decay, Schedule, common_prefix_steps
 
 # One array shape for every example, longer than any schedule drawn, so that little is compiled.
 COUNTS = np.arange(512)
@@ -21,23 +22,53 @@ FINAL_SHARES = st.sampled_from([0.0, 0.01, 0.5, 1.0]) | st.floats(0.0, 1.0)
 modest = settings(max_examples=60, deadline=None)
 
 
+DECAYS = typing.get_args(Decay)
+
+
 @st.composite
-def schedules(draw):
+def schedules(draw, decays=DECAYS):
     base = draw(BASES)
-    decay = draw(st.sampled_from(["none", "linear", "cosine"]))
+    decay = draw(st.sampled_from(decays))
+    steps = 0 if decay == "none" else draw(POSITIVE_LENGTHS)
+    final = draw(st.floats(0.01, 1.0) if decay == "exponential" else FINAL_SHARES)
+    later = st.sets(st.integers(1, 150), max_size=4).map(sorted)
     return Schedule(
         base_learning_rate=base,
         warmup_steps=draw(LENGTHS),
         constant_steps=draw(LENGTHS),
-        decay_steps=0 if decay == "none" else draw(POSITIVE_LENGTHS),
+        decay_steps=steps,
         decay=decay,
-        final_learning_rate=base * draw(FINAL_SHARES),
+        final_learning_rate=0.0 if decay in ENDLESS else base * final,
+        power=draw(st.sampled_from([0.5, 1.0, 2.0, 3.0])),
+        timescale_steps=draw(POSITIVE_LENGTHS),
+        drop_steps=(0, *draw(later)) if decay == "step" else (),
+        drop_factor=draw(st.floats(0.1, 0.9)),
     )
 
 
 def optax_equivalent(schedule):
     base, final = schedule.base_learning_rate, schedule.final_learning_rate
+    timescale = schedule.timescale_steps
     decay = {
+        "exponential": lambda: optax.exponential_decay(
+            base, schedule.decay_steps, final / base, end_value=final
+        ),
+        "polynomial": lambda: optax.polynomial_schedule(
+            base, final, schedule.power, schedule.decay_steps
+        ),
+        "step": lambda: optax.piecewise_constant_schedule(
+            base, dict.fromkeys(schedule.drop_steps, schedule.drop_factor)
+        ),
+        # These two optax does not have; by their papers' formulas.
+        "1-sqrt": lambda: (
+            lambda count: (
+                final
+                + (base - final) * (1 - jnp.sqrt(jnp.clip(count / schedule.decay_steps, 0, 1)))
+            )
+        ),
+        "inverse_sqrt": lambda: (
+            lambda count: base * jnp.sqrt(timescale / (timescale + jnp.maximum(count, 0)))
+        ),
         "none": lambda: optax.constant_schedule(base),
         "linear": lambda: optax.linear_schedule(base, final, schedule.decay_steps),
         "cosine": lambda: optax.cosine_decay_schedule(
@@ -161,7 +192,7 @@ def test_first_update_of_warmup_has_learning_rate_zero_and_the_one_after_warmup_
 
 
 @modest
-@given(schedules().filter(lambda schedule: schedule.decay != "none"))
+@given(schedules([decay for decay in DECAYS if decay not in ("none", *ENDLESS)]))
 def test_decay_would_reach_the_final_learning_rate_at_the_step_after_the_last_update(schedule):
     rates = schedule.learning_rates(len(COUNTS))
     np.testing.assert_allclose(
@@ -179,7 +210,7 @@ def test_json_round_trip(schedule):
 
 
 def test_json_has_the_keys_of_the_contract():
-    assert set(Schedule(0.1, 1, 2, 3, "linear", 0.01).to_dict()) == {
+    assert set(Schedule(0.1, 1, 2, 3, "linear", 0.01).to_dict()) >= {
         "base_learning_rate",
         "warmup_steps",
         "constant_steps",
@@ -187,6 +218,13 @@ def test_json_has_the_keys_of_the_contract():
         "decay",
         "final_learning_rate",
     }
+
+
+@modest
+@given(schedules())
+def test_the_end_is_what_the_update_after_the_last_one_would_have(schedule):
+    rates = schedule.learning_rates(schedule.total_steps + 1)
+    assert schedule.end_learning_rate == pytest.approx(rates[-1], rel=1e-6)
 
 
 @modest
@@ -274,3 +312,21 @@ def test_negative_lengths_are_refused(field):
 def test_a_decay_without_steps_and_steps_without_a_decay_are_refused(decay, decay_steps):
     with pytest.raises(ValueError, match=decay):
         Schedule(0.1, 0, 10, decay_steps, decay)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"decay": "exponential"}, "above 0"),
+        ({"decay": "inverse_sqrt", "final_learning_rate": 0.01}, "no final learning rate"),
+        ({"decay": "step"}, "drops"),
+        ({"decay": "linear", "drop_steps": (0,)}, "drops"),
+        ({"decay": "step", "drop_steps": (5, 10)}, "first at 0"),
+        ({"decay": "step", "drop_steps": (0, 10, 5)}, "ascending"),
+        ({"decay": "step", "drop_steps": (0,), "drop_factor": 1.5}, "out of range"),
+        ({"decay": "polynomial", "power": 0.0}, "out of range"),
+    ],
+)
+def test_what_does_not_go_with_a_decay_is_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Schedule(0.1, 5, 10, 20, **fields)

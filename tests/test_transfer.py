@@ -6,7 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budgetflow.playbook.transfer import extra_step_learning_rates, transfer
+from budgetflow.playbook.transfer import (
+    NoTransferRuleError,
+    extra_step_learning_rates,
+    transfer,
+)
 from budgetflow.schedules import Schedule, common_prefix_steps
 
 LENGTHS = st.integers(0, 300)
@@ -16,8 +20,13 @@ EXTRA_STEPS = st.integers(1, 2000)
 modest = settings(max_examples=80, deadline=None)
 
 
+# Decays after a constant period that is extended.
+TAILS = ("linear", "1-sqrt", "exponential", "polynomial", "step")
+TRANSFERABLE = ("none", "cosine", *TAILS)
+
+
 @st.composite
-def schedules(draw, decays=("none", "linear", "cosine")):
+def schedules(draw, decays=TRANSFERABLE):
     base = draw(st.floats(1e-5, 10.0))
     decay = draw(st.sampled_from(decays))
     return Schedule(
@@ -27,7 +36,13 @@ def schedules(draw, decays=("none", "linear", "cosine")):
         draw(POSITIVE_LENGTHS if decay == "none" else LENGTHS),
         0 if decay == "none" else draw(POSITIVE_LENGTHS),
         decay,
-        draw(st.sampled_from([0.0, 0.1, 0.6])) * base,
+        draw(st.sampled_from([0.0, 0.1, 0.6])) * base
+        if decay not in ("exponential", "step")
+        else 0.1 * base * (decay == "exponential"),
+        power=draw(st.sampled_from([0.5, 2.0])),
+        drop_steps=(0, *draw(st.sets(st.integers(1, 300), max_size=3).map(sorted)))
+        if decay == "step"
+        else (),
     )
 
 
@@ -48,8 +63,10 @@ def test_the_new_schedule_has_the_new_length_and_the_same_shape(schedule, extra)
 
 
 @modest
-@given(schedules(["linear"]), EXTRA_STEPS)
-def test_linear_decay_keeps_its_length_and_every_extra_step_is_at_the_base(schedule, extra):
+@given(schedules(TAILS), EXTRA_STEPS)
+def test_a_decay_after_a_constant_period_keeps_its_length_and_every_extra_step_is_at_the_base(
+    schedule, extra
+):
     carried = transfer(schedule, schedule.total_steps + extra)
     assert carried.after == dataclasses.replace(
         schedule, constant_steps=schedule.constant_steps + extra
@@ -133,7 +150,18 @@ def test_json_has_the_keys_of_the_contract(schedule, extra):
     assert value["extra_steps_share_above_half"] == carried.share_above_half
 
 
-@pytest.mark.parametrize("decay", ["none", "linear", "cosine"])
+@pytest.mark.parametrize("warmup", [0, 50])
+def test_where_no_rule_keeps_the_learning_rate_high_the_nearest_schedule_is_offered(warmup):
+    schedule = Schedule(0.1, warmup, 0, 500, "inverse_sqrt", timescale_steps=50)
+    with pytest.raises(NoTransferRuleError, match=rf"{warmup} steps of warmup, .*'linear'"):
+        transfer(schedule, 2000)
+    # What makes it so: the extra steps of a longer one are all at low learning rates.
+    longer = dataclasses.replace(schedule, decay_steps=1950)
+    mean, share = extra_step_learning_rates(schedule, longer)
+    assert mean < 0.3 and share == 0.0
+
+
+@pytest.mark.parametrize("decay", ["none", "linear", "cosine", "1-sqrt", "polynomial"])
 def test_the_rule_names_its_family(decay):
     schedule = Schedule(0.1, 5, 10, 0 if decay == "none" else 20, decay)
     name = "constant" if decay == "none" else decay

@@ -48,15 +48,25 @@ class Transfer:
         }
 
 
-def transfer(schedule: Schedule, max_train_steps: int) -> Transfer:
-    """The schedule for a run of ``max_train_steps``, by the playbook's rule for its family.
+class NoTransferRuleError(ValueError):
+    """No rule carries a schedule over to a longer run with its learning rate kept high."""
 
-    Linear decay keeps warmup and the decay's length in steps and extends the constant period at the
-    base learning rate. Cosine decay keeps the base learning rate and warmup and stretches the
-    cosine over the new length, as Hoffmann et al. 2022 (arXiv:2203.15556) do. A constant schedule
-    goes on.
+
+def transfer(schedule: Schedule, max_train_steps: int) -> Transfer:
+    """The schedule for a run of ``max_train_steps``, by the rule for its family.
+
+    - Linear (the playbook): warmup and the decay's length in steps stay, the constant period at the
+      base learning rate is extended. The same keeps all extra steps at the base for every other
+      decay that follows a constant period: 1-sqrt (Hägele et al. 2024, arXiv:2405.18392),
+      polynomial, exponential, and drops, which keep their distance from the end.
+    - Cosine (the playbook): the base learning rate and warmup stay, the cosine is stretched over
+      the new length, as Hoffmann et al. 2022 (arXiv:2203.15556) do.
+    - Constant: goes on.
+    - Inverse square root: none. It is defined by the steps from the start; the extra ones come at
+      its end, and it has no constant period to extend.
 
     Raises:
+        NoTransferRuleError: there is no rule; the message offers the nearest schedule with one.
         ValueError: the new length is shorter than the old one.
     """
     extra_steps = max_train_steps - schedule.total_steps
@@ -65,16 +75,24 @@ def transfer(schedule: Schedule, max_train_steps: int) -> Transfer:
             f"a schedule of {schedule.total_steps} steps cannot be carried over to fewer "
             f"({max_train_steps})"
         )
+    if schedule.decay == "inverse_sqrt":
+        raise NoTransferRuleError(
+            "an inverse square root decay has no constant period to extend, so that its extra "
+            "steps would come at its lowest learning rates. The nearest schedule with a rule keeps "
+            f"the base learning rate {schedule.base_learning_rate:g} and {schedule.warmup_steps} "
+            "steps of warmup, with decay = 'linear' over the last fifth (decay_fraction = 0.2)"
+        )
     if schedule.decay == "cosine":
         after = dataclasses.replace(schedule, decay_steps=schedule.decay_steps + extra_steps)
         rule = "cosine: the base learning rate is kept and the cosine extended to the new length"
     else:
         after = dataclasses.replace(schedule, constant_steps=schedule.constant_steps + extra_steps)
         rule = (
-            "linear: warmup and the decay's length are kept and the constant period is extended"
-            if schedule.decay == "linear"
-            else "constant: the learning rate goes on"
+            f"{schedule.decay}: warmup and the decay's length are kept and the constant period is "
+            "extended"
         )
+        if schedule.decay == "none":
+            rule = "constant: the learning rate goes on"
     mean, share = extra_step_learning_rates(schedule, after)
     return Transfer(schedule, after, extra_steps, mean, share, rule)
 

@@ -32,7 +32,7 @@ from budgetflow.files import read_json, write_json
 from budgetflow.playbook import lr_sweep, rounds
 from budgetflow.playbook.measurement import Decision, TrialView
 from budgetflow.playbook.race import SweepSettings, lockstep_grid
-from budgetflow.playbook.transfer import Transfer, transfer
+from budgetflow.playbook.transfer import NoTransferRuleError, Transfer, transfer
 from budgetflow.schedules import Schedule
 from budgetflow.studies.search_space import Dimension, points, replace_fields
 from budgetflow.studies.trial import TrialRecord, read_trials
@@ -399,6 +399,8 @@ def _promoted(study: Study, earlier: epath.Path) -> list[TrialPlan]:
         record = records[view.trial]
         try:
             carried = transfer(record.schedule, study.max_train_steps)
+        except NoTransferRuleError as error:
+            raise UserError(f"{earlier.name}: {error}") from error
         except ValueError as error:
             raise ConfigError(f"config.max_train_steps: {error}") from error
         values = record.hyperparameters

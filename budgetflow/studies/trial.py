@@ -82,7 +82,7 @@ class TrialRecord:
             rows=self.rows,
             fitted_at_step_bracket=self.fitted_at_step_bracket,
             decays_to_zero=schedule.decay != "none"
-            and schedule.final_learning_rate < NEARLY_ZERO * schedule.base_learning_rate,
+            and schedule.end_learning_rate < NEARLY_ZERO * schedule.base_learning_rate,
             steps_reused=self.reused_from["step"] if self.reused_from else 0,
         )
 
