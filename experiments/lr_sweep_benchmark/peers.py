@@ -100,7 +100,7 @@ def sweep_with_optuna(workload, path, steps, stop_early):
 
     study = optuna.create_study(sampler=optuna.samplers.GridSampler({"learning_rate": rates}))
     study.optimize(objective, n_trials=len(rates))
-    return study.best_value if study.best_value <= steps else None
+    return int(study.best_value) if study.best_value <= steps else None
 
 
 def sweep_with_ray(workload, path, steps, scheduler):
