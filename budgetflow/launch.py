@@ -289,8 +289,9 @@ def run() -> None:
     """Parses the command line and runs; user errors become one line and exit status 2."""
     try:
         main(_parse_flags(sys.argv))
-        # All is written; to take JAX and Orbax down in order takes most of a second.
-        processes.exit_at_once(0)
+        if jax.process_count() == 1:  # several must part from each other in order
+            # All is written; to take JAX and Orbax down takes most of a second.
+            processes.exit_at_once(0)
     except UserError as error:
         print(f"budgetflow: {error}", file=sys.stderr)
         processes.exit_at_once(2)
