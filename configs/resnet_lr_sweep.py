@@ -2,8 +2,8 @@
 
 scripts/launch --config=configs/resnet_lr_sweep.py
 
-Cost: 625 steps in all, 20 seconds on 2 cores.
-Expect: max_train_steps = 121 at a learning rate of 0.316; the next best, 0.1, fits at step 123.
+Cost: 625 steps in all, 13 seconds on 2 cores.
+Expect: max_train_steps = 121 at a learning rate of 0.316.
 """
 
 from budgetflow.config import default_config
