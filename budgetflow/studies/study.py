@@ -120,6 +120,11 @@ class Study:
         return self.config.max_train_steps
 
     @property
+    def steps_per_epoch(self) -> int:
+        """The updates that the training set makes."""
+        return math.ceil(self.dataset.train.num_examples / self.config.data.batch_size)
+
+    @property
     def selection_key(self) -> str:
         """The measurement that selects checkpoints and trials."""
         return f"validation_{self.config.evaluation.selection_metric}"
@@ -143,8 +148,7 @@ class Study:
         """About as many steps as the study will train, of all trials."""
         length = self.max_train_steps
         if self.config.kind == "lr_sweep":
-            epoch = math.ceil(self.dataset.train.num_examples / self.config.data.batch_size)
-            length = min(length, EPOCHS_TO_FIT * epoch)
+            length = min(length, EPOCHS_TO_FIT * self.steps_per_epoch)
         return num_trials(self.config) * length
 
     def decide(self, trials: list[TrialView]) -> Decision:
@@ -154,8 +158,7 @@ class Study:
             return lr_sweep.decide(
                 SweepSettings(
                     config.sweep.learning_rates, self.max_train_steps, config.sweep.max_extensions,
-                    self.dataset.train.num_examples,
-                    math.ceil(self.dataset.train.num_examples / config.data.batch_size),
+                    self.dataset.train.num_examples, self.steps_per_epoch,
                     config.sweep.fitted_train_loss, config.sweep.refine,
                     tuple(range(config.seed, config.seed + config.sweep.seeds)),
                 ),
