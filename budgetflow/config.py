@@ -23,20 +23,24 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from budgetflow.errors import ConfigError, nearest, nearest_numbers
+from budgetflow.fields import (
+    CHECKED,
+    AxisSize,
+    DecayRate,
+    Fraction,
+    NonNegative,
+    Positive,
+    Rate,
+    Strength,
+)
 from budgetflow.files import finite
-from budgetflow.schedules import ENDLESS, Decay, Schedule
+from budgetflow.schedule_config import ScheduleConfig
 from budgetflow.studies.search_space import Dimension
 
-_CHECKED = pydantic.ConfigDict(extra="forbid")
-Positive = Annotated[int, Field(gt=0, strict=True)]
-NonNegative = Annotated[int, Field(ge=0, strict=True)]
-AxisSize = Annotated[int, Field(ge=-1, strict=True)]
-Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
-Strength = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+Kind = Literal["lr_sweep", "round", "cooldowns"]
 
 
-@dataclass(frozen=True, config=_CHECKED)
+@dataclass(frozen=True, config=CHECKED)
 class DataConfig:
     """The data set; see :func:`budgetflow.data.source.load_dataset`.
 
@@ -55,37 +59,7 @@ class DataConfig:
     in_memory_bytes: NonNegative = 2**30
 
 
-@dataclass(frozen=True, config=_CHECKED)
-class ScheduleConfig:
-    """A learning-rate schedule; lengths in steps, or as fractions of ``max_train_steps``.
-
-    The constant period is what warmup and decay leave. Without a decay length, the decay takes all
-    steps after warmup. See :class:`budgetflow.schedules.Schedule` for the shapes of ``decay``.
-
-    Attributes:
-        final_learning_rate: where the decay ends; "exponential" needs one, "inverse_sqrt" and
-            "step" have none.
-        power: of "polynomial".
-        timescale_steps: of "inverse_sqrt"; the warmup's length if not set.
-        drop_steps, drop_fractions: of "step", instead of a decay length: when to drop.
-        drop_factor: of "step": what each drop multiplies the learning rate by.
-    """
-
-    base_learning_rate: Rate = 0.1
-    warmup_steps: NonNegative | None = None
-    warmup_fraction: Fraction | None = None
-    decay: Decay = "none"
-    decay_steps: NonNegative | None = None
-    decay_fraction: Fraction | None = None
-    final_learning_rate: Strength = 0.0
-    power: Rate = 1.0
-    timescale_steps: Positive | None = None
-    drop_steps: tuple[Positive, ...] = ()
-    drop_fractions: tuple[Fraction, ...] = ()
-    drop_factor: Annotated[float, Field(gt=0, lt=1, strict=True)] = 0.1
-
-
-@dataclass(frozen=True, config=_CHECKED)
+@dataclass(frozen=True, config=CHECKED)
 class EvaluationConfig:
     """When and how trials are evaluated.
 
@@ -102,7 +76,7 @@ class EvaluationConfig:
     selection_metric: str = "error_rate"
 
 
-@dataclass(frozen=True, config=_CHECKED)
+@dataclass(frozen=True, config=CHECKED)
 class CheckpointConfig:
     """How many of a trial's best checkpoints stay, and how often a running trial is saved."""
 
@@ -110,7 +84,7 @@ class CheckpointConfig:
     every_seconds: Strength = 60.0
 
 
-@dataclass(frozen=True, config=_CHECKED)
+@dataclass(frozen=True, config=CHECKED)
 class MeshConfig:
     """How the devices are laid out; see :mod:`budgetflow.training.mesh`.
 
@@ -140,7 +114,7 @@ class MeshConfig:
     overrides: tuple[tuple[str, NonNegative | None], ...] = ()
 
 
-@dataclass(frozen=True, config=_CHECKED)
+@dataclass(frozen=True, config=CHECKED)
 class SweepConfig:
     """The learning-rate sweep.
 
@@ -165,7 +139,7 @@ class SweepConfig:
     fitted_train_loss: Rate | None = None
 
 
-@dataclass(frozen=True, config=_CHECKED)
+@dataclass(frozen=True, config=CHECKED)
 class SearchConfig:
     """The trials of a round: points of a search space, or the best trials of the round before.
 
@@ -174,7 +148,10 @@ class SearchConfig:
         trials: number of points; "grid" takes every combination instead.
         space: the dimensions, made by ``choices``, ``uniform`` and ``log_uniform``.
         promote_trials: instead of a search space, continue this many of the best trials of the
-            round that this study builds on, their schedules transferred to the new length.
+            round that this study builds on, each with its hyperparameters and base learning rate.
+            Their schedules are carried over to the new length
+            (:func:`budgetflow.playbook.transfer.transfer`); or, where ``config.schedule`` is set,
+            have its shape instead, with the trial's own warmup unless that is set too.
     """
 
     method: Literal["halton", "random", "grid"] = "halton"
@@ -183,12 +160,41 @@ class SearchConfig:
     promote_trials: NonNegative = 0
 
 
-@dataclass(frozen=True, config=_CHECKED)
+@dataclass(frozen=True, config=CHECKED)
+class TransferConfig:
+    """What to do where a longer run spends its extra steps at too small a learning rate.
+
+    That is measured by their mean learning rate, relative to the base learning rate: 1 is the most,
+    and a cosine to zero has 0.5.
+
+    Attributes:
+        warn_below: plan and outcome warn if it is less than this; 0 for never.
+        refuse_below: the study is refused if it is less than this; 0 for never.
+    """
+
+    warn_below: Fraction = 0.4
+    refuse_below: Fraction = 0.0
+
+
+@dataclass(frozen=True, config=CHECKED)
+class CooldownsConfig:
+    """What shorter runs would have given: decays that branch off one run at several lengths.
+
+    Attributes:
+        length_fractions: the lengths, as fractions of ``max_train_steps``, ascending to 1.
+    """
+
+    length_fractions: tuple[Fraction, ...] = (0.25, 0.5, 1.0)
+
+
+@dataclass(frozen=True, config=CHECKED)
 class StudyConfig:
     """One study. Use :func:`default_config` or :func:`building_on` in a config file.
 
     Attributes:
-        kind: "lr_sweep" (SPEC's learning-rate sweep) or "round".
+        kind: "lr_sweep" (which finds the steps to a perfect fit), "round" (trials of one length) or
+            "cooldowns" (each point of the search space at several lengths, which share their steps
+            up to the decay).
         name: the study's folder; the config file's name if not set.
         builds_on: path of the config whose study comes first.
         seed: of the data order, the initialisation and all random numbers of every trial.
@@ -201,9 +207,11 @@ class StudyConfig:
             loss stay float32.
         gradient_accumulation: how many parts of each batch to compute the gradient of one after
             the other, to save memory; the update is that of the whole batch.
+        ema_decay: of an exponential moving average of the parameters, which is what is evaluated
+            then instead of the parameters themselves; 0 for none.
     """
 
-    kind: Literal["lr_sweep", "round"]
+    kind: Kind
     name: str = ""
     builds_on: str | None = None
     seed: NonNegative = 0
@@ -233,11 +241,14 @@ class StudyConfig:
     schedule: ScheduleConfig = ScheduleConfig()
     precision: Literal["float32", "bfloat16"] = "float32"
     gradient_accumulation: Positive = 1
+    ema_decay: DecayRate = 0.0
     mesh: MeshConfig = MeshConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoints: CheckpointConfig = CheckpointConfig()
     sweep: SweepConfig = SweepConfig()
     search: SearchConfig = SearchConfig()
+    transfer: TransferConfig = TransferConfig()
+    cooldowns: CooldownsConfig = CooldownsConfig()
 
 
 def checks_fit(config: StudyConfig) -> bool:
@@ -247,18 +258,20 @@ def checks_fit(config: StudyConfig) -> bool:
 
 WORKLOAD_SECTIONS = (
     "seed", "data", "model", "task", "optimizer", "regularization", "augmentation", "precision",
-    "gradient_accumulation", "mesh", "evaluation", "checkpoints",
+    "gradient_accumulation", "ema_decay", "mesh", "evaluation", "checkpoints",
 )  # fmt: skip
 # What changes nothing about a study's results, and so not its fingerprint.
-_NOT_IN_FINGERPRINT = ("name", "builds_on", "max_train_steps_factor", "checkpoints", "mesh")
+_NOT_IN_FINGERPRINT = (
+    "name", "builds_on", "max_train_steps_factor", "checkpoints", "mesh", "transfer",
+)  # fmt: skip
 
 
-def default_config(kind: Literal["lr_sweep", "round"]) -> config_dict.ConfigDict:
+def default_config(kind: Kind) -> config_dict.ConfigDict:
     """A config with every key at its default; unknown keys are refused when assigned."""
     return _as_config_dict(StudyConfig(kind=kind)).lock()
 
 
-def building_on(path: str | Path, kind: Literal["lr_sweep", "round"]) -> config_dict.ConfigDict:
+def building_on(path: str | Path, kind: Kind) -> config_dict.ConfigDict:
     """A config for the study that follows another one, with that one's workload.
 
     Data, model, task, optimizer, regularization, augmentation, evaluation and seed start as the
@@ -330,58 +343,6 @@ def parse_config(config: config_dict.ConfigDict) -> StudyConfig:
     return study
 
 
-def resolve_schedule(config: ScheduleConfig, max_train_steps: int) -> Schedule:
-    """The schedule in absolute steps of a run of ``max_train_steps``.
-
-    Raises:
-        ConfigError: a length is given twice, or warmup and decay do not fit into the run.
-    """
-    warmup_steps = _length(config, "warmup", max_train_steps)
-    decay_steps = _length(config, "decay", max_train_steps)
-    drops = _drops(config, max_train_steps, warmup_steps or 0)
-    if drops:
-        decay_steps = max_train_steps - drops[0]
-    if config.decay == "none" and decay_steps:
-        raise ConfigError("config.schedule has a decay length but decay = 'none'; set the shape")
-    if config.decay != "none" and decay_steps is None:
-        decay_steps = max(max_train_steps - (warmup_steps or 0), 0)
-    constant_steps = max_train_steps - (warmup_steps or 0) - (decay_steps or 0)
-    if constant_steps < 0 or (warmup_steps or 0) >= max_train_steps:
-        raise ConfigError(
-            f"config.schedule: warmup ({warmup_steps or 0} steps) and decay ({decay_steps or 0}) "
-            f"are longer than the run ({max_train_steps} steps); shorten them"
-        )
-    if config.final_learning_rate > config.base_learning_rate:
-        raise ConfigError(
-            f"config.schedule.final_learning_rate = {config.final_learning_rate} is above the base "
-            f"learning rate {config.base_learning_rate}"
-        )
-    if config.decay == "exponential" and not config.final_learning_rate:
-        raise ConfigError(
-            "config.schedule.final_learning_rate should be above 0 for an exponential decay, which "
-            "never reaches 0"
-        )
-    if config.decay in ENDLESS and config.final_learning_rate:
-        raise ConfigError(
-            f"config.schedule.final_learning_rate cannot be set for decay = {config.decay!r}, "
-            "which has an end of its own; leave it out"
-        )
-    if not decay_steps:
-        return Schedule(config.base_learning_rate, warmup_steps or 0, constant_steps)
-    return Schedule(
-        base_learning_rate=config.base_learning_rate,
-        warmup_steps=warmup_steps or 0,
-        constant_steps=constant_steps,
-        decay_steps=decay_steps,
-        decay=config.decay,
-        final_learning_rate=config.final_learning_rate,
-        power=config.power,
-        timescale_steps=config.timescale_steps or warmup_steps or 1,
-        drop_steps=tuple(step - drops[0] for step in drops),
-        drop_factor=config.drop_factor,
-    )
-
-
 def fingerprint(config: StudyConfig, builds_on: str | None) -> str:
     """What a result was found on: a hash of everything in the config that can change it.
 
@@ -414,33 +375,6 @@ def differing_fields(first: dict[str, Any], second: dict[str, Any], prefix: str 
     return names
 
 
-def _length(config: ScheduleConfig, name: str, max_train_steps: int) -> int | None:
-    steps = getattr(config, f"{name}_steps")
-    fraction = getattr(config, f"{name}_fraction")
-    if steps is not None and fraction is not None:
-        raise ConfigError(f"config.schedule gives both {name}_steps and {name}_fraction; keep one")
-    return steps if fraction is None else round(fraction * max_train_steps)
-
-
-def _drops(config: ScheduleConfig, max_train_steps: int, warmup_steps: int) -> list[int]:
-    """The steps of the run at which the learning rate drops."""
-    if config.drop_steps and config.drop_fractions:
-        raise ConfigError("config.schedule gives both drop_steps and drop_fractions; keep one")
-    drops = [*config.drop_steps, *(round(f * max_train_steps) for f in config.drop_fractions)]
-    if bool(drops) != (config.decay == "step"):
-        raise ConfigError("config.schedule: decay = 'step' and drop_steps (or drop_fractions) go "
-                          "together")  # fmt: skip
-    if drops and (config.decay_steps is not None or config.decay_fraction is not None):
-        raise ConfigError("config.schedule: drops say when the decay begins; leave decay_steps and "
-                          "decay_fraction out")  # fmt: skip
-    if drops != sorted({*drops}) or any(not warmup_steps <= d < max_train_steps for d in drops):
-        raise ConfigError(
-            f"config.schedule drops at steps {drops}, which should ascend from the warmup's end "
-            f"({warmup_steps}) to before the end of the run ({max_train_steps})"
-        )
-    return drops
-
-
 def _check_combinations(study: StudyConfig) -> None:
     for section in ("model", "task", "optimizer", "augmentation"):
         if not isinstance(getattr(study, section).get("name"), str):
@@ -450,7 +384,7 @@ def _check_combinations(study: StudyConfig) -> None:
         hint = nearest_numbers(parts, lambda n: batch_size % n == 0)
         raise ConfigError(f"config.gradient_accumulation = {parts} does not divide "
                           f"config.data.batch_size = {batch_size}; {hint}")  # fmt: skip
-    if study.max_train_steps is None and not (study.kind == "round" and study.builds_on):
+    if study.max_train_steps is None and (study.kind == "lr_sweep" or not study.builds_on):
         raise ConfigError("config.max_train_steps is missing; only a round that builds on another "
                           "study can take it from there")  # fmt: skip
     if study.kind == "lr_sweep":
@@ -458,10 +392,25 @@ def _check_combinations(study: StudyConfig) -> None:
     elif study.search.promote_trials:
         if not study.builds_on:
             raise ConfigError("config.search.promote_trials needs a round to build on")
-        if study.search.space or study.schedule != ScheduleConfig():
-            raise ConfigError("config.search.promote_trials takes hyperparameters and schedules "
-                              "from the earlier round; leave config.search.space and "
-                              "config.schedule at their defaults")  # fmt: skip
+        if study.search.space:
+            raise ConfigError("config.search.promote_trials takes hyperparameters from the earlier "
+                              "round; leave config.search.space at its default")  # fmt: skip
+        if study.schedule.base_learning_rate != ScheduleConfig().base_learning_rate:
+            raise ConfigError("config.search.promote_trials keeps each trial's own base learning "
+                              "rate; leave config.schedule.base_learning_rate at its "
+                              "default")  # fmt: skip
+    if study.kind == "cooldowns":
+        _check_cooldowns(study)
+
+
+def _check_cooldowns(study: StudyConfig) -> None:
+    fractions = study.cooldowns.length_fractions
+    if fractions != tuple(sorted({*fractions})) or fractions[-1:] != (1.0,) or fractions[0] == 0:
+        raise ConfigError(f"config.cooldowns.length_fractions = {fractions}: should ascend from "
+                          "above 0 to 1")  # fmt: skip
+    if study.schedule.warmup_fraction is not None:
+        raise ConfigError("config.schedule.warmup_fraction would warm up differently at every "
+                          "length, which then share no steps; set warmup_steps")  # fmt: skip
 
 
 def _check_lr_sweep(study: StudyConfig) -> None:

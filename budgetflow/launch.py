@@ -179,7 +179,7 @@ def _plan(chain: list[StudyConfig], workdir: epath.Path) -> list[dict[str, Any]]
             complete = False
             factor = f"{config.max_train_steps_factor:g} x that of {chain[len(rows) - 1].name}"
             row |= {
-                "trials": config.search.promote_trials or config.search.trials,
+                "trials": num_trials(config),
                 "steps a trial": config.max_train_steps or factor,
                 "steps": "-",
             }
@@ -208,8 +208,22 @@ def _planned_steps(study: Study) -> dict[str, Any]:
             "steps a trial": f"at most {length}, raced in {grid} stages",
             "steps": f"at most {most * length}",
         }
-    trials = len(study.round_plans)
-    return {"trials": trials, "steps a trial": length, "steps": trials * length}
+    plans = study.round_plans
+    total, trained = sum(plan.length_steps for plan in plans), study.steps_after(())
+    row: dict[str, Any] = {
+        "trials": len(plans),
+        "steps a trial": ", ".join(map(str, sorted({plan.length_steps for plan in plans}))),
+        "steps": f"{trained}, and {total - trained} taken over" if trained < total else total,
+    }
+    transfers = [plan.transfer for plan in plans if plan.transfer]
+    if carried := max(transfers, key=lambda carried: carried.extra_steps, default=None):
+        row["extra steps' learning rate"] = (
+            f"{carried.mean_relative_learning_rate:.0%} of the base "
+            f"(stretched: {carried.stretched_mean_relative_learning_rate:.0%})"
+        )
+        if carried.pitfall(study.config.transfer.warn_below):
+            row["extra steps' learning rate"] += " TOO SMALL"
+    return row
 
 
 def main(argv: Sequence[str]) -> None:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
 
-Decay = Literal[
+from budgetflow.import_path import import_object
+
+Shape = Literal[
     "none", "linear", "cosine", "1-sqrt", "exponential", "polynomial", "inverse_sqrt", "step"
 ]
-# Decays that never end at a value of their own choice.
-ENDLESS = ("inverse_sqrt", "step")
+Decay = Shape | Literal["function"]
+# Decays that never end at a value that can be chosen.
+ENDLESS = ("none", "inverse_sqrt", "step", "function")
 
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """A learning rate for every step: linear warmup from 0, constant, decay to a final value.
+    """A learning rate for every step: linear warmup from 0, constant, decay, final value.
 
     Update number ``s`` (from 0) uses ``learning_rate(s)`` and leads from the state at step ``s`` to
     the one at ``s + 1``; a run of ``total_steps`` never uses the value at ``total_steps`` itself.
@@ -34,12 +38,15 @@ class Schedule:
             "1-sqrt", by 1 - sqrt(f) (Hägele et al. 2024, arXiv:2405.18392); "polynomial", by
             (1 - f)^power; "exponential", by the same factor in every step. Without an end of their
             own, t steps into the decay: "inverse_sqrt", by sqrt(timescale / (timescale + t))
-            (Vaswani et al. 2017, arXiv:1706.03762); "step", times a factor at every drop.
-        final_learning_rate: where the decay ends; 0 for the last two.
+            (Vaswani et al. 2017, arXiv:1706.03762); "step", times a factor at every drop. And
+            "function": all learning rates are those of ``function``, for as long as the run is.
+        final_learning_rate: where the decay ends; 0 for those without an end of their own.
+        final_steps: updates at the final learning rate, after the decay.
         power: of "polynomial".
         timescale_steps: of "inverse_sqrt".
         drop_steps: of "step": the drops, in steps after the start of the decay, the first being 0.
         drop_factor: of "step".
+        function: the import path of an ``optax.Schedule``, the whole of "function".
     """
 
     base_learning_rate: float
@@ -52,15 +59,20 @@ class Schedule:
     timescale_steps: int = 1
     drop_steps: tuple[int, ...] = ()
     drop_factor: float = 0.1
+    final_steps: int = 0
+    function: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "drop_steps", tuple(self.drop_steps))  # JSON has lists
-        if min(self.warmup_steps, self.constant_steps, self.decay_steps) < 0:
+        lengths = (self.warmup_steps, self.constant_steps, self.decay_steps, self.final_steps)
+        if min(lengths) < 0:
             raise ValueError(f"a schedule's lengths cannot be negative: {self}")
         if (self.decay == "none") != (self.decay_steps == 0):
             raise ValueError(f"decay {self.decay!r} does not go with {self.decay_steps} steps")
-        if self.decay in ENDLESS and self.final_learning_rate:
-            raise ValueError(f"decay {self.decay!r} has no final learning rate to set")
+        if self.decay in ENDLESS and (self.final_learning_rate or self.final_steps):
+            raise ValueError(f"decay {self.decay!r} has no final learning rate to set or hold")
+        if (self.decay == "function") != (self.function is not None):
+            raise ValueError(f"decay {self.decay!r} does not go with function {self.function!r}")
         if self.decay == "exponential" and self.final_learning_rate <= 0:
             raise ValueError("an exponential decay needs a final learning rate above 0")
         if (self.decay == "step") != bool(self.drop_steps):
@@ -74,8 +86,8 @@ class Schedule:
 
     @property
     def total_steps(self) -> int:
-        """The updates of a run with this schedule: warmup, constant and decay together."""
-        return self.decay_start_step + self.decay_steps
+        """The updates of a run with this schedule: all four lengths together."""
+        return self.decay_start_step + self.decay_steps + self.final_steps
 
     @property
     def decay_start_step(self) -> int:
@@ -85,15 +97,18 @@ class Schedule:
     @property
     def end_learning_rate(self) -> float:
         """The learning rate that the update after the last one would have."""
+        if self.function is not None:
+            return float(self.to_optax()(self.total_steps))
         return float(_evaluate(self, np.asarray(self.total_steps), np))
 
     def learning_rates(self, steps: int | None = None) -> np.ndarray:
         """The learning rates of the first ``steps`` updates (default: all), float32, [steps]."""
-        count = np.arange(self.total_steps if steps is None else steps)
-        return np.asarray(_evaluate(self, count, np), dtype=np.float32)
+        return _learning_rates(self, self.total_steps if steps is None else steps)
 
     def to_optax(self) -> Callable[[Any], Any]:
         """This schedule as an ``optax.Schedule``: a traceable function of the update's count."""
+        if self.function is not None:
+            return import_object(self.function, "config.schedule.function")
         import jax.numpy as jnp
 
         return lambda count: _evaluate(self, jnp.asarray(count), jnp)
@@ -101,6 +116,20 @@ class Schedule:
     def to_dict(self) -> dict[str, Any]:
         """The schedule's fields, ready for JSON; ``Schedule(**fields)`` is the way back."""
         return dataclasses.asdict(self)
+
+
+@functools.lru_cache(maxsize=32)
+def _learning_rates(schedule: Schedule, steps: int) -> np.ndarray:
+    if schedule.function is None:
+        values = _evaluate(schedule, np.arange(steps), np)
+    else:
+        import jax
+
+        # A schedule of one's own is asked for a step at a time, as an optimizer would.
+        values = jax.vmap(schedule.to_optax())(np.arange(steps))
+    rates = np.asarray(values, dtype=np.float32)
+    rates.setflags(write=False)
+    return rates
 
 
 def _evaluate(schedule: Schedule, count: Any, xp: ModuleType) -> Any:

@@ -5,9 +5,9 @@
 The same model, data, batches and optimizer, the three loops in turn, so that whatever else the
 machine does hits all of them. ``bare`` is the least that a JAX program can do: a jitted step with a
 donated state, called on data and batch indices that lie on the device already. ``flax_docs`` is
-nnx.jit with an nnx.Optimizer and nnx.MultiMetric on batches from the host, as in flax's MNIST
-tutorial. With --scaling: trials side by side, and one batch over several devices of the CPU, with
-the work of each device held constant.
+nnx.jit with an nnx.Optimizer, nnx.MultiMetric and optax's loss over integer labels on batches from
+the host, as in flax's MNIST tutorial. With --scaling: trials side by side, and one batch over
+several devices of the CPU, with the work of each device held constant.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from budgetflow.config import default_config, parse_config
 from budgetflow.data.batches import batch_indices
 from budgetflow.data.source import load_dataset
 from budgetflow.schedules import Schedule
-from budgetflow.tasks import model_inputs
+from budgetflow.tasks import Classification, model_inputs
 from budgetflow.training.mesh import make_mesh, trial_slices
 from budgetflow.training.population import Population
 from budgetflow.training.trial_run import TrialRun, trial_program
@@ -61,11 +61,6 @@ def workload(name, **mesh):
     return parse_config(config), load_dataset(
         config.data.name, "train", "validation", None, None, *keys
     )
-
-
-def loss_of(outputs, targets):
-    """The mean cross-entropy."""
-    return optax.softmax_cross_entropy_with_integer_labels(outputs, targets).mean()
 
 
 def make_model(config, dataset):
@@ -102,7 +97,7 @@ def bare_loop(config, dataset):
 
         def loss(params):
             model = nnx.merge(graph, params, others, copy=True)
-            value = loss_of(model(model_inputs(batch)), batch["targets"])
+            value = Classification().loss(model(model_inputs(batch)), batch).mean()
             return value, nnx.to_pure_dict(nnx.split(model, nnx.Param, ...)[2])
 
         (_, after), gradients = jax.value_and_grad(loss, has_aux=True)(params)
@@ -130,7 +125,8 @@ def flax_docs_loop(config, dataset):
 
     def loss_fn(model, batch):
         logits = model(model_inputs(batch))
-        return loss_of(logits, batch["targets"]), logits
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch["targets"]).mean()
+        return loss, logits
 
     @nnx.jit
     def train_step(model, optimizer, metrics, batch):

@@ -3,18 +3,14 @@ import json
 
 import pytest
 from conftest import REPOSITORY, small_config
-from hypothesis import given
-from hypothesis import strategies as st
 
 from budgetflow.config import (
-    ScheduleConfig,
     building_on,
     default_config,
     differing_fields,
     fingerprint,
     load_config_file,
     parse_config,
-    resolve_schedule,
     to_json,
 )
 from budgetflow.errors import ConfigError
@@ -125,70 +121,6 @@ def test_a_broken_config_file_is_one_line_of_error(tmp_path, text, message):
 def test_a_missing_config_file_is_named_with_the_nearest():
     with pytest.raises(ConfigError, match=r"roundd\.py; did you mean 'round\d\.py'"):
         load_config_file(REPOSITORY / "configs" / "roundd.py")
-
-
-lengths = st.integers(0, 120)
-
-
-@given(warmup=st.none() | lengths, decay_steps=st.none() | lengths, total=st.integers(1, 100))
-def test_a_resolved_schedule_fills_the_run_or_is_refused(warmup, decay_steps, total):
-    config = ScheduleConfig(warmup_steps=warmup, decay="linear", decay_steps=decay_steps)
-    try:
-        schedule = resolve_schedule(config, total)
-    except ConfigError as error:
-        needed = (warmup or 0) + (decay_steps or 0)
-        assert needed > total or (warmup or 0) >= total, error
-        return
-    assert schedule.total_steps == total
-    assert schedule.warmup_steps == (warmup or 0)
-    assert schedule.decay_steps == (total - (warmup or 0) if decay_steps is None else decay_steps)
-
-
-def test_fractions_are_resolved_once():
-    config = ScheduleConfig(warmup_fraction=0.1, decay="cosine", decay_fraction=0.5)
-    schedule = resolve_schedule(config, 200)
-    assert (schedule.warmup_steps, schedule.constant_steps, schedule.decay_steps) == (20, 80, 100)
-
-
-@pytest.mark.parametrize("where", [{"drop_steps": (50, 80)}, {"drop_fractions": (0.5, 0.8)}])
-def test_drops_are_steps_of_the_run_and_part_of_it(where):
-    config = ScheduleConfig(base_learning_rate=1.0, warmup_steps=10, decay="step", **where)
-    schedule = resolve_schedule(config, 100)
-    assert (schedule.constant_steps, schedule.decay_steps) == (40, 50)
-    rates = schedule.learning_rates()
-    assert rates[[49, 50, 79, 80]] == pytest.approx([1.0, 0.1, 0.1, 0.01])
-
-
-def test_the_inverse_square_root_takes_its_timescale_from_the_warmup():
-    config = ScheduleConfig(base_learning_rate=1.0, warmup_steps=10, decay="inverse_sqrt")
-    schedule = resolve_schedule(config, 100)
-    # Vaswani et al.: proportional to 1 / sqrt(step) from the end of the warmup.
-    assert schedule.learning_rates()[[10, 40, 90]] == pytest.approx([1.0, 0.5, 1 / 3])
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"warmup_steps": 1, "warmup_fraction": 0.1}, "both warmup_steps and warmup_fraction"),
-        ({"decay": "linear", "decay_steps": 1, "decay_fraction": 0.1}, "both decay_steps"),
-        ({"warmup_steps": 60, "decay": "linear", "decay_steps": 60}, "longer than the run"),
-        ({"warmup_steps": 100}, "longer than the run"),
-        ({"decay_steps": 10}, "decay = 'none'"),
-        ({"final_learning_rate": 5.0, "decay": "linear"}, "above the base"),
-        ({"decay": "exponential"}, "above 0 for an exponential"),
-        ({"decay": "inverse_sqrt", "final_learning_rate": 0.01}, "end of its own"),
-        ({"decay": "step"}, "go together"),
-        ({"drop_steps": (50,)}, "go together"),
-        ({"decay": "step", "drop_steps": (50,), "drop_fractions": (0.5,)}, "both drop_steps"),
-        ({"decay": "step", "drop_steps": (50,), "decay_steps": 50}, "leave decay_steps"),
-        ({"decay": "step", "drop_steps": (50, 20)}, r"\[50, 20\], which should ascend"),
-        ({"decay": "step", "drop_steps": (50, 100)}, "before the end of the run"),
-        ({"decay": "step", "warmup_steps": 60, "drop_fractions": (0.5,)}, "warmup's end"),
-    ],
-)
-def test_a_schedule_that_makes_no_sense_is_refused(fields, message):
-    with pytest.raises(ConfigError, match=message):
-        resolve_schedule(ScheduleConfig(**fields), 100)
 
 
 def test_the_fingerprint_follows_what_can_change_a_result():

@@ -11,13 +11,18 @@ import budgetflow
 
 PACKAGE = Path(budgetflow.__file__).parent
 # A part may import from those it names here, and from itself.
-GROUND = {"errors", "files", "import_path", "processes", "schedules", "version"}
+GROUND = {
+    "errors", "fields", "files", "import_path", "processes", "schedules", "schedule_config",
+    "version",
+}  # fmt: skip
 FLOORS = {
     "errors": set(),
     "files": {"errors"},
     "import_path": {"errors"},
     "processes": {"errors"},
-    "schedules": set(),
+    "fields": set(),
+    "schedules": {"import_path"},
+    "schedule_config": {"errors", "fields", "import_path", "schedules"},
     "models": GROUND,
     "tasks": GROUND,
     "optimizers": GROUND,

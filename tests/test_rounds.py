@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from budgetflow.playbook.measurement import Add, Advance, TrialView
-from budgetflow.playbook.rounds import RoundSettings, decide, rank
+from budgetflow.playbook.rounds import PlannedTrial, RoundSettings, decide, outcome, rank
 
 METRIC = "validation_error_rate"
 
@@ -47,7 +47,8 @@ def rounds(draw):
 
 def round_settings(length, trials):
     hyperparameters = tuple({"optimizer.momentum": i / 10} for i in range(trials))
-    return RoundSettings(hyperparameters, length, METRIC)
+    planned = tuple(PlannedTrial(values, length) for values in hyperparameters)
+    return RoundSettings(planned, length, METRIC)
 
 
 def view(settings, fate, number, step):
@@ -65,7 +66,7 @@ def view(settings, fate, number, step):
     end = rows[-1]["step"] if rows else 0
     return TrialView(
         number,
-        settings.trials[number],
+        settings.trials[number].hyperparameters,
         0.1,
         status,
         end,
@@ -74,17 +75,18 @@ def view(settings, fate, number, step):
     )
 
 
-def simulate(settings, fates, start=()):
+def simulate(settings, fates, start=(), outcome=outcome):
     trials = {trial.trial: trial for trial in start}
     decisions = []
     for _ in range(3 * len(fates) + 3):
-        decision = decide(settings, [trials[number] for number in sorted(trials)])
+        views = [trials[number] for number in sorted(trials)]
+        decision = decide(settings, views, outcome)
         decisions.append(decision)
         if isinstance(decision, Add):
             assert decision.trials
             assert not decision.trials.keys() & trials.keys()
             for number, hyperparameters in decision.trials.items():
-                assert hyperparameters == settings.trials[number]
+                assert hyperparameters == settings.trials[number].hyperparameters
                 trials[number] = view(settings, fates[number], number, fates[number].steps_reused)
         elif isinstance(decision, Advance):
             assert decision.trials
@@ -101,20 +103,20 @@ def simulate(settings, fates, start=()):
 @given(rounds())
 def test_every_trial_runs_to_the_end_or_until_it_diverges(round_):
     settings, fates = round_
-    outcome, trials, decisions = simulate(settings, fates)
+    found, trials, decisions = simulate(settings, fates)
     assert isinstance(decisions[0], Add)
     assert list(decisions[0].trials) == list(range(len(fates)))
-    assert len(trials) == outcome["trials"] == len(fates)
+    assert len(trials) == found["trials"] == len(fates)
     assert all(trial.status in ("complete", "diverged") for trial in trials)
-    assert outcome["diverged"] == sum(fate.diverges_at is not None for fate in fates)
-    assert outcome["max_train_steps"] == settings.max_train_steps
+    assert found["diverged"] == sum(fate.diverges_at is not None for fate in fates)
+    assert found["max_train_steps"] == settings.max_train_steps
 
 
 @modest
 @given(rounds())
 def test_the_best_trial_has_the_lowest_metric_at_its_best_step(round_):
     settings, fates = round_
-    outcome, _, _ = simulate(settings, fates)
+    found, _, _ = simulate(settings, fates)
     feasible = [
         (value, number, 10 * (i + 1))
         for number, fate in enumerate(fates)
@@ -122,47 +124,47 @@ def test_the_best_trial_has_the_lowest_metric_at_its_best_step(round_):
         for i, value in enumerate(fate.values)
     ]
     if not feasible:
-        assert outcome["best_trial"] is None
-        assert outcome["best_step"] is None
-        assert outcome["best_validation"] is None
-        assert any("diverged" in reason for reason in outcome["reasons"][1:])
+        assert found["best_trial"] is None
+        assert found["best_step"] is None
+        assert found["best_validation"] is None
+        assert any("diverged" in reason for reason in found["reasons"][1:])
         return
     # Ties go to the lower number, and within a trial to the earlier step.
     value, number, step = min(feasible)
-    assert outcome["best_trial"] == number
-    assert outcome["best_step"] == step
-    assert outcome["best_validation"] == {"error_rate": value, "loss": 2 * value}
+    assert found["best_trial"] == number
+    assert found["best_step"] == step
+    assert found["best_validation"] == {"error_rate": value, "loss": 2 * value}
 
 
 @modest
 @given(rounds())
 def test_the_outcome_keeps_the_contract(round_):
     settings, fates = round_
-    outcome, trials, _ = simulate(settings, fates)
-    json.dumps(outcome, allow_nan=False)
-    assert outcome["kind"] == "round"
-    assert outcome["transfer"] is None
-    assert outcome["best_step_diagnosis"]["trials"] == len(fates) - outcome["diverged"]
-    assert outcome["steps_trained"] + outcome["steps_reused"] == sum(t.step for t in trials)
-    assert outcome["steps_reused"] == sum(t.steps_reused for t in trials)
-    assert outcome["best_step_diagnosis"]["means"] in outcome["reasons"]
-    assert set(outcome["best_step_diagnosis"]["caveats"]) <= set(outcome["reasons"])
-    says_reused = any("taken over" in reason for reason in outcome["reasons"])
-    assert says_reused == (outcome["steps_reused"] > 0)
+    found, trials, _ = simulate(settings, fates)
+    json.dumps(found, allow_nan=False)
+    assert found["kind"] == "round"
+    assert found["transfer"] is None
+    assert found["best_step_diagnosis"]["trials"] == len(fates) - found["diverged"]
+    assert found["steps_trained"] + found["steps_reused"] == sum(t.step for t in trials)
+    assert found["steps_reused"] == sum(t.steps_reused for t in trials)
+    assert found["best_step_diagnosis"]["means"] in found["reasons"]
+    assert set(found["best_step_diagnosis"]["caveats"]) <= set(found["reasons"])
+    says_reused = any("taken over" in reason for reason in found["reasons"])
+    assert says_reused == (found["steps_reused"] > 0)
 
 
 @modest
 @given(rounds(), st.data())
 def test_a_round_that_was_interrupted_ends_with_the_same_outcome(round_, data):
     settings, fates = round_
-    outcome, trials, _ = simulate(settings, fates)
+    found, trials, _ = simulate(settings, fates)
     left = [
         view(settings, fates[trial.trial], trial.trial, max(kept, trial.steps_reused))
         for trial in trials
         if (kept := data.draw(st.sampled_from([None, *range(0, trial.step + 1, 10)]))) is not None
     ]
     again, _, decisions = simulate(settings, fates, left)
-    assert again == outcome
+    assert again == found
     added = {n for d in decisions if isinstance(d, Add) for n in d.trials}
     assert added == {trial.trial for trial in trials} - {trial.trial for trial in left}
 
@@ -182,14 +184,14 @@ def test_rank_orders_every_feasible_trial_best_first(round_):
 def test_a_trial_that_was_good_before_it_diverged_is_not_chosen():
     fates = [Fate((0.5, 0.5, 0.5)), Fate((0.0, 0.0, 0.0), diverges_at=25)]
     settings = round_settings(30, 2)
-    outcome, _, _ = simulate(settings, fates)
-    assert outcome["best_trial"] == 0
-    assert outcome["diverged"] == 1
+    found, _, _ = simulate(settings, fates)
+    assert found["best_trial"] == 0
+    assert found["diverged"] == 1
 
 
 @pytest.mark.parametrize("reused", [0, 10])
 def test_reused_steps_are_not_counted_as_trained(reused):
     fates = [Fate((0.5, 0.4, 0.3), steps_reused=reused)]
-    outcome, _, _ = simulate(round_settings(30, 1), fates)
-    assert outcome["steps_trained"] == 30 - reused
-    assert outcome["steps_reused"] == reused
+    found, _, _ = simulate(round_settings(30, 1), fates)
+    assert found["steps_trained"] == 30 - reused
+    assert found["steps_reused"] == reused

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budgetflow.schedules import ENDLESS, Decay, Schedule, common_prefix_steps
+from budgetflow.schedules import ENDLESS, Schedule, Shape, common_prefix_steps
 
 # One array shape for every example, longer than any schedule drawn, so that little is compiled.
 COUNTS = np.arange(512)
@@ -22,7 +22,7 @@ FINAL_SHARES = st.sampled_from([0.0, 0.01, 0.5, 1.0]) | st.floats(0.0, 1.0)
 modest = settings(max_examples=60, deadline=None)
 
 
-DECAYS = typing.get_args(Decay)
+DECAYS = typing.get_args(Shape)
 
 
 @st.composite
@@ -43,6 +43,7 @@ def schedules(draw, decays=DECAYS):
         timescale_steps=draw(POSITIVE_LENGTHS),
         drop_steps=(0, *draw(later)) if decay == "step" else (),
         drop_factor=draw(st.floats(0.1, 0.9)),
+        final_steps=0 if decay in ENDLESS else draw(st.just(0) | LENGTHS),
     )
 
 
@@ -159,7 +160,10 @@ def test_learning_rates_are_float32_and_one_for_every_update(schedule):
     assert rates.dtype == np.float32
     assert rates.shape == (schedule.total_steps,)
     assert schedule.total_steps == (
-        schedule.warmup_steps + schedule.constant_steps + schedule.decay_steps
+        schedule.warmup_steps
+        + schedule.constant_steps
+        + schedule.decay_steps
+        + schedule.final_steps
     )
     longer = schedule.learning_rates(len(COUNTS))
     assert longer.shape == COUNTS.shape

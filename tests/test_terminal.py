@@ -30,7 +30,7 @@ def test_progress_is_a_bar_on_a_terminal_and_plain_lines_elsewhere(completed_wor
         output = io.StringIO()
         console = Console(file=output, width=100, force_terminal=is_terminal)
         with terminal.StudyProgress(console, "lr_sweep") as progress:
-            progress(records, 2000)
+            progress(records, 0)
         text = output.getvalue()
         assert "a trial fitted at step" in text
         assert ("\x1b[" in text) == is_terminal

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from budgetflow.playbook.transfer import (
     NoTransferRuleError,
+    compare,
     extra_step_learning_rates,
+    stretch,
     transfer,
 )
 from budgetflow.schedules import Schedule, common_prefix_steps
@@ -20,25 +22,29 @@ EXTRA_STEPS = st.integers(1, 2000)
 modest = settings(max_examples=80, deadline=None)
 
 
-# Decays after a constant period that is extended.
-TAILS = ("linear", "1-sqrt", "exponential", "polynomial", "step")
+# Decays after a constant period that is extended; "wsd-cosine" is a cosine after such a period.
+TAILS = ("linear", "1-sqrt", "exponential", "polynomial", "step", "wsd-cosine")
 TRANSFERABLE = ("none", "cosine", *TAILS)
+# What ends at no learning rate of its own choice.
+ENDLESS = ("none", "step", "inverse_sqrt")
 
 
 @st.composite
 def schedules(draw, decays=TRANSFERABLE):
     base = draw(st.floats(1e-5, 10.0))
     decay = draw(st.sampled_from(decays))
+    final = 0.1 if decay == "exponential" else draw(st.sampled_from([0.0, 0.1, 0.6]))
     return Schedule(
         base,
         draw(LENGTHS),
         # A schedule that is all warmup never reaches its base learning rate.
-        draw(POSITIVE_LENGTHS if decay == "none" else LENGTHS),
+        0
+        if decay == "cosine"
+        else draw(POSITIVE_LENGTHS if decay in ("none", "wsd-cosine") else LENGTHS),
         0 if decay == "none" else draw(POSITIVE_LENGTHS),
-        decay,
-        draw(st.sampled_from([0.0, 0.1, 0.6])) * base
-        if decay not in ("exponential", "step")
-        else 0.1 * base * (decay == "exponential"),
+        decay.removeprefix("wsd-"),
+        0.0 if decay in ENDLESS else final * base,
+        final_steps=0 if decay in ENDLESS else draw(st.just(0) | LENGTHS),
         power=draw(st.sampled_from([0.5, 2.0])),
         drop_steps=(0, *draw(st.sets(st.integers(1, 300), max_size=3).map(sorted)))
         if decay == "step"
@@ -104,7 +110,7 @@ def test_cosine_is_stretched_and_its_extra_steps_are_half_way_down_on_average(sc
 @given(st.sampled_from([0.1, 0.7]), POSITIVE_LENGTHS, EXTRA_STEPS)
 def test_share_of_a_cosine_above_half_is_counted_exactly(base, decay, extra):
     # Half of 0.7 is rounded down in float32, half of 0.1 up.
-    schedule = Schedule(base, 10, 20, decay, "cosine")
+    schedule = Schedule(base, 10, 0, decay, "cosine")
     carried = transfer(schedule, schedule.total_steps + extra)
     # Of d updates of a cosine to zero, those up to and with the middle one are at half or above.
     more = (decay + extra) // 2 - decay // 2
@@ -161,9 +167,64 @@ def test_where_no_rule_keeps_the_learning_rate_high_the_nearest_schedule_is_offe
     assert mean < 0.3 and share == 0.0
 
 
+def square_root(count):
+    """A schedule of a user's own."""
+    return 0.1 / (1 + count) ** 0.5
+
+
+def test_a_schedule_of_ones_own_has_no_rule():
+    name = f"{__name__}.square_root"
+    schedule = Schedule(0.1, decay_steps=50, decay="function", function=name)
+    with pytest.raises(NoTransferRuleError, match=r"square_root is a function .* 'linear'"):
+        transfer(schedule, 100)
+    goes_on = compare(schedule, dataclasses.replace(schedule, decay_steps=100), "as it is")
+    assert goes_on.stretched == goes_on.after
+    assert goes_on.mean_relative_learning_rate < 0.2
+
+
+@modest
+@given(schedules((*TRANSFERABLE, "inverse_sqrt")), st.floats(0.02, 8.0))
+def test_a_stretched_schedule_has_its_lengths_in_proportion(schedule, factor):
+    length = max(4, round(factor * schedule.total_steps))
+    stretched = stretch(schedule, length)
+    assert stretched.total_steps == length
+    ratio = length / schedule.total_steps
+    for name in ("warmup_steps", "constant_steps", "decay_steps", "final_steps"):
+        assert getattr(stretched, name) == pytest.approx(ratio * getattr(schedule, name), abs=1.51)
+    same = ("decay", "base_learning_rate", "final_learning_rate", "timescale_steps")
+    assert all(getattr(stretched, name) == getattr(schedule, name) for name in same)
+    assert len(stretched.drop_steps) <= len(schedule.drop_steps)
+    assert stretch(schedule, schedule.total_steps) == schedule
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.4, 0.5, 0.51, 1.0])
+def test_the_pitfall_is_named_below_the_threshold(threshold):
+    before = Schedule(0.1, 10, 0, 90, "cosine")
+    carried = transfer(before, 300)
+    assert carried.mean_relative_learning_rate == pytest.approx(0.5, abs=1e-3)
+    warning = carried.pitfall(threshold)
+    assert (warning is not None) == (threshold > carried.mean_relative_learning_rate)
+    assert warning is None or ("50%" in warning and f"{threshold:.0%}" in warning)
+
+
+def test_the_rule_stands_beside_the_naive_stretch():
+    carried = transfer(Schedule(0.1, 100, 300, 600, "linear"), 4000)
+    value = carried.to_json()
+    assert value["stretched"]["to"] == Schedule(0.1, 400, 1200, 2400, "linear").to_dict()
+    naive = 0.05 + 0.3 + 0.3
+    key = "extra_steps_mean_relative_learning_rate"
+    assert (value[key], value["stretched"][key]) == (1.0, pytest.approx(naive, abs=1e-3))
+    assert "3000 extra steps" in carried.summary() and "65%" in carried.summary()
+
+
+def test_each_schedule_is_measured_by_its_own_base():
+    before, after = Schedule(0.1, 0, 50), Schedule(0.4, 0, 150)
+    assert extra_step_learning_rates(before, after) == (1.0, 1.0)
+
+
 @pytest.mark.parametrize("decay", ["none", "linear", "cosine", "1-sqrt", "polynomial"])
 def test_the_rule_names_its_family(decay):
-    schedule = Schedule(0.1, 5, 10, 0 if decay == "none" else 20, decay)
+    schedule = Schedule(0.1, 5, 0 if decay == "cosine" else 10, 0 if decay == "none" else 20, decay)
     name = "constant" if decay == "none" else decay
     assert transfer(schedule, 100).rule.startswith(name)
 
@@ -189,14 +250,6 @@ def test_a_schedule_stretched_as_a_whole_gives_its_extra_steps_its_own_mean(fact
     assert transfer(before, naive.total_steps).mean_relative_learning_rate > mean
 
 
-class HeldAtTheEnd(Schedule):
-    """The pitfall: a schedule whose extra steps are all spent where its decay ended."""
-
-    @property
-    def total_steps(self):
-        return super().total_steps + 1000
-
-
 @pytest.mark.parametrize("decay", ["linear", "cosine"])
 @pytest.mark.parametrize(
     ("final_share", "share_above_half"), [(0.0, 0.0), (0.1, 0.0), (0.49, 0.0), (0.75, 1.0)]
@@ -204,7 +257,8 @@ class HeldAtTheEnd(Schedule):
 def test_extra_steps_at_the_final_learning_rate_are_seen_as_such(
     decay, final_share, share_above_half
 ):
-    fields = Schedule(0.2, 20, 30, 50, decay, 0.2 * final_share).to_dict()
-    mean, share = extra_step_learning_rates(Schedule(**fields), HeldAtTheEnd(**fields))
+    schedule = Schedule(0.2, 20, 30, 50, decay, 0.2 * final_share)
+    held = dataclasses.replace(schedule, final_steps=1000)
+    mean, share = extra_step_learning_rates(schedule, held)
     assert mean == pytest.approx(final_share, abs=1e-5)
     assert share == share_above_half

@@ -7,10 +7,13 @@ far too high; if it is consistently in the last 25 %, longer training and a re-t
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 from budgetflow.playbook.measurement import TrialView, best_row
+from budgetflow.playbook.transfer import NoTransferRuleError, stretch, transfer
+from budgetflow.schedules import Schedule
 
 FIRST, LAST = 0.10, 0.25
 # "Always" is every trial; "consistently" is at least this share of them.
@@ -32,51 +35,74 @@ def diagnose(
     Returns:
         ``verdict`` ("too_long", "too_short", "about_right", "undecided" for fewer than three
         trials), the two shares, the counts behind them, ``suggested_max_train_steps`` (on the
-        longer side, as the playbook asks when in doubt), ``caveats`` and ``means`` (sentences).
+        longer side, as the playbook asks when in doubt), ``suggested_schedule`` (of that many
+        steps: the best trial's, carried over by :func:`budgetflow.playbook.transfer.transfer` or
+        :func:`shortened`; None where there is none or no rule), ``caveats`` and ``means``
+        (sentences).
     """
     chosen = [
-        (trial, row["step"])
+        (row[selection_metric], trial.trial, row["step"], trial)
         for trial in trials
         if not trial.diverged and (row := best_row(trial.rows, selection_metric))
     ]
-    steps = [step for _, step in chosen]
+    steps = [step for _, _, step, _ in chosen]
     early = sum(step <= FIRST * max_train_steps for step in steps)
     late = sum(step > (1 - LAST) * max_train_steps for step in steps)
     verdict, suggestion = _verdict(steps, early, late, max_train_steps)
-    caveats = []
-    if left_out := len(trials) - len(steps):
-        caveats.append(f"{left_out} trial(s) that diverged are left out.")
-    decaying = sum(trial.decays_to_zero for trial, _ in chosen)
-    if decaying:
-        caveats.append(
-            f"The learning rate of {decaying} of {len(steps)} trials decays to zero, which by "
-            "itself pushes best steps to the end; late best steps alone do not show that training "
-            "was too short."
-        )
-    count = len(steps)
-    means = {
-        "undecided": f"{count} trial(s) are too few to judge max_train_steps by; "
-        f"it takes {MIN_TRIALS}.",
-        "too_long": f"In all {count} trials the best step lies in the first {FIRST:.0%} of "
-        f"training: max_train_steps is far too high; {suggestion} would do.",
-        "too_short": f"In {late} of {count} trials the best step lies in the last {LAST:.0%} of "
-        f"training ('consistently' means {CONSISTENTLY:.0%} or more): longer training, up to "
-        f"{suggestion} steps, and re-tuning the decay may help.",
-        "about_right": f"In {early} of {count} trials the best step lies in the first {FIRST:.0%} "
-        f"of training and in {late} in the last {LAST:.0%}: neither always early nor consistently "
-        "late, so max_train_steps is about right.",
-    }[verdict]
+    caveats = _caveats(len(trials) - len(steps), [trial for *_, trial in chosen])
+    means = _means(verdict, suggestion, len(steps), early, late)
+    schedule = None
+    if suggestion is not None:
+        *_, best = min(chosen, key=lambda item: item[:2])
+        try:
+            schedule = _at_length(best.schedule, suggestion) if best.schedule else None
+        except NoTransferRuleError as error:
+            caveats.append(f"There is no suggested schedule: {error}.")
+        if schedule is not None and suggestion != max_train_steps:
+            means += (
+                f" The schedule of the best trial ({best.trial}) at that length: base learning "
+                f"rate {schedule.base_learning_rate:.4g} with {_in_words(schedule)}."
+            )
     return {
         "verdict": verdict,
-        "share_in_first_10_percent": early / count if count else None,
-        "share_in_last_25_percent": late / count if count else None,
+        "share_in_first_10_percent": early / len(steps) if steps else None,
+        "share_in_last_25_percent": late / len(steps) if steps else None,
         "suggested_max_train_steps": suggestion,
-        "trials": count,
+        "suggested_schedule": schedule.to_dict() if schedule else None,
+        "trials": len(steps),
         "in_first_10_percent": early,
         "in_last_25_percent": late,
         "caveats": caveats,
         "means": means,
     }
+
+
+def shortened(schedule: Schedule, max_train_steps: int) -> Schedule:
+    """The schedule for a shorter run of ``max_train_steps``: the reverse of a transfer.
+
+    Warmup and the decay's length in steps stay, the constant period is shortened. Where it is not
+    long enough for that, all lengths shrink in proportion; but an inverse square root, which does
+    not depend on the length of the run, just ends earlier.
+
+    Raises:
+        NoTransferRuleError: the schedule is a function of the user's own.
+        ValueError: the new length is not in [1, ``schedule.total_steps``].
+    """
+    surplus = schedule.total_steps - max_train_steps
+    if surplus < 0 or max_train_steps < 1:
+        raise ValueError(
+            f"a schedule of {schedule.total_steps} steps cannot be shortened to {max_train_steps}"
+        )
+    if schedule.decay == "function":
+        raise NoTransferRuleError(
+            f"{schedule.function} is a function of the step, which does not say what becomes of it "
+            "in a shorter run"
+        )
+    if surplus <= schedule.constant_steps:
+        return dataclasses.replace(schedule, constant_steps=schedule.constant_steps - surplus)
+    if schedule.decay == "inverse_sqrt" and surplus < schedule.decay_steps:
+        return dataclasses.replace(schedule, decay_steps=schedule.decay_steps - surplus)
+    return stretch(schedule, max_train_steps)
 
 
 def _verdict(
@@ -90,3 +116,53 @@ def _verdict(
     if late >= CONSISTENTLY * len(steps):
         return "too_short", 2 * max_train_steps
     return "about_right", max_train_steps
+
+
+def _means(verdict: str, suggestion: int | None, count: int, early: int, late: int) -> str:
+    """What a verdict means, with the counts behind it."""
+    return {
+        "undecided": f"{count} trial(s) are too few to judge max_train_steps by; "
+        f"it takes {MIN_TRIALS}.",
+        "too_long": f"In all {count} trials the best step lies in the first {FIRST:.0%} of "
+        f"training: max_train_steps is far too high; {suggestion} would do.",
+        "too_short": f"In {late} of {count} trials the best step lies in the last {LAST:.0%} of "
+        f"training ('consistently' means {CONSISTENTLY:.0%} or more): longer training, up to "
+        f"{suggestion} steps, and re-tuning the decay may help.",
+        "about_right": f"In {early} of {count} trials the best step lies in the first {FIRST:.0%} "
+        f"of training and in {late} in the last {LAST:.0%}: neither always early nor consistently "
+        "late, so max_train_steps is about right.",
+    }[verdict]
+
+
+def _caveats(left_out: int, trials: Sequence[TrialView]) -> list[str]:
+    """What makes the verdict on these trials, without those left out, less certain."""
+    caveats = []
+    if left_out:
+        caveats.append(f"{left_out} trial(s) that diverged are left out.")
+    if decaying := sum(trial.decays_to_zero for trial in trials):
+        caveats.append(
+            f"The learning rate of {decaying} of {len(trials)} trials decays to zero, which by "
+            "itself pushes best steps to the end; late best steps alone do not show that training "
+            "was too short."
+        )
+    return caveats
+
+
+def _at_length(schedule: Schedule, max_train_steps: int) -> Schedule:
+    if max_train_steps == schedule.total_steps:
+        return schedule
+    if max_train_steps < schedule.total_steps:
+        return shortened(schedule, max_train_steps)
+    return transfer(schedule, max_train_steps).after
+
+
+def _in_words(schedule: Schedule) -> str:
+    """A schedule's lengths, as in "warmup 50, constant 1600 and linear decay over 350 steps"."""
+    parts = {
+        "warmup": schedule.warmup_steps,
+        "constant": schedule.constant_steps,
+        f"{schedule.decay.replace('_', ' ')} decay over": schedule.decay_steps,
+        "final": schedule.final_steps,
+    }
+    *others, last = [f"{name} {steps}" for name, steps in parts.items() if steps]
+    return f"{', '.join(others)} and {last} steps" if others else f"{last} steps"

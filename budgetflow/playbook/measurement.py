@@ -7,6 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from budgetflow.schedules import Schedule
+
 Status = Literal["pending", "running", "complete", "stopped", "diverged"]
 Row = dict[str, Any]
 
@@ -27,6 +29,7 @@ class TrialView:
             or None.
         decays_to_zero: whether its schedule's decay ends (nearly) at zero.
         steps_reused: the steps it took over from another trial instead of training them.
+        schedule: its learning rates over its whole run, or None where they are not known.
     """
 
     trial: int
@@ -38,6 +41,7 @@ class TrialView:
     fitted_at_step_bracket: tuple[int, int] | None = None
     decays_to_zero: bool = False
     steps_reused: int = 0
+    schedule: Schedule | None = None
 
     @property
     def fitted_at_step(self) -> int | None:

@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from budgetflow.playbook.best_step import diagnose
+from budgetflow.playbook.decay_spread import decay_spread
 from budgetflow.playbook.measurement import (
     Add,
     Advance,
     Conclude,
     Decision,
+    Row,
     TrialView,
     best_row,
 )
+from budgetflow.playbook.sharing import Branch
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedTrial:
+    """A trial of a round.
+
+    Attributes:
+        hyperparameters: config field to value.
+        length_steps: the updates of its run.
+        branch: the trial of the same study that it continues, or None.
+    """
+
+    hyperparameters: dict[str, Any]
+    length_steps: int
+    branch: Branch | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,34 +40,41 @@ class RoundSettings:
     """What a round is asked to do.
 
     Attributes:
-        trials: the hyperparameters of each trial, by number.
-        max_train_steps: the length of every one of them; never a hyperparameter.
+        trials: its trials, by number.
+        max_train_steps: the length of every one of them (never a hyperparameter), or of the longest
+            of cooldowns.
         selection_metric: the measurement's key that selects steps and trials, lower is better.
     """
 
-    trials: tuple[dict[str, Any], ...]
+    trials: tuple[PlannedTrial, ...]
     max_train_steps: int
     selection_metric: str
 
 
-def decide(settings: RoundSettings, trials: Sequence[TrialView]) -> Decision:
-    """What to do next: every trial runs to the end, one after the other."""
-    numbers = {trial.trial for trial in trials}
-    missing = {
-        number: hyperparameters
-        for number, hyperparameters in enumerate(settings.trials)
-        if number not in numbers
+Outcome = Callable[[RoundSettings, Sequence[TrialView]], dict[str, Any]]
+
+
+def decide(settings: RoundSettings, trials: Sequence[TrialView], outcome: Outcome) -> Decision:
+    """What to do next: every trial runs to the end, after the one that it continues."""
+    planned = settings.trials
+    running = [
+        trial for trial in trials
+        if trial.step < planned[trial.trial].length_steps and trial.status != "diverged"
+    ]  # fmt: skip
+    over = {trial.trial for trial in trials} - {trial.trial for trial in running}
+    known = {trial.trial for trial in trials}
+    ready = {
+        number: plan.hyperparameters
+        for number, plan in enumerate(planned)
+        if number not in known and (plan.branch is None or plan.branch.trial in over)
     }
-    if missing:
-        return Add(missing)
-    unfinished = tuple(
-        trial.trial
-        for trial in trials
-        if trial.step < settings.max_train_steps and trial.status != "diverged"
-    )
-    if unfinished:
-        return Advance(unfinished, settings.max_train_steps)
-    return Conclude(_outcome(settings, trials))
+    if ready:
+        return Add(ready)
+    if running:
+        to_step = min(planned[trial.trial].length_steps for trial in running)
+        together = [t.trial for t in running if planned[t.trial].length_steps == to_step]
+        return Advance(tuple(together), to_step)
+    return Conclude(outcome(settings, trials))
 
 
 def rank(trials: Sequence[TrialView], selection_metric: str) -> list[TrialView]:
@@ -62,51 +87,74 @@ def rank(trials: Sequence[TrialView], selection_metric: str) -> list[TrialView]:
     return [trial for _, _, trial in sorted(usable, key=lambda item: item[:2])]
 
 
-def _outcome(settings: RoundSettings, trials: Sequence[TrialView]) -> dict[str, Any]:
-    ranked = rank(trials, settings.selection_metric)
-    diverged = sum(trial.diverged for trial in trials)
+def outcome(settings: RoundSettings, trials: Sequence[TrialView]) -> dict[str, Any]:
+    """The outcome of a round, as ``outcome.json`` holds it."""
     diagnosis = diagnose(trials, settings.max_train_steps, settings.selection_metric)
-    outcome: dict[str, Any] = {
+    spread = decay_spread(trials, settings.selection_metric)
+    found, reasons = best_trial(settings, trials)
+    return {
         "kind": "round",
         "max_train_steps": settings.max_train_steps,
-        "trials": len(trials),
-        "diverged": diverged,
-        "best_trial": None,
-        "best_step": None,
-        "best_validation": None,
+        **ledger(trials),
+        **found,
         "best_step_diagnosis": diagnosis,
+        "decay_spread": spread,
         "transfer": None,
+        "reasons": [
+            f"{len(trials)} trials of {settings.max_train_steps} steps; "
+            f"{sum(trial.diverged for trial in trials)} diverged.",
+            *reasons,
+            *ledger_reasons(trials),
+            diagnosis["means"],
+            *diagnosis["caveats"],
+            *([spread["means"]] if spread else []),
+        ],
+    }
+
+
+def ledger(trials: Sequence[TrialView]) -> dict[str, int]:
+    """How many trials and steps: those reused are what from-scratch runs would have cost more."""
+    return {
+        "trials": len(trials),
+        "diverged": sum(trial.diverged for trial in trials),
         "steps_trained": sum(trial.step - trial.steps_reused for trial in trials),
         "steps_reused": sum(trial.steps_reused for trial in trials),
     }
-    reasons = [f"{len(trials)} trials of {settings.max_train_steps} steps; {diverged} diverged."]
-    if ranked:
-        best = ranked[0]
-        row = best_row(best.rows, settings.selection_metric)
-        assert row is not None
-        validation = {
-            key.removeprefix("validation_"): value
-            for key, value in row.items()
-            if key.startswith("validation_")
-        }
-        outcome |= {
-            "best_trial": best.trial, "best_step": row["step"], "best_validation": validation,
-        }  # fmt: skip
-        reasons.append(
-            f"Trial {best.trial} is the best, by its checkpoint of step {row['step']}: "
-            + ", ".join(
-                f"validation {name.replace('_', ' ')} {value:.4g}"
-                for name, value in validation.items()
-            )
-            + "."
-        )
-    else:
-        reasons.append("Every trial diverged: look for a lower learning rate or a longer warmup.")
-    if outcome["steps_reused"]:
-        total = outcome["steps_trained"] + outcome["steps_reused"]
-        reasons.append(
-            f"{outcome['steps_reused']} of {total} steps were taken over from the earlier round "
-            "instead of being trained again."
-        )
-    reasons += [diagnosis["means"], *diagnosis["caveats"]]
-    return {**outcome, "reasons": reasons}
+
+
+def ledger_reasons(trials: Sequence[TrialView]) -> list[str]:
+    """What was not trained again, in a sentence, if anything was not."""
+    counts = ledger(trials)
+    if not (reused := counts["steps_reused"]):
+        return []
+    total = counts["steps_trained"] + reused
+    return [
+        f"{reused} of {total} steps ({reused / total:.0%}) were taken over from other trials, bit "
+        "for bit, instead of being trained again."
+    ]
+
+
+def best_trial(
+    settings: RoundSettings, trials: Sequence[TrialView]
+) -> tuple[dict[str, Any], list[str]]:
+    """The best trial by retrospective selection: outcome fields and a sentence."""
+    ranked = rank(trials, settings.selection_metric)
+    if not ranked:
+        nothing = {"best_trial": None, "best_step": None, "best_validation": None}
+        return nothing, ["Every trial diverged: look for a lower learning rate or a longer warmup."]
+    best = ranked[0]
+    row = best_row(best.rows, settings.selection_metric)
+    assert row is not None
+    metrics = validation(row)
+    shown = (f"validation {name.replace('_', ' ')} {value:.4g}" for name, value in metrics.items())
+    found = {"best_trial": best.trial, "best_step": row["step"], "best_validation": metrics}
+    return found, [
+        f"Trial {best.trial} is the best, by its checkpoint of step {row['step']}: "
+        f"{', '.join(shown)}."
+    ]
+
+
+def validation(row: Row) -> dict[str, float]:
+    """The validation metrics of a measurement, by name."""
+    prefix = "validation_"
+    return {k.removeprefix(prefix): v for k, v in row.items() if k.startswith(prefix)}

@@ -17,7 +17,7 @@ from budgetflow.schedules import Schedule
 
 @dataclasses.dataclass(frozen=True)
 class Transfer:
-    """A schedule carried over to a longer run.
+    """A schedule carried over to a longer run, and the same stretched for comparison.
 
     Attributes:
         before, after: the schedules.
@@ -27,6 +27,8 @@ class Transfer:
         share_above_half: of the extra steps: how many more of the longer run's steps have at least
             half the base learning rate, per extra step.
         rule: the rule in a sentence.
+        stretched: the naive alternative, by :func:`stretch`.
+        stretched_mean_relative_learning_rate, stretched_share_above_half: the same two of it.
     """
 
     before: Schedule
@@ -35,6 +37,9 @@ class Transfer:
     mean_relative_learning_rate: float
     share_above_half: float
     rule: str
+    stretched: Schedule
+    stretched_mean_relative_learning_rate: float
+    stretched_share_above_half: float
 
     def to_json(self) -> dict[str, Any]:
         """The ``transfer`` of a round's outcome."""
@@ -45,7 +50,39 @@ class Transfer:
             "extra_steps_mean_relative_learning_rate": self.mean_relative_learning_rate,
             "extra_steps_share_above_half": self.share_above_half,
             "rule": self.rule,
+            "stretched": {
+                "to": self.stretched.to_dict(),
+                "extra_steps_mean_relative_learning_rate": (
+                    self.stretched_mean_relative_learning_rate
+                ),
+                "extra_steps_share_above_half": self.stretched_share_above_half,
+            },
         }
+
+    def summary(self) -> str:
+        """Where the extra steps go, in a sentence."""
+        return (
+            f"The {self.extra_steps} extra steps have on average "
+            f"{self.mean_relative_learning_rate:.0%} of the base learning rate, "
+            f"{self.share_above_half:.0%} of them at least half of it (stretched in proportion: "
+            f"{self.stretched_mean_relative_learning_rate:.0%} and "
+            f"{self.stretched_share_above_half:.0%})."
+        )
+
+    def pitfall(self, threshold: float) -> str | None:
+        """The playbook's warning, if the extra steps' mean learning rate is below a threshold.
+
+        It can be below 0, where a longer run has less of the base learning rate than the shorter
+        one; a threshold of 0 never warns.
+        """
+        if threshold == 0 or self.mean_relative_learning_rate >= threshold:
+            return None
+        return (
+            "THE EXTRA STEPS ARE SPENT AT TOO SMALL A LEARNING RATE: on average "
+            f"{self.mean_relative_learning_rate:.0%} of the base learning rate, below the "
+            f"{threshold:.0%} asked for. Extend the constant period instead, as the rule for a "
+            "linear decay does."
+        )
 
 
 class NoTransferRuleError(ValueError):
@@ -57,13 +94,14 @@ def transfer(schedule: Schedule, max_train_steps: int) -> Transfer:
 
     - Linear (the playbook): warmup and the decay's length in steps stay, the constant period at the
       base learning rate is extended. The same keeps all extra steps at the base for every other
-      decay that follows a constant period: 1-sqrt (Hägele et al. 2024, arXiv:2405.18392),
-      polynomial, exponential, and drops, which keep their distance from the end.
-    - Cosine (the playbook): the base learning rate and warmup stay, the cosine is stretched over
-      the new length, as Hoffmann et al. 2022 (arXiv:2203.15556) do.
+      decay: cosine and 1-sqrt after a constant period (warmup-stable-decay: Hägele et al. 2024,
+      arXiv:2405.18392), polynomial, exponential, and drops, which keep their distance from the end.
+    - Cosine without a constant period (the playbook): the base learning rate and warmup stay, the
+      cosine is stretched over the new length, as Hoffmann et al. 2022 (arXiv:2203.15556) do.
     - Constant: goes on.
     - Inverse square root: none. It is defined by the steps from the start; the extra ones come at
       its end, and it has no constant period to extend.
+    - A function of one's own: none. What it would be in a longer run only its author knows.
 
     Raises:
         NoTransferRuleError: there is no rule; the message offers the nearest schedule with one.
@@ -75,14 +113,9 @@ def transfer(schedule: Schedule, max_train_steps: int) -> Transfer:
             f"a schedule of {schedule.total_steps} steps cannot be carried over to fewer "
             f"({max_train_steps})"
         )
-    if schedule.decay == "inverse_sqrt":
-        raise NoTransferRuleError(
-            "an inverse square root decay has no constant period to extend, so that its extra "
-            "steps would come at its lowest learning rates. The nearest schedule with a rule keeps "
-            f"the base learning rate {schedule.base_learning_rate:g} and {schedule.warmup_steps} "
-            "steps of warmup, with decay = 'linear' over the last fifth (decay_fraction = 0.2)"
-        )
-    if schedule.decay == "cosine":
+    if schedule.decay in ("inverse_sqrt", "function"):
+        raise NoTransferRuleError(_why_no_rule(schedule))
+    if schedule.decay == "cosine" and schedule.constant_steps == 0:
         after = dataclasses.replace(schedule, decay_steps=schedule.decay_steps + extra_steps)
         rule = "cosine: the base learning rate is kept and the cosine extended to the new length"
     else:
@@ -93,8 +126,48 @@ def transfer(schedule: Schedule, max_train_steps: int) -> Transfer:
         )
         if schedule.decay == "none":
             rule = "constant: the learning rate goes on"
-    mean, share = extra_step_learning_rates(schedule, after)
-    return Transfer(schedule, after, extra_steps, mean, share, rule)
+    return compare(schedule, after, rule)
+
+
+def compare(before: Schedule, after: Schedule, rule: str) -> Transfer:
+    """Where the extra steps of a longer schedule go, however it was made."""
+    stretched = stretch(before, after.total_steps)
+    return Transfer(
+        before,
+        after,
+        after.total_steps - before.total_steps,
+        *extra_step_learning_rates(before, after),
+        rule,
+        stretched,
+        *extra_step_learning_rates(before, stretched),
+    )
+
+
+def stretch(schedule: Schedule, max_train_steps: int) -> Schedule:
+    """A schedule with all its lengths in proportion to another length of the run, longer or not.
+
+    The naive way to a longer run, for comparison. An inverse square root keeps its timescale, and a
+    function of one's own goes on as it does.
+    """
+    factor = max_train_steps / schedule.total_steps
+
+    def ends_at(step: int) -> int:
+        """Where a step goes; rounding ends, not lengths, makes these add up."""
+        return round(factor * step)
+
+    warmup_end, decay_end = schedule.warmup_steps, schedule.total_steps - schedule.final_steps
+    starts = [0, warmup_end, schedule.decay_start_step, decay_end, schedule.total_steps]
+    lengths = np.diff([ends_at(step) for step in starts]).tolist()
+    if schedule.decay != "none" and lengths[2] == 0:  # rounded away
+        lengths[lengths.index(max(lengths))] -= 1
+        lengths[2] = 1
+    warmup, constant, decay, final = lengths
+    first = ends_at(schedule.decay_start_step)
+    drops = {ends_at(schedule.decay_start_step + drop) - first for drop in schedule.drop_steps}
+    return dataclasses.replace(
+        schedule, warmup_steps=warmup, constant_steps=constant, decay_steps=decay,
+        final_steps=final, drop_steps=tuple(sorted(drops)),
+    )  # fmt: skip
 
 
 def extra_step_learning_rates(before: Schedule, after: Schedule) -> tuple[float, float]:
@@ -102,16 +175,32 @@ def extra_step_learning_rates(before: Schedule, after: Schedule) -> tuple[float,
 
     Returns:
         The mean relative learning rate of the extra steps and the share of them at or above half
-        the base, both as differences between the whole runs; (1.0, 1.0) if there are no extra
-        steps.
+        the base (each schedule's own), both as differences between the whole runs; (1.0, 1.0) if
+        there are no extra steps.
     """
     extra_steps = after.total_steps - before.total_steps
     if extra_steps == 0:
         return 1.0, 1.0
     old = before.learning_rates().astype(np.float64) / before.base_learning_rate
-    new = after.learning_rates().astype(np.float64) / before.base_learning_rate
+    new = after.learning_rates().astype(np.float64) / after.base_learning_rate
     mean = (new.sum() - old.sum()) / extra_steps
     # A float32 learning rate of exactly half the base may come out a rounding error below it.
     half = 0.5 - 1e-6
     share = (np.count_nonzero(new >= half) - np.count_nonzero(old >= half)) / extra_steps
     return round(float(mean), 6), round(float(share), 6)
+
+
+def _why_no_rule(schedule: Schedule) -> str:
+    why = (
+        "an inverse square root decay has no constant period to extend, so that its extra steps "
+        "would come at its lowest learning rates"
+        if schedule.decay == "inverse_sqrt"
+        else f"{schedule.function} is a function of the step, which does not say what becomes of "
+        "it in a longer run"
+    )
+    return (
+        f"{why}. The nearest schedule with a rule keeps the base learning rate "
+        f"{schedule.base_learning_rate:g} and {schedule.warmup_steps} steps of warmup, with decay "
+        "= 'linear' over the last fifth (set config.schedule: warmup_steps = "
+        f"{schedule.warmup_steps}, decay = 'linear', decay_fraction = 0.2)"
+    )

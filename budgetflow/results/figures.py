@@ -87,17 +87,42 @@ def best_steps(study: StudyResult) -> Figure:
     return figure
 
 
+def lengths(study: StudyResult) -> Figure:
+    """The selection metric of every trial against its length, the best of each length joined."""
+    outcome, metric = study.outcome or {}, study.selection_key
+    figure, axes = _figure(f"{metric.replace('_', ' ')} by length of the run", 4.0)
+    table = study.to_pandas()
+    axes.plot(table["max_train_steps"], table[metric], "o", color=GREY, mfc="none", label="trial")
+    known = [row for row in outcome["lengths"] if row["best_validation"]]
+    x = [row["length_steps"] for row in known]
+    y = [row["best_validation"][outcome["selection_metric"]] for row in known]
+    axes.plot(x, y, "o-", color=BLUE, label="best of its length")
+    axes.set(xscale="log", xlabel="steps", ylabel=metric.replace("_", " "))
+    axes.set_xticks(x, [str(length) for length in x])
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    _legend(axes)
+    return figure
+
+
 def schedules(study: StudyResult) -> Figure:
     """The best trial's learning rates; over the earlier round's where they were carried over."""
     figure, axes = _figure("Learning-rate schedule of the best trial", 4.0)
     transfer = (study.outcome or {}).get("transfer")
     if transfer:
-        before, after = Schedule(**transfer["from"]), Schedule(**transfer["to"])
-        axes.plot(
-            after.learning_rates(), color=BLUE, label=f"{study.name}: {after.total_steps} steps"
-        )
-        axes.plot(before.learning_rates(), color=ORANGE, linestyle="--", linewidth=2,
-                  label=f"earlier round: {before.total_steps} steps")  # fmt: skip
+        stretched = transfer["stretched"]
+        for fields, name, color, line in (
+            (stretched["to"], "stretched in proportion", GREY, ":"),
+            (transfer["to"], study.name, BLUE, "-"),
+            (transfer["from"], "earlier round", ORANGE, "--"),
+        ):
+            schedule = Schedule(**fields)
+            where = {"-": transfer, ":": stretched}.get(line)
+            label = f"{name}: {schedule.total_steps} steps"
+            if where:
+                mean = where["extra_steps_mean_relative_learning_rate"]
+                label += f", the extra ones at {mean:.0%} of the base on average"
+            axes.plot(schedule.learning_rates(), color=color, linestyle=line, label=label)
     else:
         schedule = study.best_trial.record.schedule
         axes.plot(schedule.learning_rates(), color=BLUE, label=f"{schedule.total_steps} steps")

@@ -31,6 +31,8 @@ class TrialResult:
     def restore_params(self, step: int | None = None) -> dict[str, Any]:
         """The model's parameters at the best step, as nested dicts of NumPy arrays.
 
+        Those that were evaluated: their moving average, where ``config.ema_decay`` keeps one.
+
         Args:
             step: another step of which there is a checkpoint.
 
@@ -44,7 +46,8 @@ class TrialResult:
         if str(step) not in known:
             steps = ", ".join(known) or "none"
             raise UserError(f"{self.folder} has no checkpoint of step {step}; there is: {steps}")
-        return restore_as_numpy(self.folder, int(str(step)))["params"]
+        state = restore_as_numpy(self.folder, int(str(step)))
+        return state.get("ema_params") or state["params"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +115,7 @@ class StudyResult:
                     "trial": record.trial,
                     **record.hyperparameters,
                     "seed": record.seed,
+                    "max_train_steps": record.max_train_steps,
                     "status": record.status,
                     "step": record.step,
                     "best_step": record.best_step,

@@ -34,6 +34,8 @@ def render_report(study: StudyResult) -> str:
     drawn: list[tuple[str, Figure]] = []
     if is_sweep:
         drawn.append(("How fast does each learning rate fit?", figures.steps_to_fit(study)))
+    elif outcome["best_trial"] is not None and outcome["kind"] == "cooldowns":
+        drawn.append(("What does each length give?", figures.lengths(study)))
     elif outcome["best_trial"] is not None:
         drawn.append(("Was the length right?", figures.best_steps(study)))
     best = outcome.get("best_learning_rate") if is_sweep else outcome.get("best_trial")
@@ -45,6 +47,8 @@ def render_report(study: StudyResult) -> str:
     # A column that says the same in every row says nothing.
     same = [c for c in ("seed", "steps_reused", "fitted_at_step") if table[c].nunique() <= 1]
     table = table.drop(columns=[column for column in same if not table[column].any()])
+    if table["max_train_steps"].nunique() == 1:
+        table = table.drop(columns="max_train_steps")
     return _template().render(
         name=study.name,
         headline=headline(outcome),

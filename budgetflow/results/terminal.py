@@ -53,11 +53,13 @@ class StudyProgress:
         if self._bar:
             self._bar.stop()
 
-    def __call__(self, records: Iterable[TrialRecord], max_train_steps: int) -> None:
-        """Shows the trials' progress towards ``max_train_steps``; a sweep may end long before."""
+    def __call__(self, records: Iterable[TrialRecord], steps_of_later_trials: int) -> None:
+        """Shows the trials' progress towards their lengths; a sweep may end long before."""
         records = list(records)
-        done = sum(record.step for record in records)
-        total = sum(r.step if r.status == "diverged" else max_train_steps for r in records)
+        reused = sum(record.reused_from["step"] for record in records if record.reused_from)
+        done = sum(record.step for record in records) - reused
+        lengths = (r.step if r.status == "diverged" else r.max_train_steps for r in records)
+        total = sum(lengths) - reused + steps_of_later_trials
         finished = sum(record.status in ("complete", "diverged") for record in records)
         text = f"{self._name}: {finished} of {len(records)} trials finished"
         if fitted := [r.fitted_at_step_bracket[1] for r in records if r.fitted_at_step_bracket]:
@@ -106,10 +108,10 @@ def say(console: Console, text: str, name: str | None = None, style: str = "") -
 
 def print_plan(console: Console, rows: list[dict[str, Any]]) -> None:
     """Prints what a launch would do, a column per study."""
-    properties = [name for name in rows[0] if name != "study"]
+    properties = list(dict.fromkeys(name for row in rows for name in row if name != "study"))
     table = Table("", *(row["study"] for row in rows), box=box.SIMPLE, padding=(0, 1, 0, 0))
     for name in properties:
-        table.add_row(name, *(str(row[name]) for row in rows))
+        table.add_row(name, *(str(row.get(name, "")) for row in rows))
     say(console, "The plan", style="bold")
     console.print(table)
 
@@ -129,7 +131,8 @@ def _trial_table(study: StudyResult) -> Table:
         varied = sorted({name for t in study.trials for name in t.record.hyperparameters})
         metrics = [column for column in frame.columns if column.startswith("validation_")]
         status = ["status"] if diverged.any() else []
-        shown = [*varied, *status, "best_step", *metrics]
+        length = ["max_train_steps"] if frame["max_train_steps"].nunique() > 1 else []
+        shown = [*varied, *length, *status, "best_step", *metrics]
     table = Table("trial", *(_short(name) for name in shown), box=box.SIMPLE, padding=(0, 1, 0, 0))
     rows = frame.head(MAX_TRIALS_SHOWN)
     if study.outcome["kind"] == "lr_sweep":

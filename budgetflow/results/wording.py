@@ -8,7 +8,13 @@ from typing import Any
 
 def headline(outcome: dict[str, Any]) -> str:
     """The outcome of a study in one sentence."""
-    if outcome["kind"] == "round":
+    if outcome["kind"] == "cooldowns" and outcome["best_trial"] is not None:
+        known = [row for row in outcome["lengths"] if row["best_validation"]]
+        metric = outcome["selection_metric"]
+        gives = (f"{row['length_steps']} steps: {row['best_validation'][metric]:.4g}"
+                 for row in known)  # fmt: skip
+        return f"Best validation {_words(metric)} by length: {', '.join(gives)}."
+    if outcome["kind"] != "lr_sweep":
         if outcome["best_trial"] is None:
             return "Every trial diverged."
         values = [f"validation {_words(k)} {v:.4g}" for k, v in outcome["best_validation"].items()]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from etils import epath
@@ -16,10 +16,11 @@ from jax.sharding import Mesh
 
 from budgetflow import processes
 from budgetflow.checkpoints import TrialCheckpoints, steps_to_keep
-from budgetflow.config import checks_fit
+from budgetflow.config import checks_fit, differing_fields
 from budgetflow.files import read_json, write_json
 from budgetflow.playbook.measurement import Add, Advance, Decision, Status
 from budgetflow.schedules import common_prefix_steps
+from budgetflow.studies.plans import MIN_REUSED_STEPS, TrialPlan, why_not_reused
 from budgetflow.studies.study import Study, open_folder, read_outcome, switch_off
 from budgetflow.studies.trial import (
     TrialRecord,
@@ -33,7 +34,7 @@ from budgetflow.training.strategy import Strategy, choose_strategy, hardware
 from budgetflow.training.timing import Profiler, Stopwatch
 from budgetflow.training.trial_run import Measurement, TrialRun, trial_program
 
-# Told after every evaluation: all records of the study, and the step that training heads for.
+# Told after every evaluation: all records of the study, and the steps of trials yet to be added.
 OnProgress = Callable[[Iterable[TrialRecord], int], None]
 
 
@@ -139,6 +140,9 @@ class _Controller:
         processes.on_main(write_json, path, dataclasses.asdict(strategy))
         return strategy
 
+    def _plan(self, record: TrialRecord) -> TrialPlan:
+        return self._study.plan(record.trial, record.hyperparameters)
+
     def _decide(self) -> Decision:
         return self._study.decide([r.view() for r in self._sorted_records()])
 
@@ -168,38 +172,49 @@ class _Controller:
                 hyperparameters=hyperparameters,
                 schedule=plan.schedule,
                 seed=plan.config.seed,
-                max_train_steps=self._study.max_train_steps,
-                trajectory=plan.trajectory(self._study.mesh),
+                max_train_steps=plan.length_steps,
+                reuse_key=plan.reuse_key(self._study.mesh),
             )
-            if plan.continues is not None and self._earlier is not None:
-                record = self._reuse(record, plan.continues, self._earlier)
-            write_trial(self._study.folder, record)
-            records[number] = record
+            records[number] = self._with_reused_steps(record, plan)
+            write_trial(self._study.folder, records[number])
         return records
 
-    def _reuse(self, record: TrialRecord, source: TrialRecord, earlier: epath.Path) -> TrialRecord:
-        """Takes over the states that an earlier trial went through and this one would repeat.
+    def _with_reused_steps(self, record: TrialRecord, plan: TrialPlan) -> TrialRecord:
+        """Takes over the states that another trial went through and this one would repeat.
 
-        That is every state up to the last checkpoint before the schedules part, if nothing
-        but the schedule differs between the two trials.
+        That is every state up to the last checkpoint before the schedules part. The other trial is
+        one of the earlier study or, if that shares more steps, of this one.
         """
-        if source.trajectory != record.trajectory:
-            return record
-        shared = common_prefix_steps(source.schedule, record.schedule)
-        theirs = trial_folder(earlier, source.trial)
-        saved = [step for step in TrialCheckpoints(theirs).steps() if step <= shared]
-        if not saved:
-            return record
-        step = max(saved)
+        refused = None
+        if plan.promoted_from is not None:
+            refused = why_not_reused(plan.promoted_from.reuse_key, record.reuse_key)
+        found: list[tuple[int, epath.Path, TrialRecord]] = []
+        for folder, source in self._sources(plan):
+            if why_not_reused(source.reuse_key, record.reuse_key) is None:
+                shared = common_prefix_steps(source.schedule, record.schedule)
+                saved = TrialCheckpoints(trial_folder(folder, source.trial)).steps()
+                step = max((step for step in saved if step <= shared), default=0)
+                found.append((step, folder, source))
+        step, folder, source = max(found, key=lambda item: item[0], default=(0, None, record))
+        if folder is None or step < MIN_REUSED_STEPS:
+            return dataclasses.replace(record, not_reused_because=refused)
         rows = tuple(row for row in source.rows if row["step"] <= step)
-        keep = self._keep(record, rows, step) & set(saved)
+        theirs = trial_folder(folder, source.trial)
+        keep = self._keep(record, rows, step) & {*TrialCheckpoints(theirs).steps()}
         TrialCheckpoints(trial_folder(self._study.folder, record.trial)).adopt(theirs, sorted(keep))
-        reused_from = {"study": earlier.name, "trial": source.trial, "step": step}
+        reused_from = {"study": folder.name, "trial": source.trial, "step": step}
         record = dataclasses.replace(record, rows=rows, status="running", reused_from=reused_from)
         return record.back_to(step, self._study.selection_key)
 
+    def _sources(self, plan: TrialPlan) -> Iterator[tuple[epath.Path, TrialRecord]]:
+        """The trials whose steps a planned one may take over, and their studies' folders."""
+        if self._earlier is not None:
+            yield from ((self._earlier, record) for record in read_trials(self._earlier))
+        if plan.branch is not None:
+            yield self._study.folder, self._records[plan.branch.trial]
+
     def _keep(self, record: TrialRecord, rows: Iterable[dict[str, Any]], latest: int) -> set[int]:
-        pinned = self._study.pinned(record.schedule)
+        pinned = self._plan(record).pinned
         keep_best = self._study.config.checkpoints.keep_best
         return steps_to_keep(list(rows), self._study.selection_key, keep_best, pinned, latest)
 
@@ -222,7 +237,7 @@ class _Controller:
     def _open(self, number: int, position: int) -> None:
         """Puts a trial's state on a slice of the mesh."""
         study, record = self._study, self._records[number]
-        plan = study.plan(number, record.hyperparameters)
+        plan = self._plan(record)
         mesh = self._population.slices[position]
         program = trial_program(
             plan.config, study.dataset, plan.varied, checks_fit(study.config), mesh
@@ -238,10 +253,18 @@ class _Controller:
                 lambda state: to_all_processes(state, study.mesh, position),
             )
             if record.step > 0:
+                self._note_conditions(record, plan)
                 state = checkpoints.restore(record.step, program.state)
                 if run:
                     run.resume(state)
         self._live[number] = _LiveTrial(run, program.state, checkpoints, position)
+
+    def _note_conditions(self, record: TrialRecord, plan: TrialPlan) -> None:
+        """Notes if a trial goes on under other conditions: nobody's states are then the same."""
+        now = plan.reuse_key(self._study.mesh)
+        if names := differing_fields(record.reuse_key, now):
+            mixed = {**now, "resumed_with_another": names}
+            self._records[record.trial] = dataclasses.replace(record, reuse_key=mixed)
 
     def _advance(self, wave: dict[int, int], to_step: int) -> None:
         """Advances trials, each on its slice, from evaluation to evaluation up to a step."""
@@ -249,7 +272,7 @@ class _Controller:
             if number not in self._live:
                 self._open(number, position)
         trials = tuple(wave)
-        stops = {number: self._study.stops(self._records[number].schedule) for number in trials}
+        stops = {n: self._study.stops(self._plan(self._records[n])) for n in trials}
         start = min(self._records[number].step for number in trials)
         on_the_way = {s for own in stops.values() for s in own if start < s < to_step}
         for stop in sorted({*on_the_way, to_step}):
@@ -288,7 +311,7 @@ class _Controller:
             # Final statuses are recorded once the final checkpoint is safe.
             self._write(record)
             live.written_at = time.monotonic()
-        self._on_progress(self._sorted_records(), record.max_train_steps)
+        self._on_progress(self._sorted_records(), self._study.steps_after(self._records))
 
     def _write(self, record: TrialRecord) -> None:
         if processes.is_main():
@@ -329,14 +352,29 @@ class _Controller:
                     "with them on more steps may be needed."
                 )
         elif (best := outcome["best_trial"]) is not None:
-            carried = study.round_plans[best].transfer
-            outcome["transfer"] = carried.to_json() if carried else None
+            outcome["reasons"] += self._reasons_to_train_again()
+            if carried := study.round_plans[best].transfer:
+                outcome["transfer"] = carried.to_json()
+                pitfall = carried.pitfall(study.config.transfer.warn_below)
+                outcome["reasons"] += [carried.summary(), *([pitfall] if pitfall else [])]
             if study.dataset.test is not None:
                 outcome["best_test"] = self._test(best, outcome["best_step"])
         if self._steps_trained:
             processes.on_main(self._write_timing)
         processes.on_main(write_json, study.folder / "outcome.json", outcome)
         return outcome
+
+    def _reasons_to_train_again(self) -> list[str]:
+        """Why promoted trials do not continue the trials that they come from."""
+        numbers: dict[str, list[str]] = {}
+        for record in self._sorted_records():
+            if record.not_reused_because:
+                numbers.setdefault(record.not_reused_because, []).append(str(record.trial))
+        return [
+            f"Trial {', '.join(trials)} trained all steps, and could not continue the earlier "
+            f"round's: {why}."
+            for why, trials in numbers.items()
+        ]
 
     def _write_timing(self) -> None:
         """Records how fast this launch trained, and what its time went to on this process."""

@@ -3,39 +3,40 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib.metadata
-import json
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
-import jax
 import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
 from budgetflow import processes
 from budgetflow.config import (
-    ScheduleConfig,
     StudyConfig,
     checks_fit,
     clear_errors,
     differing_fields,
     fingerprint,
-    resolve_schedule,
     to_json,
 )
 from budgetflow.data.source import Dataset, load_dataset
 from budgetflow.errors import ConfigError, UserError, nearest
 from budgetflow.files import read_json, write_json
-from budgetflow.playbook import lr_sweep, rounds
+from budgetflow.playbook import cooldowns, lr_sweep, rounds
 from budgetflow.playbook.measurement import Decision, TrialView
 from budgetflow.playbook.race import SweepSettings, lockstep_grid
-from budgetflow.playbook.transfer import NoTransferRuleError, Transfer, transfer
+from budgetflow.schedule_config import ScheduleConfig
 from budgetflow.schedules import Schedule
-from budgetflow.studies.search_space import Dimension, points, replace_fields
-from budgetflow.studies.trial import TrialRecord, read_trials
+from budgetflow.studies.plans import (
+    LIBRARIES,
+    TrialPlan,
+    round_plans,
+    schedule_at,
+    trial_lengths,
+)
+from budgetflow.studies.search_space import points, replace_fields
 from budgetflow.training.memory import peak_bytes, state_bytes
 from budgetflow.training.mesh import check_batch_size, make_mesh, trial_slices
 from budgetflow.training.step import Program
@@ -45,52 +46,6 @@ from budgetflow.training.trial_run import trial_program
 SEARCHABLE = ("schedule", "optimizer", "regularization", "augmentation", "model")
 # A guess, for how long a sweep will take.
 EPOCHS_TO_FIT = 20
-LIBRARIES = ("jax", "jaxlib", "flax", "optax")
-
-
-@dataclasses.dataclass(frozen=True)
-class TrialPlan:
-    """A trial before it runs.
-
-    Attributes:
-        config: the study's config with the trial's hyperparameters filled in.
-        hyperparameters: config field to value.
-        schedule: its learning rates.
-        continues: the earlier round's trial that it takes over, or None.
-        transfer: how that trial's schedule became this one's, or None.
-    """
-
-    config: StudyConfig
-    hyperparameters: dict[str, Any]
-    schedule: Schedule
-    continues: TrialRecord | None = None
-    transfer: Transfer | None = None
-
-    @property
-    def varied(self) -> frozenset[str]:
-        """The fields that the search space varies."""
-        return frozenset(self.hyperparameters) - {lr_sweep.SEED}
-
-    def trajectory(self, mesh: Mesh) -> str:
-        """A fingerprint of all that the trial's states depend on, but for its schedule.
-
-        How a batch is divided among devices, or trials are vectorized, changes the order of sums
-        and so the last bits.
-        """
-        config = to_json(self.config)
-        data = config["data"]
-        values = {
-            **{name: config[name] for name in ("seed", "model", "task", "optimizer")},
-            **{name: config[name] for name in ("regularization", "augmentation", "precision")},
-            "gradient_accumulation": config["gradient_accumulation"],
-            "devices": [mesh.shape["data"], mesh.shape["fsdp"], self.config.mesh.vmap_trials],
-            "data": [data["name"], data["train_split"], data["batch_size"]],
-            "keys": [data["input_key"], data["target_key"]],
-            "varied": sorted(self.varied),
-            "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
-            "backend": jax.default_backend(),
-        }
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +58,8 @@ class Study:
         dataset: its data.
         mesh: the devices it runs on.
         fingerprint: what its results are found on; see :func:`budgetflow.config.fingerprint`.
-        round_plans: the trials of a round; empty for a sweep, which plans as it goes.
+        round_plans: the trials of a round or of cooldowns; empty for a sweep, which plans as it
+            goes.
     """
 
     config: StudyConfig
@@ -115,7 +71,7 @@ class Study:
 
     @property
     def max_train_steps(self) -> int:
-        """The length of every trial."""
+        """The length of every trial; of cooldowns, of the longest."""
         assert self.config.max_train_steps is not None
         return self.config.max_train_steps
 
@@ -131,7 +87,7 @@ class Study:
 
     def plan(self, number: int, hyperparameters: dict[str, Any]) -> TrialPlan:
         """The plan of a trial."""
-        if self.config.kind == "round":
+        if self.config.kind != "lr_sweep":
             return self.round_plans[number]
         rate = hyperparameters[lr_sweep.LEARNING_RATE]
         schedule = Schedule(base_learning_rate=rate, constant_steps=self.max_train_steps)
@@ -146,10 +102,18 @@ class Study:
 
     def expected_steps(self) -> int:
         """About as many steps as the study will train, of all trials."""
-        length = self.max_train_steps
         if self.config.kind == "lr_sweep":
-            length = min(length, EPOCHS_TO_FIT * self.steps_per_epoch)
-        return num_trials(self.config) * length
+            length = min(self.max_train_steps, EPOCHS_TO_FIT * self.steps_per_epoch)
+            return num_trials(self.config) * length
+        return self.steps_after(())
+
+    def steps_after(self, added: Collection[int]) -> int:
+        """The steps that the trials will train which have not been added yet."""
+        return sum(
+            plan.length_steps - plan.steps_to_reuse
+            for number, plan in enumerate(self.round_plans)
+            if number not in added
+        )
 
     def decide(self, trials: list[TrialView]) -> Decision:
         """What to do next, given what the trials have shown."""
@@ -164,23 +128,26 @@ class Study:
                 ),
                 trials,
             )  # fmt: skip
-        hyperparameters = tuple(plan.hyperparameters for plan in self.round_plans)
-        return rounds.decide(
-            rounds.RoundSettings(hyperparameters, self.max_train_steps, self.selection_key), trials
+        settings = rounds.RoundSettings(
+            tuple(
+                rounds.PlannedTrial(plan.hyperparameters, plan.length_steps, plan.branch)
+                for plan in self.round_plans
+            ),
+            self.max_train_steps,
+            self.selection_key,
         )
+        if config.kind == "cooldowns":
+            return rounds.decide(settings, trials, cooldowns.outcome)
+        return rounds.decide(settings, trials, rounds.outcome)
 
-    def stops(self, schedule: Schedule) -> list[int]:
+    def stops(self, plan: TrialPlan) -> list[int]:
         """The steps at which a trial is evaluated, its last step and every pinned one included."""
+        length = plan.length_steps
         if self.config.kind == "lr_sweep":
-            return list(lockstep_grid(self.max_train_steps))
-        count = min(self.config.evaluation.evaluations, self.max_train_steps)
-        grid = np.linspace(self.max_train_steps / count, self.max_train_steps, count)
-        return sorted({*(int(step) for step in np.round(grid)), *self.pinned(schedule)})
-
-    def pinned(self, schedule: Schedule) -> list[int]:
-        """The steps whose checkpoints stay for longer runs: where the constant period ends."""
-        start = schedule.decay_start_step
-        return [start] if self.config.kind == "round" and 0 < start < schedule.total_steps else []
+            return list(lockstep_grid(length))
+        count = min(self.config.evaluation.evaluations, length)
+        grid = np.linspace(length / count, length, count)
+        return sorted({*(int(step) for step in np.round(grid)), *plan.pinned})
 
 
 def read_outcome(folder: epath.PathLike) -> dict[str, Any] | None:
@@ -213,12 +180,8 @@ def resolve(config: StudyConfig, folder: epath.Path, earlier: epath.Path | None)
     study = Study(config, folder, dataset, mesh, fingerprint(config, builds_on))
     if config.kind == "lr_sweep":
         return study
-    if config.search.promote_trials:
-        assert earlier is not None
-        plans = _promoted(study, earlier)
-    else:
-        plans = _sampled(study)
-    return dataclasses.replace(study, round_plans=tuple(plans))
+    plans = round_plans(config, mesh, study.selection_key, earlier)
+    return dataclasses.replace(study, round_plans=plans)
 
 
 def num_trials(config: StudyConfig) -> int:
@@ -226,8 +189,10 @@ def num_trials(config: StudyConfig) -> int:
     if config.kind == "lr_sweep":
         return len(config.sweep.learning_rates)
     search = config.search
-    return search.promote_trials or len(
-        points(search.space, search.method, search.trials, config.seed)
+    lengths = len(config.cooldowns.length_fractions) if config.kind == "cooldowns" else 1
+    return lengths * (
+        search.promote_trials
+        or len(points(search.space, search.method, search.trials, config.seed))
     )
 
 
@@ -270,8 +235,10 @@ def check_study(config: StudyConfig) -> None:
     check_batch_size(config, mesh)
     check_search_space(config)
     for filled, _ in _programs(config, mesh):
-        if config.max_train_steps is not None:
-            resolve_schedule(filled.schedule, config.max_train_steps)
+        given = filled.schedule != ScheduleConfig() or not config.search.promote_trials
+        if config.max_train_steps is not None and config.kind != "lr_sweep" and given:
+            for length in trial_lengths(config):
+                schedule_at(filled, length)
 
 
 def study_peak_bytes(config: StudyConfig, mesh: Mesh) -> int:
@@ -374,42 +341,3 @@ def _length(config: StudyConfig, earlier: epath.Path, outcome: dict[str, Any]) -
             f"({outcome['status']}); see {earlier / 'outcome.json'}, or set config.max_train_steps"
         )
     return math.ceil(config.max_train_steps_factor * outcome["max_train_steps"])
-
-
-def _sampled(study: Study) -> list[TrialPlan]:
-    config, search = study.config, study.config.search
-    space: tuple[Dimension, ...] = search.space
-    plans = []
-    for values in points(space, search.method, search.trials, config.seed):
-        filled = replace_fields(config, values)
-        schedule = resolve_schedule(filled.schedule, study.max_train_steps)
-        plans.append(TrialPlan(filled, values, schedule))
-    return plans
-
-
-def _promoted(study: Study, earlier: epath.Path) -> list[TrialPlan]:
-    config = study.config
-    records = {record.trial: record for record in processes.on_main(read_trials, earlier)}
-    ranked = rounds.rank([record.view() for record in records.values()], study.selection_key)
-    if len(ranked) < config.search.promote_trials:
-        raise UserError(
-            f"config.search.promote_trials = {config.search.promote_trials}, but only "
-            f"{len(ranked)} "
-            f"trials of {earlier.name} did not diverge"
-        )
-    plans = []
-    for view in ranked[: config.search.promote_trials]:
-        record = records[view.trial]
-        try:
-            carried = transfer(record.schedule, study.max_train_steps)
-        except NoTransferRuleError as error:
-            raise UserError(f"{earlier.name}: {error}") from error
-        except ValueError as error:
-            raise ConfigError(f"config.max_train_steps: {error}") from error
-        values = record.hyperparameters
-        # The schedule is transferred as a whole, not made anew from its hyperparameters.
-        filled = replace_fields(
-            config, {k: v for k, v in values.items() if not k.startswith("schedule.")}
-        )
-        plans.append(TrialPlan(filled, values, carried.after, record, carried))
-    return plans

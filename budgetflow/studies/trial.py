@@ -26,11 +26,13 @@ class TrialRecord:
         schedule: its learning rates.
         seed: of its data order, initialisation and random numbers.
         max_train_steps: its length if nothing stops it.
-        trajectory: a fingerprint of all that its states depend on but the schedule.
+        reuse_key: all that its states depend on but the schedule; see
+            :meth:`budgetflow.studies.plans.TrialPlan.reuse_key`.
         status: "pending", "running", "complete", "stopped" or "diverged".
         step: updates made so far.
         best_step: the step that retrospective selection finds so far.
         reused_from: {"study", "trial", "step"} of the trial that it continues, or None.
+        not_reused_because: why it does not continue the trial that it was promoted from.
         fitted_at_step_bracket: see :class:`TrialView`.
         rows: one measurement per evaluation, ascending in step; those up to ``reused_from``'s step
             are the earlier trial's.
@@ -41,11 +43,12 @@ class TrialRecord:
     schedule: Schedule
     seed: int
     max_train_steps: int
-    trajectory: str
+    reuse_key: dict[str, Any] = dataclasses.field(default_factory=dict)
     status: Status = "pending"
     step: int = 0
     best_step: int | None = None
     reused_from: dict[str, Any] | None = None
+    not_reused_because: str | None = None
     fitted_at_step_bracket: tuple[int, int] | None = None
     rows: tuple[dict[str, Any], ...] = ()
 
@@ -84,6 +87,7 @@ class TrialRecord:
             decays_to_zero=schedule.decay != "none"
             and schedule.end_learning_rate < NEARLY_ZERO * schedule.base_learning_rate,
             steps_reused=self.reused_from["step"] if self.reused_from else 0,
+            schedule=schedule,
         )
 
 
@@ -107,9 +111,12 @@ def read_trial(folder: epath.PathLike) -> TrialRecord:
         DamagedFileError: ``trial.json`` or ``measurements.jsonl`` is not what was written.
     """
     folder = epath.Path(folder)
-    fields = read_json(folder / "trial.json")
+    content = read_json(folder / "trial.json")
     rows = read_rows(folder / "measurements.jsonl")
     try:
+        # A later version may have added keys.
+        known = [field.name for field in dataclasses.fields(TrialRecord) if field.name != "rows"]
+        fields = {name: content[name] for name in known if name in content}
         bracket = fields.pop("fitted_at_step_bracket")
         return TrialRecord(
             **{**fields, "schedule": Schedule(**fields["schedule"])},

@@ -15,7 +15,9 @@ from __future__ import annotations
 import functools
 import math
 import os
+import platform
 import re
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -81,6 +83,22 @@ def cpu_devices(config: MeshConfig, num_trials: int | None = None) -> int:
     cores = os.cpu_count() or 1
     trials = config.trial if config.trial > 0 else min(cores, num_trials or cores)
     return trials * max(config.data, 1) * max(config.fsdp, 1)
+
+
+@functools.cache
+def device_kind() -> str:
+    """What computes: the accelerator's kind; of a CPU, its model and the number of its cores.
+
+    XLA chooses instructions and cuts sums by these, and so the last bits of all results.
+    """
+    kind = jax.devices()[0].device_kind
+    if jax.devices()[0].platform != "cpu":
+        return kind
+    cpuinfo = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*: (.*)", cpuinfo.read_text(), re.M) if (
+        cpuinfo.exists()
+    ) else []  # fmt: skip
+    return f"{names[0] if names else platform.machine()} x {os.cpu_count()}"
 
 
 def cpu_devices_are_given() -> bool:

@@ -37,6 +37,7 @@ class ProgramSpec:
         num_outputs: the size of the model's output.
         precision: "float32" or "bfloat16", the type to compute in.
         gradient_accumulation: the parts of a batch whose gradients are computed one after another.
+        averages_params: whether a moving average of the parameters is kept.
         checks_fit: whether every step checks for a perfect fit of the training set.
     """
 
@@ -51,6 +52,7 @@ class ProgramSpec:
     num_outputs: int
     precision: str
     gradient_accumulation: int
+    averages_params: bool
     checks_fit: bool
 
     def build_model(self, key: jax.Array) -> nnx.Module:
@@ -119,6 +121,7 @@ def program_spec(
         num_outputs=num_outputs,
         precision=config.precision,
         gradient_accumulation=config.gradient_accumulation,
+        averages_params=config.ema_decay > 0,
         checks_fit=checks_fit,
     )
     try:
@@ -154,6 +157,7 @@ def traced_numbers(config: StudyConfig, spec: ProgramSpec) -> dict[str, Any]:
     augmentation = _arguments(config.augmentation) if spec.augmentation else ()
     return {
         "seed": np.uint32(config.seed),
+        **({"ema_decay": np.float32(config.ema_decay)} if spec.averages_params else {}),
         "optimizer": numbers(config.optimizer, optimizer),
         "regularization": numbers(config.regularization, strengths),
         "augmentation": numbers(config.augmentation, augmentation),

@@ -44,12 +44,19 @@ class TrainState(NamedTuple):
         params: the model's parameters, nested dicts of arrays.
         model_state: its other variables, such as batch statistics.
         opt_state: the optimizer's state.
+        ema_params: the moving average of the parameters; empty where none is kept.
     """
 
     step: jax.Array
     params: Arrays
     model_state: Arrays
     opt_state: Any
+    ema_params: Arrays
+
+    @property
+    def evaluated_params(self) -> Arrays:
+        """The parameters to evaluate: the moving average, if there is one."""
+        return self.ema_params or self.params
 
 
 class Progress(NamedTuple):
@@ -158,7 +165,9 @@ def init(spec: ProgramSpec, seed: jax.Array) -> TrainState:
     _, params, model_state = _split(spec.build_model(jax.random.key(seed)))
     # The optimizer's state does not depend on its numbers.
     opt_state = _optimizer(spec, {}, 0.0, 0.0).init(params)
-    return TrainState(jnp.int32(0), params, model_state, opt_state)
+    # A copy, since both are donated to the train step.
+    ema_params = jax.tree.map(jnp.copy, params) if spec.averages_params else {}
+    return TrainState(jnp.int32(0), params, model_state, opt_state, ema_params)
 
 
 def train_steps(
@@ -232,7 +241,13 @@ def train_step(
     )
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    after = TrainState(state.step + 1, params, model_state, opt_state)
+    ema_params = state.ema_params
+    if spec.averages_params:
+        # Shorter at the start, as in TensorFlow's ExponentialMovingAverage, to forget the initial
+        # parameters soon.
+        decay = jnp.minimum(numbers["ema_decay"], (1 + state.step) / (10 + state.step))
+        ema_params = optax.incremental_update(params, ema_params, 1 - decay)
+    after = TrainState(state.step + 1, params, model_state, opt_state, ema_params)
     first_time = (progress.diverged_at_step < 0) & ~jnp.isfinite(value)
     progress = progress._replace(
         diverged_at_step=jnp.where(first_time, after.step, progress.diverged_at_step)
@@ -316,7 +331,7 @@ def check_fit(
 
     def look_at(indices: jax.Array) -> tuple[jax.Array, jax.Array]:
         part = jax.tree.map(lambda array: jnp.take(array, indices, axis=0), data)
-        outputs = predict(spec, mesh, state.params, state.model_state, part)
+        outputs = predict(spec, mesh, state.evaluated_params, state.model_state, part)
         fitted = task.fitted(outputs, part)
         return fitted.all(), jnp.where(fitted, -jnp.inf, jnp.nan_to_num(task.loss(outputs, part)))
 

@@ -186,7 +186,7 @@ class TrialRun:
             return (fitted_at_step - 1, fitted_at_step) if fitted_at_step >= 0 else None
         # Streamed data is too large to look at in every step: once per measurement, to the first
         # mistake.
-        params, model_state = self.state.params, self.state.model_state
+        params, model_state = self.state.evaluated_params, self.state.model_state
         blocks = evaluation_blocks(train, FIT_CHECK_EXAMPLES, self.program)
         fits = all(self.program.is_fitted(params, model_state, block) for block, _ in blocks)
         return (self._checked_step, self.step) if fits else None
@@ -200,7 +200,7 @@ class TrialRun:
         size, state = self._config.evaluation.batch_size, self.state
         for blocks, weights in evaluation_blocks(split, size, self.program, max_examples):
             totals = self.program.eval_step(
-                totals, state.params, state.model_state, blocks, weights
+                totals, state.evaluated_params, state.model_state, blocks, weights
             )
         return totals
 

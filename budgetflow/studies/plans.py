@@ -1,0 +1,254 @@
+"""The trials of a round before it runs: their configs, schedules, and what each continues."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from etils import epath
+from jax.sharding import Mesh
+
+from budgetflow import processes
+from budgetflow.config import StudyConfig, checks_fit, differing_fields, to_json
+from budgetflow.errors import ConfigError, UserError
+from budgetflow.files import read_json
+from budgetflow.playbook import rounds
+from budgetflow.playbook.sharing import Branch, branch_steps, branches, shared_steps
+from budgetflow.playbook.transfer import NoTransferRuleError, Transfer, compare, transfer
+from budgetflow.schedule_config import ScheduleConfig, resolve_schedule
+from budgetflow.schedules import Schedule
+from budgetflow.studies.search_space import points, replace_fields
+from budgetflow.studies.trial import TrialRecord, read_trials
+from budgetflow.training.mesh import device_kind
+
+# One update at learning rate 0, with which every warmup begins, is not worth a copy.
+MIN_REUSED_STEPS = 2
+LIBRARIES = ("jax", "jaxlib", "flax", "optax")
+# The sections of a config that a trial's states depend on.
+_STATE_SECTIONS = (
+    "seed", "model", "task", "optimizer", "regularization", "augmentation", "precision",
+    "gradient_accumulation", "ema_decay",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialPlan:
+    """A trial before it runs.
+
+    Attributes:
+        config: the study's config with the trial's hyperparameters filled in.
+        hyperparameters: config field to value.
+        schedule: its learning rates, as many as its run has updates.
+        promoted_from: the earlier round's trial that it takes its hyperparameters from, or None.
+        transfer: how its schedule compares with the earlier round's, or None.
+        branch: the trial of the same study that it continues, or None.
+        steps_to_reuse: those that it takes over from another trial, as far as is known.
+        pinned: the steps whose checkpoints stay: for longer runs, and where others branch off.
+    """
+
+    config: StudyConfig
+    hyperparameters: dict[str, Any]
+    schedule: Schedule
+    promoted_from: TrialRecord | None = None
+    transfer: Transfer | None = None
+    branch: Branch | None = None
+    steps_to_reuse: int = 0
+    pinned: tuple[int, ...] = ()
+
+    @property
+    def length_steps(self) -> int:
+        """The updates of its run."""
+        return self.schedule.total_steps
+
+    @property
+    def varied(self) -> frozenset[str]:
+        """The fields that the search space varies, but for the seed."""
+        return frozenset(self.hyperparameters) - {"seed"}
+
+    def reuse_key(self, mesh: Mesh) -> dict[str, Any]:
+        """All that the trial's states depend on, but for its schedule, as JSON values.
+
+        Trials with equal keys are bit for bit the same for as long as their learning rates are. How
+        a batch is divided among devices changes the order of sums, and so the last bits; so do
+        libraries and the kind of device.
+        """
+        config = to_json(self.config)
+        data = ("name", "train_split", "batch_size", "input_key", "target_key")
+        layout = ("min_sharded_size", "overrides") if mesh.shape["fsdp"] > 1 else ()
+        # These are in the program where they vary, even at strength 0.
+        in_program = ("regularization.", "augmentation.")
+        return {
+            **{name: config[name] for name in _STATE_SECTIONS},
+            "data": {name: config["data"][name] for name in data},
+            "varied": sorted(name for name in self.varied if name.startswith(in_program)),
+            "checks_fit": checks_fit(self.config),
+            "devices": {
+                "kind": device_kind(),
+                "data": mesh.shape["data"],
+                "fsdp": mesh.shape["fsdp"],
+                **{name: config["mesh"][name] for name in layout},
+            },
+            "vmap_trials": self.config.mesh.vmap_trials,
+            "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        }
+
+
+def why_not_reused(theirs: dict[str, Any], ours: dict[str, Any]) -> str | None:
+    """Why the states under one reuse key are not those under another; None if they are."""
+    if ours["vmap_trials"] > 1:
+        return "vectorized trials (config.mesh.vmap_trials) are not bit for bit reproducible"
+    if not theirs:
+        return "it does not say what its states depend on"
+    names = differing_fields(theirs, ours)
+    return f"they differ in {', '.join(names)}" if names else None
+
+
+def trial_lengths(config: StudyConfig) -> tuple[int, ...]:
+    """The lengths at which each point of a study's search space is run, ascending."""
+    length = config.max_train_steps
+    assert length is not None
+    if config.kind == "cooldowns":
+        return tuple(round(fraction * length) for fraction in config.cooldowns.length_fractions)
+    return (length,)
+
+
+def schedule_at(config: StudyConfig, length: int) -> Schedule:
+    """The schedule that a config asks for, at one of its lengths.
+
+    Raises:
+        ConfigError: it does not fit, or leaves the lengths of cooldowns no steps to share.
+    """
+    schedule = resolve_schedule(config.schedule, length)
+    if config.kind == "cooldowns":
+        check_branches_off(schedule)
+    return schedule
+
+
+def check_branches_off(schedule: Schedule) -> None:
+    """Checks that a schedule has a constant period from which cooldowns of it can branch off.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    if not (schedule.constant_steps and schedule.decay_steps):
+        raise ConfigError(
+            "cooldowns are decays after a constant period, which this schedule has not; set "
+            "config.schedule, as in decay = 'linear' and decay_fraction = 0.2"
+        )
+
+
+def round_plans(
+    config: StudyConfig, mesh: Mesh, selection_key: str, earlier: epath.Path | None
+) -> tuple[TrialPlan, ...]:
+    """The trials of a round or of cooldowns.
+
+    Args:
+        config: its config, ``max_train_steps`` resolved.
+        mesh: the devices it runs on.
+        selection_key: the measurement that selects trials.
+        earlier: the folder of the study that it builds on, complete, or None.
+
+    Raises:
+        ConfigError: a schedule does not fit, or would spend the extra steps at too small a
+            learning rate.
+        UserError: the earlier study has not what is asked of it.
+    """
+    known: dict[int, TrialRecord] = {}
+    if earlier is not None and processes.on_main(_is_round, earlier):
+        known = {record.trial: record for record in processes.on_main(read_trials, earlier)}
+    views = [record.view() for record in known.values()]
+    ranked = [known[view.trial] for view in rounds.rank(views, selection_key)]
+    if config.search.promote_trials:
+        assert earlier is not None
+        plans = list(_promoted(config, ranked, earlier.name))
+    else:
+        plans = list(_sampled(config, ranked))
+    for plan in plans:
+        if plan.transfer and (warning := plan.transfer.pitfall(config.transfer.refuse_below)):
+            raise ConfigError(f"{warning} (config.transfer.refuse_below)")
+    return _linked(plans, tuple(known.values()), mesh)
+
+
+def _is_round(folder: epath.Path) -> bool:
+    return read_json(folder / "config.json")["config"]["kind"] != "lr_sweep"
+
+
+def _sampled(config: StudyConfig, ranked: list[TrialRecord]) -> Iterator[TrialPlan]:
+    """The points of the search space, each at every length."""
+    search = config.search
+    for values in points(search.space, search.method, search.trials, config.seed):
+        filled = replace_fields(config, values)
+        for length in trial_lengths(config):
+            schedule = schedule_at(filled, length)
+            carried = None
+            if ranked and length > ranked[0].schedule.total_steps:
+                carried = compare(ranked[0].schedule, schedule, "as config.schedule gives it")
+            yield TrialPlan(filled, values, schedule, transfer=carried)
+
+
+def _promoted(config: StudyConfig, ranked: list[TrialRecord], earlier: str) -> Iterator[TrialPlan]:
+    """The best trials of the earlier round, each at every length."""
+    count = config.search.promote_trials
+    if len(ranked) < count:
+        raise UserError(
+            f"config.search.promote_trials = {count}, but only {len(ranked)} trials of {earlier} "
+            "did not diverge"
+        )
+    for record in ranked[:count]:
+        values = record.hyperparameters
+        # The schedule is carried over as a whole, not made anew from its hyperparameters.
+        filled = replace_fields(
+            config, {k: v for k, v in values.items() if not k.startswith("schedule.")}
+        )
+        for length in trial_lengths(config):
+            carried = _carried_over(filled, record.schedule, length, earlier)
+            yield TrialPlan(filled, values, carried.after, record, carried)
+
+
+def _carried_over(config: StudyConfig, before: Schedule, length: int, earlier: str) -> Transfer:
+    """An earlier schedule at another length: by its rule, or in the shape of config.schedule."""
+    if length < before.total_steps:
+        raise ConfigError(
+            f"config.max_train_steps: a schedule of {before.total_steps} steps cannot be carried "
+            f"over to fewer ({length})"
+        )
+    if config.schedule != ScheduleConfig():
+        if config.schedule.function is None:
+            kept = {"schedule.base_learning_rate": before.base_learning_rate}
+            if config.schedule.warmup_steps is None and config.schedule.warmup_fraction is None:
+                kept["schedule.warmup_steps"] = before.warmup_steps
+            config = replace_fields(config, kept)
+        return compare(before, schedule_at(config, length), "as config.schedule gives it")
+    try:
+        carried = transfer(before, length)
+    except NoTransferRuleError as error:
+        raise UserError(f"{earlier}: {error}") from error
+    if config.kind == "cooldowns":
+        check_branches_off(carried.after)
+    return carried
+
+
+def _linked(
+    plans: list[TrialPlan], known: Sequence[TrialRecord], mesh: Mesh
+) -> tuple[TrialPlan, ...]:
+    """The plans, with what each continues and the checkpoints that others need of it."""
+    keys = [plan.reuse_key(mesh) for plan in plans]
+    names = [None if why_not_reused(key, key) else json.dumps(key, sort_keys=True) for key in keys]
+    found = branches([plan.schedule for plan in plans], names)
+    linked = []
+    for number, (plan, key, branch) in enumerate(zip(plans, keys, found, strict=True)):
+        steps = {plan.schedule.decay_start_step, *branch_steps(found, number)}
+        pinned = tuple(sorted(step for step in steps if 0 < step < plan.length_steps))
+        reused = [branch.step if branch else 0]
+        for source in known:
+            if why_not_reused(source.reuse_key, key) is None:
+                shared = shared_steps(source.schedule, plan.schedule)
+                kept = (source.schedule.decay_start_step, source.schedule.total_steps)
+                reused += [step for step in kept if MIN_REUSED_STEPS <= step <= shared]
+        linked.append(
+            dataclasses.replace(plan, branch=branch, steps_to_reuse=max(reused), pinned=pinned)
+        )
+    return tuple(linked)

@@ -1,0 +1,209 @@
+import dataclasses
+import json
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from budgetflow.playbook.decay_spread import HINGES_ABOVE, decay_spread
+from budgetflow.playbook.measurement import TrialView
+from budgetflow.schedules import Schedule
+
+METRIC = "validation_loss"
+LINEAR = Schedule(0.1, 10, 60, 30, "linear")
+COSINE = Schedule(0.1, 10, 0, 90, "cosine")
+NONE = Schedule(0.1, 10, 90)
+
+modest = settings(max_examples=200, deadline=None)
+
+
+def trial(number, value, schedule, status="complete", **hyperparameters):
+    """A trial whose best step, not its last one, has the metric ``value``."""
+    rows = [{"step": 50, METRIC: value}, {"step": 100, METRIC: value + 1}]
+    fields = {"schedule.decay": getattr(schedule, "decay", None), **hyperparameters}
+    return TrialView(number, fields, 0.1, status, 100, rows, schedule=schedule)
+
+
+@st.composite
+def studies(draw):
+    shapes = st.sampled_from(
+        [
+            LINEAR, COSINE, NONE,
+            dataclasses.replace(LINEAR, constant_steps=80, decay_steps=10),
+            dataclasses.replace(LINEAR, final_learning_rate=0.01),
+        ]
+    )  # fmt: skip
+    base = st.sampled_from([0.1, 0.2])
+    warmup_less = st.sampled_from([0, 0, 5])
+
+    def one(number):
+        shape = draw(shapes)
+        less = draw(warmup_less) if shape.constant_steps else 0
+        schedule = dataclasses.replace(
+            shape,
+            base_learning_rate=draw(base),
+            warmup_steps=shape.warmup_steps - less,
+            constant_steps=shape.constant_steps + less,
+        )
+        return trial(
+            number,
+            draw(st.sampled_from([0.0, 0.5, 1.0, 1.05, 2.0, -1.0])),
+            schedule if draw(st.integers(0, 9)) else None,
+            draw(st.sampled_from(["complete", "complete", "complete", "diverged"])),
+            seed=draw(st.integers(0, 1)),
+            **{"schedule.base_learning_rate": schedule.base_learning_rate},
+        )
+
+    return [one(number) for number in range(draw(st.integers(0, 8)))]
+
+
+def value_of(view):
+    return view.rows[0][METRIC]
+
+
+def relative(ends):
+    """How far apart the best and the worst of some values are, as a fraction of the best."""
+    best, worst = min(ends), max(ends)
+    if best == worst:
+        return 0.0
+    return (worst - best) / abs(best) if best else math.inf
+
+
+def all_but_the_decay(view):
+    schedule = view.schedule
+    if schedule is None:
+        return None
+    return view.hyperparameters["seed"], schedule.base_learning_rate, schedule.warmup_steps
+
+
+def groups(trials):
+    """What each schedule gives, by what else its trials have in common; more than one of each."""
+    found = {}
+    for view in trials:
+        if view.schedule is not None:
+            ends = found.setdefault(all_but_the_decay(view), {})
+            ends[view.schedule] = min(ends.get(view.schedule, math.inf), value_of(view))
+    return {same: list(ends.values()) for same, ends in found.items() if len(ends) > 1}
+
+
+@modest
+@given(studies())
+def test_the_best_and_worst_of_one_group_are_compared(trials):
+    spread = decay_spread(trials, METRIC)
+    usable = [t for t in trials if t.status != "diverged"]
+    compared = groups(usable)
+    if not compared:
+        assert spread is None
+        return
+    json.dumps(spread, allow_nan=False)
+    best, worst = trials[spread["best_trial"]], trials[spread["worst_trial"]]
+    assert (value_of(best), value_of(worst)) == (spread["best"], spread["worst"])
+    assert all_but_the_decay(best) == all_but_the_decay(worst)
+    assert best.schedule != worst.schedule
+    group = compared[all_but_the_decay(best)]
+    assert spread["schedules"] == len(group)
+    assert (spread["best"], spread["worst"]) == (min(group), max(group))
+    # The best trial's group goes first, and of the others the one that ends the farthest apart.
+    overall = min(usable, key=lambda t: (value_of(t), t.trial))
+    if all_but_the_decay(overall) in compared:
+        assert best is overall
+    else:
+        assert relative(group) == max(relative(ends) for ends in compared.values())
+
+
+@modest
+@given(studies(), st.randoms(use_true_random=False))
+def test_the_order_of_trials_does_not_matter(trials, random):
+    shuffled = random.sample(trials, len(trials))
+    assert decay_spread(shuffled, METRIC) == decay_spread(trials, METRIC)
+
+
+@modest
+@given(st.floats(0.001, 1000), st.floats(0, 3))
+def test_it_hinges_on_the_decay_above_the_threshold(best, above):
+    worst = best * (1 + above)
+    spread = decay_spread([trial(0, worst, LINEAR), trial(1, best, COSINE)], METRIC)
+    assert spread["relative"] == (worst - best) / best
+    assert spread["hinges_on_decay"] is (spread["relative"] > HINGES_ABOVE)
+    sign = "is a sign that max_train_steps is too short"
+    assert (sign in spread["means"]) is spread["hinges_on_decay"]
+    assert ("is no sign" in spread["means"]) is not spread["hinges_on_decay"]
+
+
+def test_the_sentence_names_both_ends():
+    trials = [trial(0, 0.5, LINEAR), trial(1, 0.4, COSINE), trial(2, 0.41, NONE)]
+    spread = decay_spread(trials, METRIC)
+    assert spread == {
+        "schedules": 3,
+        "best": 0.4,
+        "worst": 0.5,
+        "relative": pytest.approx(0.25),
+        "best_trial": 1,
+        "worst_trial": 0,
+        "hinges_on_decay": True,
+        "means": "3 schedules that differ only in their decay end at a validation loss from 0.4 "
+        "(trial 1, cosine decay over 90 steps) to 0.5 (trial 0, linear decay over 30 steps), 25.0% "
+        "apart. Ending more than 10% apart is a sign that max_train_steps is too short: a stingy "
+        "length takes a perfectly tuned decay.",
+    }
+    calm = decay_spread([trial(0, 0.4, NONE), trial(1, 0.41, LINEAR)], METRIC)
+    assert calm["hinges_on_decay"] is False
+    assert calm["means"] == (
+        "2 schedules that differ only in their decay end at a validation loss from 0.4 (trial 0, "
+        "no decay) to 0.41 (trial 1, linear decay over 30 steps), 2.5% apart. Ending within 10% is "
+        "no sign that max_train_steps is too short."
+    )
+
+
+@pytest.mark.parametrize(("worst", "hinges"), [(0.0, False), (0.01, True)])
+def test_a_best_metric_of_zero_has_no_relative_distance(worst, hinges):
+    spread = decay_spread([trial(0, 0.0, LINEAR), trial(1, worst, COSINE)], METRIC)
+    assert spread["relative"] is None
+    assert spread["hinges_on_decay"] is hinges
+    assert "apart. " not in spread["means"].split("). ")[0]
+
+
+def test_the_best_trials_group_goes_before_a_wider_one():
+    trials = [
+        trial(0, 1.0, LINEAR, seed=0),
+        trial(1, 9.0, COSINE, seed=0),
+        trial(2, 0.9, LINEAR, seed=1),
+        trial(3, 0.91, COSINE, seed=1),
+    ]
+    assert decay_spread(trials, METRIC)["best_trial"] == 2
+    # Without a sibling, the best trial says nothing about decays.
+    assert decay_spread(trials[:3], METRIC)["best_trial"] == 0
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        trial(1, 2.0, LINEAR),  # the same schedule
+        trial(1, 2.0, COSINE, seed=1),
+        trial(1, 2.0, COSINE, **{"optimizer.momentum": 0.5}),
+        trial(1, 2.0, dataclasses.replace(COSINE, base_learning_rate=0.2)),
+        trial(1, 2.0, Schedule(0.1, 20, 0, 80, "cosine")),  # another warmup
+        trial(1, 2.0, Schedule(0.1, 10, 160, 30, "linear")),  # another length
+        trial(1, 2.0, COSINE, status="diverged"),
+        trial(1, math.nan, COSINE),
+        trial(1, 2.0, None),
+        trial(1, 2.0, Schedule(0.1, decay_steps=100, decay="function", function="my_lab.rates")),
+    ],
+    ids=lambda view: f"{view.schedule and view.schedule.decay}-{view.status}",
+)
+def test_what_differs_in_more_than_its_decay_is_not_compared(other):
+    assert decay_spread([trial(0, 1.0, LINEAR), other], METRIC) is None
+
+
+def test_hyperparameters_may_be_lists():
+    trials = [
+        TrialView(n, {"model.hidden_sizes": [16]}, 0.1, "complete", 100,
+                  [{"step": 100, METRIC: n + 1.0}], schedule=schedule)
+        for n, schedule in enumerate([LINEAR, COSINE])
+    ]  # fmt: skip
+    assert decay_spread(trials, METRIC)["relative"] == 1.0
+
+
+def test_no_trials_no_spread():
+    assert decay_spread([], METRIC) is None

@@ -1,0 +1,294 @@
+"""What trials take over from each other, in real studies: bit for bit, counted, or why not."""
+
+import dataclasses
+import json
+import shutil
+
+import pytest
+from conftest import assert_identical, run, start_trial
+from test_trial_run import NormModel
+
+from budgetflow.checkpoints import TrialCheckpoints
+from budgetflow.config import default_config, load_config_file, parse_config
+from budgetflow.errors import ConfigError, UserError
+from budgetflow.results.reading import open_study
+from budgetflow.studies.plans import round_plans, why_not_reused
+from budgetflow.studies.search_space import choices, replace_fields
+from budgetflow.studies.trial import read_trials
+from budgetflow.training.mesh import make_mesh
+
+FIRST = """
+from budgetflow.config import default_config
+from budgetflow.studies.search_space import choices
+
+
+def get_config():
+    config = default_config("round")
+    config.max_train_steps = 60
+    config.model.hidden_sizes = (16,)
+    config.regularization.dropout_rate = 0.2
+    config.augmentation.shift_pixels = 1.0
+    config.augmentation.noise_std = 0.05
+    config.schedule.warmup_steps = 5
+    config.schedule.decay = "linear"
+    config.search.method = "grid"
+    config.search.space = (choices("schedule.decay_steps", 30, 10, 20),)
+    config.evaluation.evaluations = 6
+    config.update_from_flattened_dict({fields!r})
+    return config
+"""
+SECOND = """
+from budgetflow.config import building_on
+
+
+def get_config():
+    config = building_on({first!r}, "round")
+    config.max_train_steps = 120
+    config.search.promote_trials = 1
+    config.update_from_flattened_dict({fields!r})
+    return config
+"""
+# Between them: momentum, adam's moments, batch statistics, averaged parameters, the keys of dropout
+# and augmentation (in all of them), data in memory and streamed.
+STATES = {
+    "momentum": {"optimizer.nesterov": True},
+    "adam, averaged parameters": {"optimizer": {"name": "adam"}, "ema_decay": 0.9},
+    "batch statistics": {
+        "model": {"name": f"{NormModel.__module__}.NormModel"}, "regularization.dropout_rate": 0.0,
+    },
+    "streamed": {"data.in_memory_bytes": 0},
+}  # fmt: skip
+
+
+def write_chain(folder, first=None, second=None):
+    """Configs of two rounds; the second one's path."""
+    paths = [folder / name for name in ("first.py", "second.py")]
+    for path, text, fields in zip(paths, (FIRST, SECOND), (first, second), strict=True):
+        text = text.replace("{first!r}", repr(str(paths[0])))
+        path.write_text(text.replace("{fields!r}", repr(fields or {})))
+    return load_config_file(paths[1])
+
+
+def assert_as_from_scratch(folder, config, dataset):
+    """Every trial of a study is the one from scratch: its measurements and its last state."""
+    for record in read_trials(folder):
+        values = {k: v for k, v in record.hyperparameters.items() if not k.startswith("schedule.")}
+        varied = frozenset(record.hyperparameters)
+        scratch = start_trial(dataset, replace_fields(config, values), record.schedule, varied)
+        assert [scratch.advance(row["step"]).row for row in record.rows] == list(record.rows)
+        checkpoints = TrialCheckpoints(folder / "trials" / f"{record.trial:04d}")
+        restored = checkpoints.restore(record.max_train_steps, scratch.state)
+        assert_identical(restored, scratch.state)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_what_is_taken_over_is_bit_for_bit_the_run_from_scratch(
+    digits, streamed_digits, tmp_path, state
+):
+    config = write_chain(tmp_path, STATES[state])
+    outcome, _ = run(config, tmp_path)
+    first, second = (read_trials(tmp_path / name) for name in ("first", "second"))
+    # Within a study: the decays of 10 and of 20 steps leave the run that is there before.
+    assert [record.reused_from for record in first] == [
+        None,
+        {"study": "first", "trial": 0, "step": 30},
+        {"study": "first", "trial": 1, "step": 40},
+    ]
+    ledger = json.loads((tmp_path / "first" / "outcome.json").read_text())
+    assert (ledger["steps_trained"], ledger["steps_reused"]) == (110, 70)
+    # Across studies: from the trial that decays last, whichever was promoted.
+    assert second[0].reused_from == {"study": "first", "trial": 1, "step": 50}
+    assert (outcome["steps_trained"], outcome["steps_reused"]) == (70, 50)
+    dataset = streamed_digits if state == "streamed" else digits
+    assert_as_from_scratch(tmp_path / "first", parse_config(config), dataset)
+    assert_as_from_scratch(tmp_path / "second", parse_config(config), dataset)
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    """A first round that is complete, and the second's config."""
+    folder = tmp_path_factory.mktemp("chain")
+    config = write_chain(folder)
+    run(load_config_file(folder / "first.py"), folder)
+    return folder, config
+
+
+@pytest.fixture
+def studies(chain, tmp_path):
+    """A copy of the first round's folder, to go on from."""
+    shutil.copytree(chain[0] / "first", tmp_path / "first")
+    return tmp_path
+
+
+def test_a_study_that_lost_trials_is_the_same_again(studies, chain):
+    config = load_config_file(chain[0] / "first.py")
+
+    def recorded():
+        paths = (studies / "first").rglob("*.json*")
+        names = ("outcome.json", "trial.json", "measurements.jsonl")
+        return {str(path): path.read_text() for path in paths if path.name in names}
+
+    before = recorded()
+    for lost in ([2], [1, 2], [0]):
+        (studies / "first" / "outcome.json").unlink()
+        for number in lost:
+            shutil.rmtree(studies / "first" / "trials" / f"{number:04d}")
+        run(config, studies)
+        assert recorded() == before
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"data.batch_size": 32}, "differ in data.batch_size"),
+        ({"ema_decay": 0.5, "seed": 3}, "differ in ema_decay, seed"),
+        ({"mesh.vmap_trials": 2}, "not bit for bit reproducible"),
+    ],
+)
+def test_where_more_than_the_schedule_differs_all_is_trained_and_it_is_said_why(
+    studies, chain, fields, why
+):
+    config = load_config_file(chain[0] / "second.py")
+    config.update_from_flattened_dict(fields)
+    outcome, _ = run(config, studies)
+    assert (outcome["steps_trained"], outcome["steps_reused"]) == (120, 0)
+    (said,) = [reason for reason in outcome["reasons"] if "could not continue" in reason]
+    assert why in said
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"), [(("libraries", "jax"), "0.1"), (("devices", "kind"), "TPU v4")]
+)
+def test_other_libraries_and_devices_are_named(studies, chain, keys, value):
+    for path in (studies / "first").glob("trials/*/trial.json"):
+        record = json.loads(path.read_text())
+        record["reuse_key"][keys[0]][keys[1]] = value
+        path.write_text(json.dumps(record))
+    outcome, _ = run(chain[1], studies)
+    assert outcome["steps_reused"] == 0
+    assert any(f"they differ in {'.'.join(keys)}" in reason for reason in outcome["reasons"])
+
+
+def test_a_trial_that_went_on_under_other_conditions_is_nobody_elses_beginning(studies, chain):
+    path = studies / "first" / "trials" / "0000" / "trial.json"
+    record = json.loads(path.read_text())
+    # As if it had been killed at step 30, on another device.
+    record |= {"status": "running", "step": 30}
+    record["reuse_key"]["devices"]["kind"] = "TPU v4"
+    path.write_text(json.dumps(record))
+    (studies / "first" / "outcome.json").unlink()
+    run(load_config_file(chain[0] / "first.py"), studies)
+    key = read_trials(studies / "first")[0].reuse_key
+    assert key["resumed_with_another"] == ["devices.kind"]
+    plans = round_plans(
+        dataclasses.replace(parse_config(chain[1])), make_mesh(parse_config(chain[1]).mesh),
+        "validation_error_rate", studies / "first",
+    )  # fmt: skip
+    ours = plans[0].reuse_key(make_mesh(plans[0].config.mesh))
+    assert "resumed_with_another" in why_not_reused(key, ours)
+
+
+def test_trials_of_an_older_version_are_read_and_not_continued(studies, chain):
+    for path in (studies / "first").glob("trials/*/trial.json"):
+        record = json.loads(path.read_text())
+        del record["reuse_key"], record["not_reused_because"]
+        path.write_text(json.dumps({**record, "trajectory": "0123"}))
+    outcome, _ = run(chain[1], studies)
+    assert outcome["steps_reused"] == 0
+    assert any("does not say what its states depend on" in r for r in outcome["reasons"])
+
+
+def test_a_promoted_trial_can_get_another_schedule(studies, chain):
+    fields = {"schedule.decay": "cosine", "schedule.decay_fraction": 0.5}
+    config = load_config_file(chain[0] / "second.py")
+    config.update_from_flattened_dict(fields)
+    _, output = run(config, studies, dry_run=True)
+    assert "TOO SMALL" not in output and "70, and 50 taken over" in output
+    outcome, _ = run(config, studies)
+    best = open_study(studies / "first").best_trial.record.schedule
+    (record,) = read_trials(studies / "second")
+    expected = dataclasses.replace(best, constant_steps=55, decay_steps=60, decay="cosine")
+    assert record.schedule == expected
+    assert outcome["transfer"]["to"] == expected.to_dict()
+    assert outcome["transfer"]["rule"] == "as config.schedule gives it"
+    assert outcome["steps_reused"] == 50
+    with pytest.raises(ConfigError, match="keeps each trial's own base learning rate"):
+        config.schedule.base_learning_rate = 0.5
+        run(config, studies)
+
+
+PITFALL = {"schedule.decay": "linear", "schedule.decay_steps": 30, "schedule.final_steps": 60}
+
+
+def test_extra_steps_at_too_small_a_learning_rate_are_warned_of_or_refused(studies, chain):
+    config = load_config_file(chain[0] / "second.py")
+    config.update_from_flattened_dict(PITFALL)
+    _, output = run(config, studies, dry_run=True)
+    assert "TOO SMALL" in output and "(stretched:" in output
+    config.transfer.refuse_below = 0.3
+    with pytest.raises(ConfigError, match=r"TOO SMALL .* below the 30% .*refuse_below"):
+        run(config, studies)
+    assert not (studies / "second").exists()
+    config.transfer.refuse_below = 0.0
+    outcome, _ = run(config, studies)
+    assert any(reason.startswith("THE EXTRA STEPS") for reason in outcome["reasons"])
+    assert outcome["transfer"]["extra_steps_mean_relative_learning_rate"] < 0.2
+    assert outcome["transfer"]["stretched"]["extra_steps_mean_relative_learning_rate"] > 0.5
+
+
+def test_a_search_of_its_own_is_compared_with_the_round_before(studies, chain):
+    config = load_config_file(chain[0] / "second.py")
+    config.search.promote_trials = 0
+    config.search.method = "grid"
+    config.search.space = (choices("schedule.decay_steps", 30, 60),)
+    config.update_from_flattened_dict({"schedule.warmup_steps": 5, "schedule.decay": "linear"})
+    outcome, _ = run(config, studies)
+    assert outcome["transfer"]["extra_steps"] == 60
+    # Both begin as trials of the round before; the second leaves the first at step 60, later.
+    assert [r.reused_from["step"] for r in read_trials(studies / "second")] == [50, 60]
+
+
+def test_a_sweep_has_no_rounds_to_promote(tmp_path):
+    sweep = tmp_path / "sweep.py"
+    sweep.write_text(
+        "from budgetflow.config import default_config\n"
+        "def get_config():\n"
+        "    config = default_config('lr_sweep')\n"
+        "    config.max_train_steps = 600\n"
+        "    config.sweep.learning_rates = (0.1, 0.2, 0.4)\n"
+        "    return config\n"
+    )
+    config = write_chain(tmp_path, second={"builds_on": str(sweep)})
+    with pytest.raises(UserError, match="only 0 trials of sweep"):
+        run(config, tmp_path)
+
+
+def test_the_key_knows_what_states_depend_on():
+    config = default_config("round")
+    config.max_train_steps = 10
+
+    def key(**fields):
+        changed = replace_fields(parse_config(config), fields)
+        mesh = make_mesh(changed.mesh, 1)
+        return round_plans(changed, mesh, "validation_error_rate", None)[0].reuse_key(mesh)
+
+    base = key()
+    assert why_not_reused(base, json.loads(json.dumps(base))) is None
+    # What can change the states is told apart; what cannot is not.
+    for name, value in (
+        ("seed", 1),
+        ("model.hidden_sizes", (3,)),
+        ("optimizer.momentum", 0.5),
+        ("precision", "bfloat16"),
+        ("data.train_split", "train[:50]"),
+        ("regularization.weight_decay", 0.1),
+    ):
+        assert name in why_not_reused(base, key(**{name: value}))
+    for name, value in (
+        ("schedule.base_learning_rate", 0.5),
+        ("max_train_steps", 20),
+        ("data.in_memory_bytes", 0),
+        ("evaluation.evaluations", 3),
+        ("name", "other"),
+    ):
+        assert why_not_reused(base, key(**{name: value})) is None
