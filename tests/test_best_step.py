@@ -301,12 +301,19 @@ def test_of_equally_good_trials_the_first_one_gives_the_schedule():
             Schedule(0.1, 50, 0, 950, "inverse_sqrt", timescale_steps=50),
             Schedule(0.1, 50, 0, 150, "inverse_sqrt", timescale_steps=50),
         ),
+        # Unless it ends before its decay.
+        (
+            100,
+            Schedule(0.1, 200, 0, 800, "inverse_sqrt", timescale_steps=200),
+            Schedule(0.1, 40, 0, 160, "inverse_sqrt", timescale_steps=200),
+        ),
         (500, Schedule(0.1, 50, 0, 950, "cosine"), Schedule(0.1, 50, 0, 950, "cosine")),
     ],
 )
 def test_suggested_schedules(best_step, before, after):
     diagnosis = diagnose_steps([best_step] * 3, schedule=before)
     assert suggested(diagnosis) == after
+    assert ("schedule of the best trial" in diagnosis["means"]) is (before != after)
 
 
 @settings(max_examples=300, deadline=None)

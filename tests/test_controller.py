@@ -290,6 +290,8 @@ def kill_when(process, condition, seconds=120):
             {"search__trials": 3},
             [("trials/0000/measurements.jsonl", 20), ("trials/0001/measurements.jsonl", 5)],
         ),
+        # In the middle of a trial that continues another one of the study.
+        ("cooldowns", {}, [("trials/0001/measurements.jsonl", 50)]),
     ],
 )
 def test_a_killed_study_goes_on_to_the_same_result(
@@ -297,9 +299,9 @@ def test_a_killed_study_goes_on_to_the_same_result(
 ):
     fields = {**fields, "checkpoints__every_seconds": 0.0}
     workdir, undisturbed = tmp_path / "runs", tmp_path / "undisturbed"
-    if study == "round1":
-        shutil.copytree(completed_workdir / "lr_sweep", workdir / "lr_sweep")
-        shutil.copytree(completed_workdir / "lr_sweep", undisturbed / "lr_sweep")
+    for earlier in {"round1": ["lr_sweep"], "cooldowns": ["lr_sweep", "round1"]}.get(study, []):
+        shutil.copytree(completed_workdir / earlier, workdir / earlier)
+        shutil.copytree(completed_workdir / earlier, undisturbed / earlier)
     run(edited_config(study, **fields), undisturbed)
     overrides = [f"--config.{name.replace('__', '.')}={value}" for name, value in fields.items()]
     program = [sys.executable, "-m", "budgetflow.launch", f"--config=configs/{study}.py"]

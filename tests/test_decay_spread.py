@@ -104,6 +104,8 @@ def test_the_best_and_worst_of_one_group_are_compared(trials):
     group = compared[all_but_the_decay(best)]
     assert spread["schedules"] == len(group)
     assert (spread["best"], spread["worst"]) == (min(group), max(group))
+    assert spread["relative"] == (relative(group) if min(group) else None)
+    assert spread["hinges_on_decay"] is (relative(group) > HINGES_ABOVE)
     # The best trial's group goes first, and of the others the one that ends the farthest apart.
     overall = min(usable, key=lambda t: (value_of(t), t.trial))
     if all_but_the_decay(overall) in compared:
@@ -129,6 +131,12 @@ def test_it_hinges_on_the_decay_above_the_threshold(best, above):
     sign = "is a sign that max_train_steps is too short"
     assert (sign in spread["means"]) is spread["hinges_on_decay"]
     assert ("is no sign" in spread["means"]) is not spread["hinges_on_decay"]
+
+
+def test_just_the_threshold_is_no_sign():
+    spread = decay_spread([trial(0, 10.0, LINEAR), trial(1, 11.0, COSINE)], METRIC)
+    assert spread["relative"] == HINGES_ABOVE
+    assert spread["hinges_on_decay"] is False
 
 
 def test_the_sentence_names_both_ends():
@@ -176,6 +184,17 @@ def test_the_best_trials_group_goes_before_a_wider_one():
     assert decay_spread(trials[:3], METRIC)["best_trial"] == 0
 
 
+def test_the_widest_group_is_the_one_farthest_apart_for_its_best():
+    trials = [
+        trial(0, 0.1, LINEAR, seed=0),
+        trial(1, 10.0, LINEAR, seed=1),
+        trial(2, 12.0, COSINE, seed=1),
+        trial(3, 0.5, LINEAR, seed=2),
+        trial(4, 1.0, COSINE, seed=2),
+    ]
+    assert decay_spread(trials, METRIC)["best_trial"] == 3
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -188,12 +207,17 @@ def test_the_best_trials_group_goes_before_a_wider_one():
         trial(1, 2.0, COSINE, status="diverged"),
         trial(1, math.nan, COSINE),
         trial(1, 2.0, None),
-        trial(1, 2.0, Schedule(0.1, decay_steps=100, decay="function", function="my_lab.rates")),
     ],
     ids=lambda view: f"{view.schedule and view.schedule.decay}-{view.status}",
 )
 def test_what_differs_in_more_than_its_decay_is_not_compared(other):
     assert decay_spread([trial(0, 1.0, LINEAR), other], METRIC) is None
+
+
+def test_a_function_of_ones_own_is_left_out():
+    own = Schedule(0.1, decay_steps=100, decay="function", function="my_lab.rates")
+    trials = [trial(0, 1.0, own), trial(1, 2.0, Schedule(0.1, 0, 70, 30, "linear"))]
+    assert decay_spread(trials, METRIC) is None
 
 
 def test_hyperparameters_may_be_lists():

@@ -8,7 +8,7 @@ import pytest
 from conftest import assert_identical, run, start_trial
 from test_trial_run import NormModel
 
-from budgetflow.checkpoints import TrialCheckpoints
+from budgetflow.checkpoints import TrialCheckpoints, restore_as_numpy
 from budgetflow.config import default_config, load_config_file, parse_config
 from budgetflow.errors import ConfigError, UserError
 from budgetflow.results.reading import open_study
@@ -102,6 +102,11 @@ def test_what_is_taken_over_is_bit_for_bit_the_run_from_scratch(
     dataset = streamed_digits if state == "streamed" else digits
     assert_as_from_scratch(tmp_path / "first", parse_config(config), dataset)
     assert_as_from_scratch(tmp_path / "second", parse_config(config), dataset)
+    if config.ema_decay:
+        trial = open_study(tmp_path / "second").best_trial
+        saved = restore_as_numpy(trial.folder, trial.record.best_step)
+        assert_identical(trial.restore_params(), saved["ema_params"])
+        assert (saved["params"]["output"]["bias"] != saved["ema_params"]["output"]["bias"]).any()
 
 
 @pytest.fixture(scope="module")

@@ -65,8 +65,9 @@ def test_figures_show_what_was_measured(completed_workdir):
 
     round2 = open_study(completed_workdir / "round2")
     (axes,) = figures.schedules(round2).axes
-    after, before = (line.get_ydata() for line in axes.lines)
+    stretched, after, before = (line.get_ydata() for line in axes.lines)
     assert len(after) == 4 * len(before) == round2.outcome["max_train_steps"]
+    assert len(stretched) == len(after) and stretched.sum() < after.sum()
     (axes,) = figures.best_steps(round2).axes
     steps = sorted(line.get_xdata()[0] for line in axes.lines)
     assert steps == sorted(trial.record.best_step for trial in round2.trials)

@@ -44,9 +44,9 @@ def test_a_study_compiles_its_train_step_once(digits):
         jax.monitoring.unregister_event_duration_listener(listen)
 
 
-def brute_force_fit(digits, rate, steps):
+def brute_force_fit(digits, rate, steps, **fields):
     """The first step at which no training example is misclassified, by looking at all of them."""
-    config = small_config(model__hidden_sizes=(64,))
+    config = small_config(model__hidden_sizes=(64,), **fields)
     run = start_trial(digits, config, Schedule(rate, constant_steps=steps))
     for step in range(1, steps + 1):
         if run.advance(step).row["train_error_rate"] == 0:
@@ -54,13 +54,15 @@ def brute_force_fit(digits, rate, steps):
     return None
 
 
-@pytest.mark.parametrize("rate", [0.1, 0.3])
-def test_the_fit_is_noticed_at_the_first_step_of_a_perfect_fit(digits, rate):
-    config = small_config("lr_sweep", model__hidden_sizes=(64,))
+@pytest.mark.parametrize(
+    ("rate", "fields"), [(0.1, {}), (0.3, {}), (0.3, {"ema_decay": 0.98})],
+)  # fmt: skip
+def test_the_fit_is_noticed_at_the_first_step_of_a_perfect_fit(digits, rate, fields):
+    config = small_config("lr_sweep", model__hidden_sizes=(64,), **fields)
     run = start_trial(digits, config, Schedule(rate, constant_steps=600), checks_fit=True)
     bracket = run.advance(600).fitted_at_step_bracket
     assert bracket is not None
-    assert brute_force_fit(digits, rate, 600) == bracket[1] == bracket[0] + 1
+    assert brute_force_fit(digits, rate, 600, **fields) == bracket[1] == bracket[0] + 1
 
 
 def test_no_fit_is_noticed_where_there_is_none(digits):
@@ -164,3 +166,25 @@ def text_of_step(dataset, **fields):
     config = small_config(**fields)
     program = start_trial(dataset, config, SCHEDULE).program
     return program.train_steps.lower(*step_arguments(config, dataset, program)).as_text()
+
+
+def test_averaged_parameters_are_what_is_evaluated(digits):
+    decay = 0.8
+    plain, averaged = (
+        start_trial(digits, small_config(ema_decay=d), SCHEDULE) for d in (0.0, decay)
+    )
+    expected = jax.device_get(plain.state.params)
+    for step in range(1, 11):
+        plain.train(step)
+        weight = min(decay, step / (9 + step))
+        expected = jax.tree.map(
+            lambda old, new, weight=weight: weight * old + (1 - weight) * np.asarray(new),
+            expected, plain.state.params,
+        )  # fmt: skip
+    row = averaged.advance(10).row
+    # Training is that of the parameters themselves; the average is beside it.
+    assert_close(averaged.state.params, plain.state.params)
+    assert_close(averaged.state.ema_params, expected, rtol=1e-4)
+    assert plain.state.ema_params == {}
+    plain.resume(plain.state._replace(params=averaged.state.ema_params))
+    assert row["validation_loss"] == pytest.approx(plain.measure().row["validation_loss"])
