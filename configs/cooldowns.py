@@ -1,6 +1,9 @@
 """What would shorter runs have given? Decays at three lengths, from one run on the digits.
 
 scripts/launch --config=configs/cooldowns.py
+
+Cost: 3,958 steps instead of 7,196, 4 seconds on 2 cores, after round1.py.
+Expect: validation error rates of 0.7 %, 0.7 % and 0.4 % at 1,028, 2,056 and 4,112 steps.
 """
 
 from pathlib import Path

@@ -223,3 +223,22 @@ def test_one_process_agrees_with_itself():
 
     with pytest.raises(ConfigError, match="no"):
         processes.on_main(refuse)
+
+
+@pytest.mark.slow
+def test_trials_over_two_processes_share_the_steps_before_their_decays(tmp_path):
+    text = (
+        CONFIG.replace("log_uniform", "choices")
+        .replace('"schedule.base_learning_rate", 0.01, 0.2', '"schedule.decay_steps", 80, 40')
+        .replace("search.trials = 2", 'schedule.decay, config.search.method = "linear", "grid"')
+    )
+    path = tmp_path / "shared.py"
+    path.write_text(text)
+    finish(start(2, path, tmp_path / "two", "--config.mesh.fsdp=2"))
+    finish(start(1, path, tmp_path / "one"))
+    two, one = (open_study(tmp_path / folder / "shared") for folder in ("two", "one"))
+    for study in (two, one):
+        assert (study.outcome["steps_trained"], study.outcome["steps_reused"]) == (320, 160)
+    ours, expected = two.measurements(), one.measurements()
+    assert (ours[["trial", "step"]].values == expected[["trial", "step"]].values).all()
+    assert ours["validation_loss"].values == pytest.approx(expected["validation_loss"], rel=0.02)
