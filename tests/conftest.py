@@ -19,9 +19,12 @@ import numpy as np  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from rich.console import Console  # noqa: E402
 
+from budgetflow.checkpoints import TrialCheckpoints  # noqa: E402
 from budgetflow.config import default_config, load_config_file, parse_config  # noqa: E402
 from budgetflow.data.source import load_dataset  # noqa: E402
 from budgetflow.launch import launch, load_chain  # noqa: E402
+from budgetflow.studies.search_space import replace_fields  # noqa: E402
+from budgetflow.studies.trial import read_trials  # noqa: E402
 from budgetflow.training.mesh import make_mesh, trial_slices  # noqa: E402
 from budgetflow.training.trial_run import TrialRun, trial_program  # noqa: E402
 
@@ -117,3 +120,73 @@ def edited_config(file, /, **fields):
     for field, value in fields.items():
         config.update_from_flattened_dict({field.replace("__", "."): value})
     return config
+
+
+FIRST = """
+from budgetflow.config import default_config
+from budgetflow.studies.search_space import choices
+
+
+def get_config():
+    config = default_config("round")
+    config.max_train_steps = 60
+    config.model.hidden_sizes = (16,)
+    config.regularization.dropout_rate = 0.2
+    config.augmentation.shift_pixels = 1.0
+    config.augmentation.noise_std = 0.05
+    config.schedule.warmup_steps = 5
+    config.schedule.decay = "linear"
+    config.search.method = "grid"
+    config.search.space = (choices("schedule.decay_steps", 30, 10, 20),)
+    config.evaluation.evaluations = 6
+    config.update_from_flattened_dict({fields!r})
+    return config
+"""
+SECOND = """
+from budgetflow.config import building_on
+
+
+def get_config():
+    config = building_on({first!r}, "round")
+    config.max_train_steps = 120
+    config.search.promote_trials = 1
+    config.update_from_flattened_dict({fields!r})
+    return config
+"""
+
+
+def write_chain(folder, first=None, second=None):
+    """Configs of two rounds; the second one's path."""
+    paths = [folder / name for name in ("first.py", "second.py")]
+    for path, text, fields in zip(paths, (FIRST, SECOND), (first, second), strict=True):
+        text = text.replace("{first!r}", repr(str(paths[0])))
+        path.write_text(text.replace("{fields!r}", repr(fields or {})))
+    return load_config_file(paths[1])
+
+
+@pytest.fixture(scope="session")
+def chain(tmp_path_factory):
+    """The folder of a first round that is complete, and the config of a second."""
+    folder = tmp_path_factory.mktemp("chain")
+    config = write_chain(folder)
+    run(load_config_file(folder / "first.py"), folder)
+    return folder, config
+
+
+@pytest.fixture
+def studies(chain, tmp_path):
+    """A copy of the first round's folder, to go on from."""
+    shutil.copytree(chain[0] / "first", tmp_path / "first")
+    return tmp_path
+
+
+def assert_as_from_scratch(folder, config, dataset):
+    """Every trial of a study is the one from scratch: its measurements and its last state."""
+    for record in read_trials(folder):
+        values = {k: v for k, v in record.hyperparameters.items() if not k.startswith("schedule.")}
+        varied = frozenset(record.hyperparameters)
+        scratch = start_trial(dataset, replace_fields(config, values), record.schedule, varied)
+        assert [scratch.advance(row["step"]).row for row in record.rows] == list(record.rows)
+        checkpoints = TrialCheckpoints(folder / "trials" / f"{record.trial:04d}")
+        restored = checkpoints.restore(record.max_train_steps, scratch.state)
+        assert_identical(restored, scratch.state)

@@ -2,8 +2,7 @@ import json
 import re
 
 import pytest
-from conftest import edited_config, run
-from test_plans import assert_as_from_scratch
+from conftest import assert_as_from_scratch, edited_config, run
 
 from budgetflow.config import default_config, load_config_file, parse_config
 from budgetflow.errors import ConfigError

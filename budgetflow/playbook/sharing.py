@@ -45,8 +45,7 @@ def branches(
     found: list[Branch | None] = []
     alike: collections.defaultdict[Hashable, list[int]] = collections.defaultdict(list)
     for number, (schedule, other) in enumerate(zip(schedules, all_else, strict=True)):
-        # Those that part in the first steps are not worth comparing one by one.
-        group = (other, schedule.base_learning_rate, schedule.warmup_steps, schedule.function)
+        group = (other, _beginning(schedule))
         shared = {n: shared_steps(schedules[n], schedule) for n in alike[group]}
         trial = max(shared, key=lambda n: shared[n], default=None)
         if trial is not None and shared[trial] >= WORTH_SHARING * schedule.total_steps:
@@ -64,9 +63,16 @@ def shared_steps(source: Schedule, schedule: Schedule) -> int:
     The first update of a decay still has the base learning rate. That one is given up, so that the
     checkpoint at the start of the decay serves, which each run keeps in any case.
     """
+    if _beginning(source) != _beginning(schedule):
+        return 0
     steps = common_prefix_steps(source, schedule)
     starts = {run.decay_start_step for run in (source, schedule) if run.total_steps > steps}
     return steps - 1 if steps - 1 in starts else steps
+
+
+def _beginning(schedule: Schedule) -> Hashable:
+    """What makes schedules part in their first steps if it differs: no need to evaluate them."""
+    return schedule.base_learning_rate, schedule.warmup_steps, schedule.function
 
 
 def branch_steps(found: Sequence[Branch | None], trial: int) -> set[int]:

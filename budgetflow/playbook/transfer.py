@@ -80,8 +80,8 @@ class Transfer:
         return (
             "THE EXTRA STEPS ARE SPENT AT TOO SMALL A LEARNING RATE: on average "
             f"{self.mean_relative_learning_rate:.0%} of the base learning rate, below the "
-            f"{threshold:.0%} asked for. Extend the constant period instead, as the rule for a "
-            "linear decay does."
+            f"{threshold:.0%} asked for. A longer period at the base learning rate, as the rule "
+            "for a linear decay has it, would make more of them."
         )
 
 

@@ -7,6 +7,7 @@ what it trains again is deterministic, so the outcome is the one it would have b
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -19,8 +20,12 @@ from budgetflow.checkpoints import TrialCheckpoints, steps_to_keep
 from budgetflow.config import checks_fit, differing_fields
 from budgetflow.files import read_json, write_json
 from budgetflow.playbook.measurement import Add, Advance, Decision, Status
-from budgetflow.schedules import common_prefix_steps
-from budgetflow.studies.plans import MIN_REUSED_STEPS, TrialPlan, why_not_reused
+from budgetflow.studies.plans import TrialPlan
+from budgetflow.studies.reuse import (
+    reasons_to_train_again,
+    why_not_reused,
+    with_reused_steps,
+)
 from budgetflow.studies.study import Study, open_folder, read_outcome, switch_off
 from budgetflow.studies.trial import (
     TrialRecord,
@@ -162,6 +167,7 @@ class _Controller:
 
     def _add(self, trials: dict[int, dict[str, Any]]) -> dict[int, TrialRecord]:
         records = {}
+        earlier = [] if self._earlier is None else read_trials(self._earlier)
         for number, hyperparameters in trials.items():
             folder = trial_folder(self._study.folder, number)
             if folder.exists():  # left by a kill before anything was recorded
@@ -175,41 +181,22 @@ class _Controller:
                 max_train_steps=plan.length_steps,
                 reuse_key=plan.reuse_key(self._study.mesh),
             )
-            records[number] = self._with_reused_steps(record, plan)
+            if plan.promoted_from is not None:
+                why = why_not_reused(plan.promoted_from.reuse_key, record.reuse_key)
+                record = dataclasses.replace(record, not_reused_because=why)
+            records[number] = with_reused_steps(
+                record, self._study.folder, self._sources(plan, earlier),
+                functools.partial(self._keep, record), self._study.selection_key,
+            )  # fmt: skip
             write_trial(self._study.folder, records[number])
         return records
 
-    def _with_reused_steps(self, record: TrialRecord, plan: TrialPlan) -> TrialRecord:
-        """Takes over the states that another trial went through and this one would repeat.
-
-        That is every state up to the last checkpoint before the schedules part. The other trial is
-        one of the earlier study or, if that shares more steps, of this one.
-        """
-        refused = None
-        if plan.promoted_from is not None:
-            refused = why_not_reused(plan.promoted_from.reuse_key, record.reuse_key)
-        found: list[tuple[int, epath.Path, TrialRecord]] = []
-        for folder, source in self._sources(plan):
-            if why_not_reused(source.reuse_key, record.reuse_key) is None:
-                shared = common_prefix_steps(source.schedule, record.schedule)
-                saved = TrialCheckpoints(trial_folder(folder, source.trial)).steps()
-                step = max((step for step in saved if step <= shared), default=0)
-                found.append((step, folder, source))
-        step, folder, source = max(found, key=lambda item: item[0], default=(0, None, record))
-        if folder is None or step < MIN_REUSED_STEPS:
-            return dataclasses.replace(record, not_reused_because=refused)
-        rows = tuple(row for row in source.rows if row["step"] <= step)
-        theirs = trial_folder(folder, source.trial)
-        keep = self._keep(record, rows, step) & {*TrialCheckpoints(theirs).steps()}
-        TrialCheckpoints(trial_folder(self._study.folder, record.trial)).adopt(theirs, sorted(keep))
-        reused_from = {"study": folder.name, "trial": source.trial, "step": step}
-        record = dataclasses.replace(record, rows=rows, status="running", reused_from=reused_from)
-        return record.back_to(step, self._study.selection_key)
-
-    def _sources(self, plan: TrialPlan) -> Iterator[tuple[epath.Path, TrialRecord]]:
+    def _sources(
+        self, plan: TrialPlan, earlier: Iterable[TrialRecord]
+    ) -> Iterator[tuple[epath.Path, TrialRecord]]:
         """The trials whose steps a planned one may take over, and their studies' folders."""
         if self._earlier is not None:
-            yield from ((self._earlier, record) for record in read_trials(self._earlier))
+            yield from ((self._earlier, record) for record in earlier)
         if plan.branch is not None:
             yield self._study.folder, self._records[plan.branch.trial]
 
@@ -352,7 +339,7 @@ class _Controller:
                     "with them on more steps may be needed."
                 )
         elif (best := outcome["best_trial"]) is not None:
-            outcome["reasons"] += self._reasons_to_train_again()
+            outcome["reasons"] += reasons_to_train_again(self._sorted_records())
             if carried := study.round_plans[best].transfer:
                 outcome["transfer"] = carried.to_json()
                 pitfall = carried.pitfall(study.config.transfer.warn_below)
@@ -363,18 +350,6 @@ class _Controller:
             processes.on_main(self._write_timing)
         processes.on_main(write_json, study.folder / "outcome.json", outcome)
         return outcome
-
-    def _reasons_to_train_again(self) -> list[str]:
-        """Why promoted trials do not continue the trials that they come from."""
-        numbers: dict[str, list[str]] = {}
-        for record in self._sorted_records():
-            if record.not_reused_because:
-                numbers.setdefault(record.not_reused_because, []).append(str(record.trial))
-        return [
-            f"Trial {', '.join(trials)} trained all steps, and could not continue the earlier "
-            f"round's: {why}."
-            for why, trials in numbers.items()
-        ]
 
     def _write_timing(self) -> None:
         """Records how fast this launch trained, and what its time went to on this process."""

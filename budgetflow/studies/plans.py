@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,7 +11,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from budgetflow import processes
-from budgetflow.config import StudyConfig, checks_fit, differing_fields, to_json
+from budgetflow.config import StudyConfig
 from budgetflow.errors import ConfigError, UserError
 from budgetflow.files import read_json
 from budgetflow.playbook import rounds
@@ -20,18 +19,9 @@ from budgetflow.playbook.sharing import Branch, branch_steps, branches, shared_s
 from budgetflow.playbook.transfer import NoTransferRuleError, Transfer, compare, transfer
 from budgetflow.schedule_config import ScheduleConfig, resolve_schedule
 from budgetflow.schedules import Schedule
+from budgetflow.studies.reuse import MIN_REUSED_STEPS, reuse_key, why_not_reused
 from budgetflow.studies.search_space import points, replace_fields
 from budgetflow.studies.trial import TrialRecord, read_trials
-from budgetflow.training.mesh import device_kind
-
-# One update at learning rate 0, with which every warmup begins, is not worth a copy.
-MIN_REUSED_STEPS = 2
-LIBRARIES = ("jax", "jaxlib", "flax", "optax")
-# The sections of a config that a trial's states depend on.
-_STATE_SECTIONS = (
-    "seed", "model", "task", "optimizer", "regularization", "augmentation", "precision",
-    "gradient_accumulation", "ema_decay",
-)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,41 +59,8 @@ class TrialPlan:
         return frozenset(self.hyperparameters) - {"seed"}
 
     def reuse_key(self, mesh: Mesh) -> dict[str, Any]:
-        """All that the trial's states depend on, but for its schedule, as JSON values.
-
-        Trials with equal keys are bit for bit the same for as long as their learning rates are. How
-        a batch is divided among devices changes the order of sums, and so the last bits; so do
-        libraries and the kind of device.
-        """
-        config = to_json(self.config)
-        data = ("name", "train_split", "batch_size", "input_key", "target_key")
-        layout = ("min_sharded_size", "overrides") if mesh.shape["fsdp"] > 1 else ()
-        # These are in the program where they vary, even at strength 0.
-        in_program = ("regularization.", "augmentation.")
-        return {
-            **{name: config[name] for name in _STATE_SECTIONS},
-            "data": {name: config["data"][name] for name in data},
-            "varied": sorted(name for name in self.varied if name.startswith(in_program)),
-            "checks_fit": checks_fit(self.config),
-            "devices": {
-                "kind": device_kind(),
-                "data": mesh.shape["data"],
-                "fsdp": mesh.shape["fsdp"],
-                **{name: config["mesh"][name] for name in layout},
-            },
-            "vmap_trials": self.config.mesh.vmap_trials,
-            "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
-        }
-
-
-def why_not_reused(theirs: dict[str, Any], ours: dict[str, Any]) -> str | None:
-    """Why the states under one reuse key are not those under another; None if they are."""
-    if ours["vmap_trials"] > 1:
-        return "vectorized trials (config.mesh.vmap_trials) are not bit for bit reproducible"
-    if not theirs:
-        return "it does not say what its states depend on"
-    names = differing_fields(theirs, ours)
-    return f"they differ in {', '.join(names)}" if names else None
+        """See :func:`budgetflow.studies.reuse.reuse_key`."""
+        return reuse_key(self.config, self.varied, mesh)
 
 
 def trial_lengths(config: StudyConfig) -> tuple[int, ...]:

@@ -30,12 +30,12 @@ from budgetflow.playbook.race import SweepSettings, lockstep_grid
 from budgetflow.schedule_config import ScheduleConfig
 from budgetflow.schedules import Schedule
 from budgetflow.studies.plans import (
-    LIBRARIES,
     TrialPlan,
     round_plans,
     schedule_at,
     trial_lengths,
 )
+from budgetflow.studies.reuse import LIBRARIES
 from budgetflow.studies.search_space import points, replace_fields
 from budgetflow.training.memory import peak_bytes, state_bytes
 from budgetflow.training.mesh import check_batch_size, make_mesh, trial_slices

@@ -27,7 +27,7 @@ class TrialRecord:
         seed: of its data order, initialisation and random numbers.
         max_train_steps: its length if nothing stops it.
         reuse_key: all that its states depend on but the schedule; see
-            :meth:`budgetflow.studies.plans.TrialPlan.reuse_key`.
+            :mod:`budgetflow.studies.reuse`.
         status: "pending", "running", "complete", "stopped" or "diverged".
         step: updates made so far.
         best_step: the step that retrospective selection finds so far.
