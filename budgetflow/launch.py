@@ -215,8 +215,8 @@ def _planned_steps(study: Study) -> dict[str, Any]:
         "steps a trial": ", ".join(map(str, sorted({plan.length_steps for plan in plans}))),
         "steps": f"{trained}, and {total - trained} taken over" if trained < total else total,
     }
-    transfers = [plan.transfer for plan in plans if plan.transfer]
-    if carried := max(transfers, key=lambda carried: carried.extra_steps, default=None):
+    longer = [plan.transfer for plan in plans if plan.transfer and plan.transfer.extra_steps]
+    if carried := min(longer, key=lambda one: one.mean_relative_learning_rate, default=None):
         row["extra steps' learning rate"] = (
             f"{carried.mean_relative_learning_rate:.0%} of the base "
             f"(stretched: {carried.stretched_mean_relative_learning_rate:.0%})"

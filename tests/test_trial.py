@@ -1,5 +1,10 @@
+import json
+
+import pytest
+
+from budgetflow.errors import DamagedFileError
 from budgetflow.schedules import Schedule
-from budgetflow.studies.trial import TrialRecord
+from budgetflow.studies.trial import TrialRecord, read_trials, write_trial
 
 
 def test_a_record_set_back_keeps_the_fit_only_if_it_came_before():
@@ -10,7 +15,6 @@ def test_a_record_set_back_keeps_the_fit_only_if_it_came_before():
         schedule=Schedule(0.1, constant_steps=30),
         seed=0,
         max_train_steps=30,
-        trajectory="",
         step=30,
         fitted_at_step_bracket=(17, 18),
         rows=rows,
@@ -20,3 +24,29 @@ def test_a_record_set_back_keeps_the_fit_only_if_it_came_before():
         assert earlier.step == earlier.best_step == best
         assert earlier.fitted_at_step_bracket == bracket
         assert [row["step"] for row in earlier.rows] == [s for s in (10, 20, 30) if s <= step]
+
+
+def test_a_record_comes_back_as_it_was_whatever_a_later_version_added(tmp_path):
+    record = TrialRecord(
+        trial=3,
+        hyperparameters={"optimizer.momentum": 0.9},
+        schedule=Schedule(0.1, 0, 10, 20, "step", drop_steps=(0, 5)),
+        seed=1,
+        max_train_steps=30,
+        reuse_key={"seed": 1, "devices": {"kind": "some"}},
+        status="running",
+        step=10,
+        best_step=10,
+        not_reused_because="they differ in seed",
+        rows=({"step": 10, "validation_loss": 0.5},),
+    )
+    write_trial(tmp_path, record)
+    assert read_trials(tmp_path) == [record]
+    path = tmp_path / "trials" / "0003" / "trial.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "added_later": {"a": 1}}))
+    assert read_trials(tmp_path) == [record]
+    del content["schedule"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(DamagedFileError, match="trial.json is damaged"):
+        read_trials(tmp_path)
