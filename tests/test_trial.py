@@ -48,5 +48,5 @@ def test_a_record_comes_back_as_it_was_whatever_a_later_version_added(tmp_path):
     assert read_trials(tmp_path) == [record]
     del content["schedule"]
     path.write_text(json.dumps(content))
-    with pytest.raises(DamagedFileError, match="trial.json is damaged"):
+    with pytest.raises(DamagedFileError, match=r"trial\.json is damaged"):
         read_trials(tmp_path)
