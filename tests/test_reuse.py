@@ -114,8 +114,20 @@ def test_a_trial_that_went_on_under_other_conditions_is_nobody_elses_beginning(s
     path.write_text(json.dumps(record))
     (studies / "first" / "outcome.json").unlink()
     run(load_config_file(chain[0] / "first.py"), studies)
-    key = read_trials(studies / "first")[0].reuse_key
+    trials = read_trials(studies / "first")
+    key = trials[0].reuse_key
     assert key["resumed_with_another"] == ["devices.kind"]
+    # What continued it before does so still. One that is added now trains all of its steps.
+    (studies / "first" / "outcome.json").unlink()
+    shutil.rmtree(studies / "first" / "trials" / "0001")
+    record = {**json.loads(path.read_text()), "status": "running", "step": 30}
+    path.write_text(json.dumps(record))
+    outcome, _ = run(load_config_file(chain[0] / "first.py"), studies)
+    again = read_trials(studies / "first")
+    assert again[0].reuse_key == key
+    assert again[1].reused_from is None and again[2].reused_from == trials[2].reused_from
+    (said,) = [reason for reason in outcome["reasons"] if "could not continue" in reason]
+    assert said.startswith("Trial 1 trained all steps") and "resumed_with_another" in said
     plans = round_plans(
         parse_config(chain[1]), make_mesh(parse_config(chain[1]).mesh),
         "validation_error_rate", studies / "first",

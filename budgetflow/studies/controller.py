@@ -181,15 +181,21 @@ class _Controller:
                 max_train_steps=plan.length_steps,
                 reuse_key=plan.reuse_key(self._study.mesh),
             )
-            if plan.promoted_from is not None:
-                why = why_not_reused(plan.promoted_from.reuse_key, record.reuse_key)
-                record = dataclasses.replace(record, not_reused_because=why)
             records[number] = with_reused_steps(
                 record, self._study.folder, self._sources(plan, earlier),
                 functools.partial(self._keep, record), self._study.selection_key,
             )  # fmt: skip
+            if records[number].reused_from is None:
+                records[number] = self._with_reason(record, plan)
             write_trial(self._study.folder, records[number])
         return records
+
+    def _with_reason(self, record: TrialRecord, plan: TrialPlan) -> TrialRecord:
+        """The record of a trial that was expected to continue another one, with why it does not."""
+        branch = plan.branch
+        expected = [plan.promoted_from, self._records[branch.trial] if branch else None]
+        whys = [why_not_reused(s.reuse_key, record.reuse_key) for s in expected if s is not None]
+        return dataclasses.replace(record, not_reused_because=next(filter(None, whys), None))
 
     def _sources(
         self, plan: TrialPlan, earlier: Iterable[TrialRecord]
@@ -248,8 +254,10 @@ class _Controller:
 
     def _note_conditions(self, record: TrialRecord, plan: TrialPlan) -> None:
         """Notes if a trial goes on under other conditions: nobody's states are then the same."""
+        before = dict(record.reuse_key)
+        others = before.pop("resumed_with_another", [])
         now = plan.reuse_key(self._study.mesh)
-        if names := differing_fields(record.reuse_key, now):
+        if names := sorted({*others, *differing_fields(before, now)}):
             mixed = {**now, "resumed_with_another": names}
             self._records[record.trial] = dataclasses.replace(record, reuse_key=mixed)
 

@@ -109,20 +109,17 @@ def with_reused_steps(
     keep = steps_to_keep(rows, step) & {*TrialCheckpoints(theirs).steps()}
     TrialCheckpoints(trial_folder(study_folder, record.trial)).adopt(theirs, sorted(keep))
     reused_from = {"study": folder.name, "trial": source.trial, "step": step}
-    record = dataclasses.replace(
-        record, rows=rows, status="running", reused_from=reused_from, not_reused_because=None
-    )
+    record = dataclasses.replace(record, rows=rows, status="running", reused_from=reused_from)
     return record.back_to(step, selection_key)
 
 
 def reasons_to_train_again(records: Iterable[TrialRecord]) -> list[str]:
-    """Why promoted trials do not continue the trials that they come from, in sentences."""
+    """Why trials do not continue those that they were expected to, in sentences."""
     numbers: dict[str, list[str]] = {}
     for record in records:
         if record.not_reused_because:
             numbers.setdefault(record.not_reused_because, []).append(str(record.trial))
     return [
-        f"Trial {', '.join(trials)} trained all steps, and could not continue the earlier round's: "
-        f"{why}."
+        f"Trial {', '.join(trials)} trained all steps and could not continue another trial: {why}."
         for why, trials in numbers.items()
     ]

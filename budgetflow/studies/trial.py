@@ -32,7 +32,7 @@ class TrialRecord:
         step: updates made so far.
         best_step: the step that retrospective selection finds so far.
         reused_from: {"study", "trial", "step"} of the trial that it continues, or None.
-        not_reused_because: why it does not continue the trial that it was promoted from.
+        not_reused_because: why it does not continue the trial that it was expected to.
         fitted_at_step_bracket: see :class:`TrialView`.
         rows: one measurement per evaluation, ascending in step; those up to ``reused_from``'s step
             are the earlier trial's.
