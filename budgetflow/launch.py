@@ -209,7 +209,7 @@ def _planned_steps(study: Study) -> dict[str, Any]:
             "steps": f"at most {most * length}",
         }
     plans = study.round_plans
-    total, trained = sum(plan.length_steps for plan in plans), study.steps_after(())
+    total, trained = sum(plan.length_steps for plan in plans), sum(study.later_steps(()))
     row: dict[str, Any] = {
         "trials": len(plans),
         "steps a trial": ", ".join(map(str, sorted({plan.length_steps for plan in plans}))),

@@ -53,15 +53,16 @@ class StudyProgress:
         if self._bar:
             self._bar.stop()
 
-    def __call__(self, records: Iterable[TrialRecord], steps_of_later_trials: int) -> None:
+    def __call__(self, records: Iterable[TrialRecord], later_steps: Sequence[int]) -> None:
         """Shows the trials' progress towards their lengths; a sweep may end long before."""
         records = list(records)
         reused = sum(record.reused_from["step"] for record in records if record.reused_from)
         done = sum(record.step for record in records) - reused
         lengths = (r.step if r.status == "diverged" else r.max_train_steps for r in records)
-        total = sum(lengths) - reused + steps_of_later_trials
+        total = sum(lengths) - reused + sum(later_steps)
         finished = sum(record.status in ("complete", "diverged") for record in records)
-        text = f"{self._name}: {finished} of {len(records)} trials finished"
+        trials = len(records) + len(later_steps)
+        text = f"{self._name}: {finished} of {trials} trials finished"
         if fitted := [r.fitted_at_step_bracket[1] for r in records if r.fitted_at_step_bracket]:
             text = f"{self._name}: a trial fitted at step {min(fitted)}; checking the others"
         if self._bar:

@@ -39,8 +39,8 @@ from budgetflow.training.strategy import Strategy, choose_strategy, hardware
 from budgetflow.training.timing import Profiler, Stopwatch
 from budgetflow.training.trial_run import Measurement, TrialRun, trial_program
 
-# Told after every evaluation: all records of the study, and the steps of trials yet to be added.
-OnProgress = Callable[[Iterable[TrialRecord], int], None]
+# Told after every evaluation: all records, and the steps to train of each trial yet to be added.
+OnProgress = Callable[[Iterable[TrialRecord], Sequence[int]], None]
 
 
 def run_study(
@@ -306,7 +306,7 @@ class _Controller:
             # Final statuses are recorded once the final checkpoint is safe.
             self._write(record)
             live.written_at = time.monotonic()
-        self._on_progress(self._sorted_records(), self._study.steps_after(self._records))
+        self._on_progress(self._sorted_records(), self._study.later_steps(self._records))
 
     def _write(self, record: TrialRecord) -> None:
         if processes.is_main():

@@ -105,15 +105,15 @@ class Study:
         if self.config.kind == "lr_sweep":
             length = min(self.max_train_steps, EPOCHS_TO_FIT * self.steps_per_epoch)
             return num_trials(self.config) * length
-        return self.steps_after(())
+        return sum(self.later_steps(()))
 
-    def steps_after(self, added: Collection[int]) -> int:
-        """The steps that the trials will train which have not been added yet."""
-        return sum(
+    def later_steps(self, added: Collection[int]) -> list[int]:
+        """The steps to train of each trial that has not been added yet."""
+        return [
             plan.length_steps - plan.steps_to_reuse
             for number, plan in enumerate(self.round_plans)
             if number not in added
-        )
+        ]
 
     def decide(self, trials: list[TrialView]) -> Decision:
         """What to do next, given what the trials have shown."""
