@@ -90,7 +90,8 @@ def main() -> None:
         min(len(available), len(jobs)), context, start_worker, (cores,)
     ) as pool:
         rows = [row for found in pool.map(run_seed, *zip(*jobs, strict=True)) for row in found]
-    (FOLDER / "results.json").write_text(json.dumps(rows, indent=1) + "\n")
+    lines = ",\n".join(map(json.dumps, rows))
+    (FOLDER / "results.json").write_text(f"[\n{lines}\n]\n")
     (FOLDER / "table.md").write_text(tables(rows))
     plot(rows, FOLDER / "transfer.png")
     print(f"{len(available)} cores, {time.perf_counter() - start:.0f} s")
