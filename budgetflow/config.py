@@ -1,7 +1,7 @@
 """Configs: from a file's ``get_config()`` to frozen, checked dataclasses, and their fingerprint.
 
-The dataclasses below are the one list of what can be configured. Their field names are the keys of
-a config, their defaults its defaults.
+The dataclasses below, and :class:`budgetflow.schedule_config.ScheduleConfig`, are the one list of
+what can be configured. Their field names are the keys of a config, their defaults its defaults.
 """
 
 from __future__ import annotations

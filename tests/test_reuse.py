@@ -11,7 +11,7 @@ from budgetflow.checkpoints import restore_as_numpy
 from budgetflow.config import default_config, load_config_file, parse_config
 from budgetflow.results.reading import open_study
 from budgetflow.studies.plans import round_plans
-from budgetflow.studies.reuse import why_not_reused
+from budgetflow.studies.reuse import is_reusable, why_not_reused
 from budgetflow.studies.search_space import replace_fields
 from budgetflow.studies.trial import read_trials
 from budgetflow.training.mesh import make_mesh
@@ -157,6 +157,7 @@ def test_the_key_knows_what_states_depend_on():
 
     base = key()
     assert why_not_reused(base, json.loads(json.dumps(base))) is None
+    assert is_reusable(base, json.loads(json.dumps(base)))
     # What can change the states is told apart; what cannot is not.
     for name, value in (
         ("seed", 1),
@@ -167,6 +168,7 @@ def test_the_key_knows_what_states_depend_on():
         ("regularization.weight_decay", 0.1),
     ):
         assert name in why_not_reused(base, key(**{name: value}))
+        assert not is_reusable(base, key(**{name: value}))
     for name, value in (
         ("schedule.base_learning_rate", 0.5),
         ("max_train_steps", 20),

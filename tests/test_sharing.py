@@ -52,7 +52,7 @@ def test_what_is_trained_is_a_prefix_tree(trials):
         mine, theirs = (runs[n].learning_rates()[: branch.step] for n in (number, branch.trial))
         np.testing.assert_array_equal(mine, theirs)
         assert branch.step >= WORTH_SHARING * runs[number].total_steps
-        assert branch.step in branch_steps(found, branch.trial)
+        assert branch.step in branch_steps(found)[branch.trial]
         trained -= branch.step
     # But for the first update of a decay, and for beginnings too short to wait for.
     least = tree_size(runs, others)

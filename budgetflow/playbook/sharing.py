@@ -75,6 +75,10 @@ def _beginning(schedule: Schedule) -> Hashable:
     return schedule.base_learning_rate, schedule.warmup_steps, schedule.function
 
 
-def branch_steps(found: Sequence[Branch | None], trial: int) -> set[int]:
-    """The steps of a trial at which others leave it, and so need its checkpoint."""
-    return {branch.step for branch in found if branch is not None and branch.trial == trial}
+def branch_steps(found: Sequence[Branch | None]) -> dict[int, set[int]]:
+    """The steps of each trial at which others leave it, and so need its checkpoint."""
+    steps: collections.defaultdict[int, set[int]] = collections.defaultdict(set)
+    for branch in found:
+        if branch is not None:
+            steps[branch.trial].add(branch.step)
+    return dict(steps)

@@ -110,17 +110,15 @@ def schedules(study: StudyResult) -> Figure:
     figure, axes = _figure("Learning-rate schedule of the best trial", 4.0)
     transfer = (study.outcome or {}).get("transfer")
     if transfer:
-        stretched = transfer["stretched"]
-        for fields, name, color, line in (
-            (stretched["to"], "stretched in proportion", GREY, ":"),
-            (transfer["to"], study.name, BLUE, "-"),
-            (transfer["from"], "earlier round", ORANGE, "--"),
-        ):
-            schedule = Schedule(**fields)
-            where = {"-": transfer, ":": stretched}.get(line)
+        lines = [(transfer, study.name, BLUE, "-"),
+                 ({"to": transfer["from"]}, "earlier round", ORANGE, "--")]  # fmt: skip
+        if "stretched" in transfer:  # not in outcomes of the first version
+            lines.insert(0, (transfer["stretched"], "stretched in proportion", GREY, ":"))
+        for carried, name, color, line in lines:
+            schedule = Schedule(**carried["to"])
             label = f"{name}: {schedule.total_steps} steps"
-            if where:
-                mean = where["extra_steps_mean_relative_learning_rate"]
+            mean = carried.get("extra_steps_mean_relative_learning_rate")
+            if mean is not None:
                 label += f", the extra ones at {mean:.0%} of the base on average"
             axes.plot(schedule.learning_rates(), color=color, linestyle=line, label=label)
     else:

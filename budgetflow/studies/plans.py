@@ -19,7 +19,7 @@ from budgetflow.playbook.sharing import Branch, branch_steps, branches, shared_s
 from budgetflow.playbook.transfer import NoTransferRuleError, Transfer, compare, transfer
 from budgetflow.schedule_config import ScheduleConfig, resolve_schedule
 from budgetflow.schedules import Schedule
-from budgetflow.studies.reuse import MIN_REUSED_STEPS, reuse_key, why_not_reused
+from budgetflow.studies.reuse import MIN_REUSED_STEPS, is_reusable, reuse_key
 from budgetflow.studies.search_space import points, replace_fields
 from budgetflow.studies.trial import TrialRecord, read_trials
 
@@ -193,15 +193,16 @@ def _linked(
 ) -> tuple[TrialPlan, ...]:
     """The plans, with what each continues and the checkpoints that others need of it."""
     keys = [plan.reuse_key(mesh) for plan in plans]
-    names = [None if why_not_reused(key, key) else json.dumps(key, sort_keys=True) for key in keys]
+    names = [json.dumps(key, sort_keys=True) if is_reusable(key, key) else None for key in keys]
     found = branches([plan.schedule for plan in plans], names)
+    left_at = branch_steps(found)
     linked = []
     for number, (plan, key, branch) in enumerate(zip(plans, keys, found, strict=True)):
-        steps = {plan.schedule.decay_start_step, *branch_steps(found, number)}
+        steps = {plan.schedule.decay_start_step, *left_at.get(number, ())}
         pinned = tuple(sorted(step for step in steps if 0 < step < plan.length_steps))
         reused = [branch.step if branch else 0]
         for source in known:
-            if why_not_reused(source.reuse_key, key) is None:
+            if is_reusable(source.reuse_key, key):
                 shared = shared_steps(source.schedule, plan.schedule)
                 kept = (source.schedule.decay_start_step, source.schedule.total_steps)
                 reused += [step for step in kept if MIN_REUSED_STEPS <= step <= shared]

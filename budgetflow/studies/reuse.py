@@ -62,8 +62,13 @@ def reuse_key(config: StudyConfig, varied: Iterable[str], mesh: Mesh) -> dict[st
     }
 
 
+def is_reusable(theirs: dict[str, Any], ours: dict[str, Any]) -> bool:
+    """Whether the states under one reuse key are those under another."""
+    return ours["vmap_trials"] == 1 and theirs == ours
+
+
 def why_not_reused(theirs: dict[str, Any], ours: dict[str, Any]) -> str | None:
-    """Why the states under one reuse key are not those under another; None if they are."""
+    """Why :func:`is_reusable` says no, for people; None if it says yes."""
     if ours["vmap_trials"] > 1:
         return "vectorized trials (config.mesh.vmap_trials) are not bit for bit reproducible"
     if not theirs:
@@ -96,11 +101,12 @@ def with_reused_steps(
     """
     found: list[tuple[int, epath.Path, TrialRecord]] = []
     for folder, source in sources:
-        if why_not_reused(source.reuse_key, record.reuse_key) is None:
+        if is_reusable(source.reuse_key, record.reuse_key):
             shared = shared_steps(source.schedule, record.schedule)
             if shared >= MIN_REUSED_STEPS:
                 saved = TrialCheckpoints(trial_folder(folder, source.trial)).steps()
-                found += [(step, folder, source) for step in saved if step <= shared]
+                usable = (step for step in saved if MIN_REUSED_STEPS <= step <= shared)
+                found += [(step, folder, source) for step in usable]
     if not found:
         return record
     step, folder, source = max(found, key=lambda item: item[0])
