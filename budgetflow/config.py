@@ -26,12 +26,14 @@ from budgetflow.errors import ConfigError, nearest, nearest_numbers
 from budgetflow.fields import (
     CHECKED,
     AxisSize,
+    Changes,
     DecayRate,
     Fraction,
     NonNegative,
     Positive,
     Rate,
     Strength,
+    changing,
 )
 from budgetflow.files import finite
 from budgetflow.schedule_config import ScheduleConfig
@@ -49,14 +51,16 @@ class DataConfig:
     """
 
     name: str = "digits"
-    data_dir: str | None = None
+    # What is read from there is in the digest of the data.
+    data_dir: Annotated[str | None, Changes.NOTHING] = None
     train_split: str = "train"
-    validation_split: str = "validation"
-    test_split: str | None = None
+    validation_split: Annotated[str, Changes.MEASUREMENTS] = "validation"
+    test_split: Annotated[str | None, Changes.OUTCOME] = None
     input_key: str | None = None
     target_key: str | None = None
     batch_size: Positive = 64
-    in_memory_bytes: NonNegative = 2**30
+    # A sweep finds the exact step in memory, a bracket where data is streamed.
+    in_memory_bytes: Annotated[NonNegative, Changes.OUTCOME] = 2**30
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -106,12 +110,13 @@ class MeshConfig:
             "params/output/kernel") and the dimension to cut over ``fsdp``, or None for none.
     """
 
-    trial: AxisSize = -1
+    trial: Annotated[AxisSize, Changes.NOTHING] = -1
     vmap_trials: Positive = 1
-    data: AxisSize = -1
-    fsdp: AxisSize = 1
-    min_sharded_size: Positive = 2**16
-    overrides: tuple[tuple[str, NonNegative | None], ...] = ()
+    # The devices that a trial is really divided among are in the key of its states.
+    data: Annotated[AxisSize, Changes.NOTHING] = -1
+    fsdp: Annotated[AxisSize, Changes.NOTHING] = 1
+    min_sharded_size: Annotated[Positive, Changes.NOTHING] = 2**16
+    overrides: Annotated[tuple[tuple[str, NonNegative | None], ...], Changes.NOTHING] = ()
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -173,7 +178,7 @@ class TransferConfig:
     """
 
     warn_below: Fraction = 0.4
-    refuse_below: Fraction = 0.0
+    refuse_below: Annotated[Fraction, Changes.NOTHING] = 0.0
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -190,6 +195,9 @@ class CooldownsConfig:
 @dataclass(frozen=True, config=CHECKED)
 class StudyConfig:
     """One study. Use :func:`default_config` or :func:`building_on` in a config file.
+
+    What a field can change is marked where it is defined: see
+    :class:`budgetflow.fields.Changes`. A field without a mark changes everything.
 
     Attributes:
         kind: "lr_sweep" (which finds the steps to a perfect fit), "round" (trials of one length) or
@@ -211,12 +219,14 @@ class StudyConfig:
             then instead of the parameters themselves; 0 for none.
     """
 
-    kind: Kind
-    name: str = ""
-    builds_on: str | None = None
+    kind: Annotated[Kind, Changes.OUTCOME]
+    name: Annotated[str, Changes.NOTHING] = ""
+    # The fingerprint of that study counts, not where its config lies.
+    builds_on: Annotated[str | None, Changes.NOTHING] = None
     seed: NonNegative = 0
-    max_train_steps: Positive | None = None
-    max_train_steps_factor: Rate = 1.0
+    # The learning rates of each trial are compared one by one.
+    max_train_steps: Annotated[Positive | None, Changes.OUTCOME] = None
+    max_train_steps_factor: Annotated[Rate, Changes.NOTHING] = 1.0
     data: DataConfig = DataConfig()
     model: dict[str, Any] = Field(
         default_factory=lambda: {"name": "budgetflow.models.MLP", "hidden_sizes": (128, 128)}
@@ -238,17 +248,17 @@ class StudyConfig:
             "noise_std": 0.0,
         }
     )
-    schedule: ScheduleConfig = ScheduleConfig()
+    schedule: Annotated[ScheduleConfig, Changes.OUTCOME] = ScheduleConfig()
     precision: Literal["float32", "bfloat16"] = "float32"
     gradient_accumulation: Positive = 1
     ema_decay: DecayRate = 0.0
     mesh: MeshConfig = MeshConfig()
-    evaluation: EvaluationConfig = EvaluationConfig()
-    checkpoints: CheckpointConfig = CheckpointConfig()
-    sweep: SweepConfig = SweepConfig()
-    search: SearchConfig = SearchConfig()
-    transfer: TransferConfig = TransferConfig()
-    cooldowns: CooldownsConfig = CooldownsConfig()
+    evaluation: Annotated[EvaluationConfig, Changes.MEASUREMENTS] = EvaluationConfig()
+    checkpoints: Annotated[CheckpointConfig, Changes.NOTHING] = CheckpointConfig()
+    sweep: Annotated[SweepConfig, Changes.OUTCOME] = SweepConfig()
+    search: Annotated[SearchConfig, Changes.OUTCOME] = SearchConfig()
+    transfer: Annotated[TransferConfig, Changes.OUTCOME] = TransferConfig()
+    cooldowns: Annotated[CooldownsConfig, Changes.OUTCOME] = CooldownsConfig()
 
 
 def checks_fit(config: StudyConfig) -> bool:
@@ -256,13 +266,10 @@ def checks_fit(config: StudyConfig) -> bool:
     return config.kind == "lr_sweep" and config.sweep.fitted_train_loss is None
 
 
-WORKLOAD_SECTIONS = (
-    "seed", "data", "model", "task", "optimizer", "regularization", "augmentation", "precision",
-    "gradient_accumulation", "ema_decay", "mesh", "evaluation", "checkpoints",
-)  # fmt: skip
-# What changes nothing about a study's results, and so not its fingerprint.
-_NOT_IN_FINGERPRINT = (
-    "name", "builds_on", "max_train_steps_factor", "checkpoints", "mesh", "transfer",
+# What is a study's own; all else is the workload, which the studies that build on it start from.
+_OF_THE_STUDY = (
+    "kind", "name", "builds_on", "max_train_steps", "max_train_steps_factor", "schedule", "sweep",
+    "search", "transfer", "cooldowns",
 )  # fmt: skip
 
 
@@ -274,14 +281,16 @@ def default_config(kind: Kind) -> config_dict.ConfigDict:
 def building_on(path: str | Path, kind: Kind) -> config_dict.ConfigDict:
     """A config for the study that follows another one, with that one's workload.
 
-    Data, model, task, optimizer, regularization, augmentation, evaluation and seed start as the
-    config file at ``path`` sets them; the launcher completes that study first.
+    All that is not the study's own (its kind, name and length, the schedule, the search and what
+    else is for one kind of study) starts as the config file at ``path`` sets it; the launcher
+    completes that study first.
     """
     earlier = load_config_file(path)
     config = default_config(kind)
     config.builds_on = str(Path(path).resolve())
-    for section in WORKLOAD_SECTIONS:
-        config[section] = earlier[section]
+    for section in config:
+        if section not in _OF_THE_STUDY:
+            config[section] = earlier[section]
     return config
 
 
@@ -343,6 +352,11 @@ def parse_config(config: config_dict.ConfigDict) -> StudyConfig:
     return study
 
 
+def to_json(config: StudyConfig) -> dict[str, Any]:
+    """The config as JSON values."""
+    return json.loads(json.dumps(finite(dataclasses.asdict(config))))
+
+
 def fingerprint(config: StudyConfig, builds_on: str | None) -> str:
     """What a result was found on: a hash of everything in the config that can change it.
 
@@ -350,17 +364,13 @@ def fingerprint(config: StudyConfig, builds_on: str | None) -> str:
         config: the study, its ``max_train_steps`` resolved.
         builds_on: the fingerprint of the study it builds on.
     """
-    values = {**to_json(config), "builds_on_fingerprint": builds_on}
-    for name in _NOT_IN_FINGERPRINT:
-        values.pop(name)
-    for name in ("data_dir", "in_memory_bytes"):
-        values["data"].pop(name)
+    values = {**part(config, Changes.OUTCOME), "builds_on_fingerprint": builds_on}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def to_json(config: StudyConfig) -> dict[str, Any]:
-    """The config as JSON values."""
-    return json.loads(json.dumps(finite(dataclasses.asdict(config))))
+def part(config: StudyConfig, changes: Changes) -> dict[str, Any]:
+    """The fields of a config that can change ``changes`` or more, as JSON values."""
+    return changing(changes, StudyConfig, to_json(config))
 
 
 def differing_fields(first: dict[str, Any], second: dict[str, Any], prefix: str = "") -> list[str]:
@@ -441,12 +451,16 @@ def _as_config_dict(value: Any) -> config_dict.ConfigDict:
             item = _as_config_dict(item)
         elif item is None:
             # A placeholder takes overrides from the command line in the field's own type.
-            kind = typing.get_args(hints[field.name])[0]
-            item = config_dict.placeholder(
-                typing.get_args(kind)[0] if typing.get_args(kind) else kind
-            )
+            item = config_dict.placeholder(_plain_type(hints[field.name]))
         result[field.name] = item
     return result
+
+
+def _plain_type(hint: Any) -> type:
+    """The type behind marks and ``| None``, such as int for ``Positive | None``."""
+    while arguments := typing.get_args(hint):
+        hint = arguments[0]
+    return hint
 
 
 def _tuples(value: Any) -> Any:
