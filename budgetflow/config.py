@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import importlib.util
 import json
 import re
@@ -46,6 +45,8 @@ Kind = Literal["lr_sweep", "round", "cooldowns"]
 class DataConfig:
     """The data set; see :func:`budgetflow.data.source.load_dataset`.
 
+    ``scale_uint8`` says whether uint8 inputs are pixels, which are scaled to [0, 1], or numbers
+    that mean something else, such as tokens; a model can say so itself, by a class attribute.
     ``test_split`` is evaluated once, for the study's best checkpoint; leave it out of every study
     but the one that yields the final model.
     """
@@ -56,8 +57,10 @@ class DataConfig:
     train_split: str = "train"
     validation_split: Annotated[str, Changes.MEASUREMENTS] = "validation"
     test_split: Annotated[str | None, Changes.OUTCOME] = None
-    input_key: str | None = None
-    target_key: str | None = None
+    input_key: str | tuple[str, ...] | None = None
+    target_key: str | tuple[str, ...] | None = None
+    transform: str | None = None
+    scale_uint8: bool | None = None
     batch_size: Positive = 64
     # A sweep finds the exact step in memory, a bracket where data is streamed.
     in_memory_bytes: Annotated[NonNegative, Changes.OUTCOME] = 2**30
@@ -357,32 +360,9 @@ def to_json(config: StudyConfig) -> dict[str, Any]:
     return json.loads(json.dumps(finite(dataclasses.asdict(config))))
 
 
-def fingerprint(config: StudyConfig, builds_on: str | None) -> str:
-    """What a result was found on: a hash of everything in the config that can change it.
-
-    Args:
-        config: the study, its ``max_train_steps`` resolved.
-        builds_on: the fingerprint of the study it builds on.
-    """
-    values = {**part(config, Changes.OUTCOME), "builds_on_fingerprint": builds_on}
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def part(config: StudyConfig, changes: Changes) -> dict[str, Any]:
     """The fields of a config that can change ``changes`` or more, as JSON values."""
     return changing(changes, StudyConfig, to_json(config))
-
-
-def differing_fields(first: dict[str, Any], second: dict[str, Any], prefix: str = "") -> list[str]:
-    """The dotted names of the fields in which two configs, as JSON, differ."""
-    names: list[str] = []
-    for name in sorted(first.keys() | second.keys()):
-        a, b = first.get(name), second.get(name)
-        if isinstance(a, dict) and isinstance(b, dict):
-            names += differing_fields(a, b, f"{prefix}{name}.")
-        elif a != b:
-            names.append(f"{prefix}{name}")
-    return names
 
 
 def _check_combinations(study: StudyConfig) -> None:

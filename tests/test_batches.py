@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from budgetflow.data.batches import batch_indices, stream_batches, stream_in_order
-from budgetflow.data.source import Split
+from budgetflow.data.records import Split
 
 
 @given(
@@ -45,7 +45,8 @@ def test_streamed_batches_are_the_ones_in_memory(digits, streamed_digits, rows):
 
 
 def test_reading_in_order_fills_the_last_batch_from_the_start():
-    split = Split(7, None, [{"x": np.float32(i), "y": i} for i in range(7)], ("x", "y"))
+    source = [{"x": np.float32(i), "y": i} for i in range(7)]
+    split = Split("numbers", 7, source, ("x", "y"))
     batches = list(stream_in_order(split, 3, 7, np.arange(3)))
     assert [batch["targets"].tolist() for batch in batches] == [[0, 1, 2], [3, 4, 5], [6, 0, 1]]
     # Another host's share, and only the first five examples.

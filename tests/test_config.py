@@ -1,5 +1,4 @@
 import dataclasses
-import json
 
 import pytest
 from conftest import REPOSITORY, small_config
@@ -7,11 +6,8 @@ from conftest import REPOSITORY, small_config
 from budgetflow.config import (
     building_on,
     default_config,
-    differing_fields,
-    fingerprint,
     load_config_file,
     parse_config,
-    to_json,
 )
 from budgetflow.errors import ConfigError
 from budgetflow.studies.search_space import log_uniform
@@ -121,23 +117,6 @@ def test_a_broken_config_file_is_one_line_of_error(tmp_path, text, message):
 def test_a_missing_config_file_is_named_with_the_nearest():
     with pytest.raises(ConfigError, match=r"roundd\.py; did you mean 'round\d\.py'"):
         load_config_file(REPOSITORY / "configs" / "roundd.py")
-
-
-def test_the_fingerprint_follows_what_can_change_a_result():
-    base = small_config()
-    known = fingerprint(base, None)
-    assert known == fingerprint(small_config(), None)
-    assert known != fingerprint(base, "another")
-    for fields in ({"seed": 1}, {"data__batch_size": 32}, {"regularization__dropout_rate": 0.1}):
-        assert fingerprint(small_config(**fields), None) != known
-    for fields in ({"name": "other"}, {"data__data_dir": "/x"}, {"checkpoints__keep_best": 3}):
-        assert fingerprint(small_config(**fields), None) == known
-
-
-def test_differing_fields_are_named_in_full():
-    first, second = to_json(small_config()), to_json(small_config(seed=2, optimizer__momentum=0.5))
-    assert differing_fields(first, second) == ["optimizer.momentum", "seed"]
-    assert json.loads(json.dumps(first)) == first
 
 
 def test_every_field_is_set_from_a_config():

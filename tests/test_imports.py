@@ -12,8 +12,8 @@ import budgetflow
 PACKAGE = Path(budgetflow.__file__).parent
 # A part may import from those it names here, and from itself.
 GROUND = {
-    "errors", "fields", "files", "import_path", "processes", "schedules", "schedule_config",
-    "version",
+    "errors", "fields", "files", "import_path", "metrics", "processes", "schedules",
+    "schedule_config", "source_code", "user_code",
 }  # fmt: skip
 FLOORS = {
     "errors": set(),
@@ -21,6 +21,9 @@ FLOORS = {
     "import_path": {"errors"},
     "processes": {"errors"},
     "fields": set(),
+    "metrics": set(),
+    "source_code": {"import_path"},
+    "user_code": {"errors"},
     "schedules": {"import_path"},
     "schedule_config": {"errors", "fields", "import_path", "schedules"},
     "models": GROUND,

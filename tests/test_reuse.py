@@ -10,6 +10,7 @@ from test_trial_run import NormModel
 from budgetflow.checkpoints import restore_as_numpy
 from budgetflow.config import default_config, load_config_file, parse_config
 from budgetflow.results.reading import open_study
+from budgetflow.studies.fingerprint import state_key
 from budgetflow.studies.plans import round_plans
 from budgetflow.studies.reuse import is_reusable, why_not_reused
 from budgetflow.studies.search_space import replace_fields
@@ -105,7 +106,9 @@ def test_other_libraries_and_devices_are_named(studies, chain, keys, value):
     assert any(f"they differ in {'.'.join(keys)}" in reason for reason in outcome["reasons"])
 
 
-def test_a_trial_that_went_on_under_other_conditions_is_nobody_elses_beginning(studies, chain):
+def test_a_trial_that_went_on_under_other_conditions_is_nobody_elses_beginning(
+    digits, studies, chain
+):
     path = studies / "first" / "trials" / "0000" / "trial.json"
     record = json.loads(path.read_text())
     # As if it had been killed at step 30, on another device.
@@ -128,11 +131,11 @@ def test_a_trial_that_went_on_under_other_conditions_is_nobody_elses_beginning(s
     assert again[1].reused_from is None and again[2].reused_from == trials[2].reused_from
     (said,) = [reason for reason in outcome["reasons"] if "could not continue" in reason]
     assert said.startswith("Trial 1 trained all steps") and "resumed_with_another" in said
+    mesh = make_mesh(parse_config(chain[1]).mesh)
     plans = round_plans(
-        parse_config(chain[1]), make_mesh(parse_config(chain[1]).mesh),
-        "validation_error_rate", studies / "first",
-    )  # fmt: skip
-    ours = plans[0].reuse_key(make_mesh(plans[0].config.mesh))
+        parse_config(chain[1]), digits, mesh, "validation_error_rate", studies / "first"
+    )
+    ours = plans[0].state_key(digits, mesh)
     assert "resumed_with_another" in why_not_reused(key, ours)
 
 
@@ -146,14 +149,13 @@ def test_trials_of_an_older_version_are_read_and_not_continued(studies, chain):
     assert any("does not say what its states depend on" in r for r in outcome["reasons"])
 
 
-def test_the_key_knows_what_states_depend_on():
+def test_the_key_knows_what_states_depend_on(digits):
     config = default_config("round")
     config.max_train_steps = 10
 
     def key(**fields):
         changed = replace_fields(parse_config(config), fields)
-        mesh = make_mesh(changed.mesh, 1)
-        return round_plans(changed, mesh, "validation_error_rate", None)[0].reuse_key(mesh)
+        return state_key(changed, digits, frozenset(), make_mesh(changed.mesh, 1))
 
     base = key()
     assert why_not_reused(base, json.loads(json.dumps(base))) is None

@@ -7,7 +7,8 @@ from conftest import assert_identical, small_config, start_trial
 from flax import nnx
 
 from budgetflow.data.batches import batch_indices
-from budgetflow.data.source import Dataset, Split
+from budgetflow.data.records import Split
+from budgetflow.data.source import Dataset
 from budgetflow.schedules import Schedule
 from budgetflow.training.trial_run import evaluation_blocks
 
@@ -135,7 +136,7 @@ def test_evaluation_weighs_every_example_once(digits, streamed_digits, batch_siz
 def test_evaluation_looks_at_the_first_examples_only_if_asked(digits):
     run = start(digits)
     some = {name: array[:100] for name, array in digits.train.arrays.items()}
-    part = Split(100, some, None, ("image", "label"))
+    part = Split("some", 100, None, ("image", "label"), arrays=some)
     expected, result = run.evaluate(part), run.evaluate(digits.train, 100)
     assert result == pytest.approx(expected)
     weights = [weights for _, weights in evaluation_blocks(digits.train, 64, run.program, 100)]
@@ -155,12 +156,13 @@ def test_padding_does_not_spread_nan(digits):
         "targets": np.asarray([0, 1, 0]),
     }
     # Padding repeats the first examples, whose loss is NaN here: only real ones may count.
-    good = Split(2, {k: a[1:] for k, a in arrays.items()}, None, ("x", "y"))
+    keys = ("x", "y")
+    good = Split("good", 2, None, keys, arrays={k: a[1:] for k, a in arrays.items()})
     source = [{"x": arrays["inputs"][1], "y": arrays["targets"][1]}]
-    data = Dataset(Split(1, None, source, ("x", "y")), good, None, 2)
+    data = Dataset(Split("one", 1, source, keys), good, None, 2)
     run = start(data, small_config(data__batch_size=1))
     assert np.isfinite(run.evaluate(good)["loss"])
-    bad = Split(3, arrays, None, ("x", "y"))
+    bad = Split("bad", 3, None, keys, arrays=arrays)
     assert np.isnan(run.evaluate(bad)["loss"])
-    first_two = Split(2, {k: a[[1, 0]] for k, a in arrays.items()}, None, ("x", "y"))
+    first_two = Split("two", 2, None, keys, arrays={k: a[[1, 0]] for k, a in arrays.items()})
     assert np.isfinite(run.evaluate(first_two, 1)["loss"])

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import grain
 import numpy as np
 
-from budgetflow.data.source import Split
+from budgetflow.data.records import Example, Split
 
 
 @functools.lru_cache(maxsize=8)
@@ -45,19 +45,22 @@ def _examples_at(seed: int, positions: np.ndarray, num_examples: int) -> np.ndar
 
 def stream_batches(
     split: Split, seed: int, first_step: int, last_step: int, batch_size: int, rows: np.ndarray
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Iterator[Example]:
     """The batches of the updates ``first_step`` to ``last_step - 1``, read ahead by Grain.
 
-    They are the batches that :func:`batch_indices` names, whatever the split is stored in.
+    They are the batches that :func:`batch_indices` names, whatever the split is stored in. A random
+    transform gets a generator that is a function of (seed, step, example).
 
     Args:
         rows: the positions within each batch to read; those of other hosts are left out.
     """
 
-    def example(number: int) -> dict[str, np.ndarray]:
+    def example(number: int) -> Example:
         step, row = divmod(number, len(rows))
         position = np.asarray([step * batch_size + rows[row]])
-        return split.example(int(_examples_at(seed, position, split.num_examples)[0]))
+        index = int(_examples_at(seed, position, split.num_examples)[0])
+        rng = np.random.default_rng([seed, step, index]) if split.is_random else None
+        return split.example(index, rng)
 
     numbers = grain.MapDataset.range(first_step * len(rows), last_step * len(rows))
     return _read_ahead(numbers.map(example), len(rows))
@@ -65,7 +68,7 @@ def stream_batches(
 
 def stream_in_order(
     split: Split, batch_size: int, num_examples: int, rows: np.ndarray
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Iterator[Example]:
     """A split's first examples in stored order, in batches of one size.
 
     The last batch is filled up with examples from the start.
@@ -74,7 +77,7 @@ def stream_in_order(
         rows: the positions within each batch to read.
     """
 
-    def example(number: int) -> dict[str, np.ndarray]:
+    def example(number: int) -> Example:
         batch, row = divmod(number, len(rows))
         return split.example((batch * batch_size + int(rows[row])) % num_examples)
 
@@ -82,6 +85,6 @@ def stream_in_order(
     return _read_ahead(grain.MapDataset.range(batches * len(rows)).map(example), len(rows))
 
 
-def _read_ahead(examples: grain.MapDataset, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
+def _read_ahead(examples: grain.MapDataset, batch_size: int) -> Iterator[Example]:
     options = grain.ReadOptions(num_threads=8, prefetch_buffer_size=4 * batch_size)
     return iter(examples.to_iter_dataset(options).batch(batch_size))

@@ -17,6 +17,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
     """
 
     VERSION = tfds.core.Version("1.0.0")
+    scale_uint8 = True  # pixels
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(

@@ -29,9 +29,11 @@ class LabelledImages(Sequence[dict[str, np.ndarray]]):
 
     Attributes:
         num_classes: the number of classes.
+        scale_uint8: the inputs are pixels.
     """
 
     num_classes = 10
+    scale_uint8 = True
 
     def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
         self._images, self._labels = images, labels

@@ -6,54 +6,16 @@ import functools
 import io
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, SupportsIndex
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from absl import logging
 
+from budgetflow.data.records import BadTargets, Keys, Split, nbytes, stacked
 from budgetflow.errors import ConfigError, UserError, nearest
 from budgetflow.import_path import import_object, is_import_path
-
-
-class RandomAccess(Protocol):
-    """What a source of records must offer; a list of dicts of arrays is one."""
-
-    def __len__(self) -> int:
-        """How many records there are."""
-        ...
-
-    def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
-        """One record: arrays or numbers by feature name."""
-        ...
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Split:
-    """One split: examples as dicts of ``inputs`` and ``targets``, in memory or read one by one.
-
-    Attributes:
-        num_examples: how many there are.
-        arrays: the whole split stacked, {"inputs": [num_examples, ...], "targets": ...}, or None
-            where it is too large for memory and is streamed.
-        source: the records as they are stored.
-        keys: the records' feature names for inputs and targets.
-    """
-
-    num_examples: int
-    arrays: dict[str, np.ndarray] | None
-    source: RandomAccess
-    keys: tuple[str, str]
-
-    def example(self, index: int) -> dict[str, np.ndarray]:
-        """One example, read from the source; 64-bit numbers become 32-bit ones, as JAX has them."""
-        record = self.source[index]
-        example = {
-            name: np.asarray(record[key])
-            for name, key in zip(("inputs", "targets"), self.keys, strict=True)
-        }
-        narrower = {np.dtype(np.int64): np.int32, np.dtype(np.float64): np.float32}
-        return {k: a.astype(narrower.get(a.dtype, a.dtype), copy=False) for k, a in example.items()}
+from budgetflow.user_code import user_code
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -64,12 +26,14 @@ class Dataset:
         train, validation: the splits to train on and to select by.
         test: the split for the final model, or None where the config names none.
         num_classes: the number of classes, or None where the data set does not declare it.
+        scale_uint8: whether uint8 inputs are pixels, or None where it does not declare that.
     """
 
     train: Split
     validation: Split
     test: Split | None
     num_classes: int | None
+    scale_uint8: bool | None = None
 
 
 @functools.lru_cache(maxsize=8)
@@ -79,38 +43,56 @@ def load_dataset(
     validation_split: str,
     test_split: str | None,
     data_dir: str | None = None,
-    input_key: str | None = None,
-    target_key: str | None = None,
+    input_key: Keys | None = None,
+    target_key: Keys | None = None,
+    transform: str | None = None,
     in_memory_bytes: int = 2**30,
+    at_random: bool = True,
 ) -> Dataset:
     """Opens a data set, preparing it first if TFDS has not done so yet.
 
     Args:
         name: "digits", any TFDS data set ("mnist", "my_set/config:1.0.0"), or the import path of a
-            function that takes a split's name and returns a random-access source of dicts (an
-            attribute ``num_classes`` on it is used if there).
+            function that takes a split's name and returns a random-access source of dicts, or of
+            pairs (attributes ``num_classes`` and ``scale_uint8`` on it are used if there).
         train_split, validation_split, test_split: split names; TFDS takes "train[:90%]" too.
         data_dir: where TFDS keeps its data; None for its default.
         input_key, target_key: the features to use; None for TFDS's supervised keys, or "image" and
-            "label".
+            "label". Several reach model and task as a dict by name.
+        transform: the import path of a function that records go through first, as in
+            ``transform(record)`` or, where it does something else in every step,
+            ``transform(record, rng)``, with a NumPy generator that is a function of (seed, step,
+            example), or None in evaluation.
         in_memory_bytes: a split of this size or less is held in memory, a larger one streamed.
+        at_random: whether a random transform may be so in training; then that split is streamed.
 
     Raises:
-        ConfigError: the data set, a split or a feature does not exist.
+        ConfigError: the data set, a split or a feature does not exist, or some example differs in
+            form from the first, or holds NaN.
         UserError: the data set cannot be prepared.
     """
-    keys = (input_key or "image", target_key or "label")
-    num_classes = None
+    keys: tuple[Keys, Keys] = (input_key or "image", target_key or "label")
+    num_classes = scale_uint8 = None
     if is_import_path(name):
         open_split = import_object(name, "config.data.name")
     else:
         builder = _prepared_builder(name, data_dir)
         supervised = builder.info.supervised_keys or keys
         keys = (input_key or supervised[0], target_key or supervised[1])
-        num_classes = getattr(dict(builder.info.features.items()).get(keys[1]), "num_classes", None)
+        features = dict(builder.info.features.items())
+        num_classes = getattr(features.get(keys[1]), "num_classes", None)
+        scale_uint8 = _holds_images(builder, features.get(keys[0]))
         open_split = functools.partial(_open_tfds_split, builder)
+    through = None if transform is None else import_object(transform, "config.data.transform")
+
+    def load(field: str, split_name: str, at_random: bool) -> Split:
+        where = f"config.data.{field} = {split_name!r}"
+        source, size = _open(open_split, split_name, where, name)
+        split = Split(where, size, source, keys, transform=through, opened_by=name)
+        return _loaded(split, in_memory_bytes if not (at_random and split.is_random) else -1)
+
     splits = {
-        field: _load_split(open_split, split, field, keys, in_memory_bytes)
+        field: load(field, split, at_random and field == "train_split")
         for field, split in (
             ("train_split", train_split),
             ("validation_split", validation_split),
@@ -118,34 +100,77 @@ def load_dataset(
         )
         if split is not None
     }
+    source = splits["train_split"].source
+    if scale_uint8 is None:
+        scale_uint8 = getattr(source, "scale_uint8", None)
     return Dataset(
         train=splits["train_split"],
         validation=splits["validation_split"],
         test=splits.get("test_split"),
-        num_classes=num_classes or getattr(splits["train_split"].source, "num_classes", None),
+        num_classes=num_classes or getattr(source, "num_classes", None),
+        scale_uint8=scale_uint8,
     )
 
 
-def _load_split(
-    open_split: Any, split: str, field: str, keys: tuple[str, str], in_memory_bytes: int
-) -> Split:
+def _open(open_split: Callable[[str], Any], split: str, where: str, name: str) -> tuple[Any, int]:
+    """The source of a split, and its size."""
     try:
-        source = open_split(split)
-    except (KeyError, ValueError) as error:
-        raise ConfigError(f"config.data.{field} = {split!r}: {error}") from error
-    if len(source) == 0:
-        raise ConfigError(f"config.data.{field} = {split!r} holds no examples")
-    first = source[0]
-    for key in keys:
-        if key not in first:
-            raise ConfigError(f"config.data has no feature {key!r}; {nearest(key, first)}")
-    streamed = Split(len(source), None, source, keys)
-    size = sum(array.nbytes for array in streamed.example(0).values()) * len(source)
-    if size > in_memory_bytes:
-        return streamed
-    examples = [streamed.example(index) for index in range(len(source))]
-    arrays = {name: np.stack([e[name] for e in examples]) for name in ("inputs", "targets")}
-    return dataclasses.replace(streamed, arrays=arrays)
+        with user_code("config.data.name", name):
+            source = open_split(split)
+    except ConfigError as error:
+        if isinstance(error.__cause__, KeyError | ValueError):  # there is no such split
+            raise ConfigError(f"{where}: {error.__cause__}") from error
+        raise
+    if not (hasattr(source, "__len__") and hasattr(source, "__getitem__")):
+        raise ConfigError(
+            f"config.data.name = {name!r} gives {type(source).__name__} for a split; it should be "
+            "random-access, with len() and [index], such as a list of dicts"
+        )
+    with user_code("config.data.name", name):
+        size = len(source)
+    if size == 0:
+        raise ConfigError(f"{where} holds no examples")
+    return source, size
+
+
+def _loaded(split: Split, in_memory_bytes: int) -> Split:
+    """A split with its examples in memory if they fit, all checked; else with some checked."""
+    if nbytes(split.example(0)) * split.num_examples > in_memory_bytes:
+        for index in split.sample():
+            split.example(index)
+        return split
+    numbers = np.arange(split.num_examples)
+    arrays = stacked(split.read(index) for index in range(split.num_examples))
+    split.check_values(arrays, numbers)
+    return dataclasses.replace(split, arrays=arrays)
+
+
+def with_checked_targets(dataset: Dataset, bad_targets: BadTargets) -> Dataset:
+    """A data set whose targets a task has looked at: all in memory, else a sample, then each read.
+
+    Args:
+        dataset: the data set.
+        bad_targets: see :data:`budgetflow.data.records.BadTargets`.
+
+    Raises:
+        ConfigError: some are not what the task takes.
+    """
+
+    def checked(split: Split) -> Split:
+        with_check = dataclasses.replace(split, bad_targets=bad_targets)
+        if split.arrays is not None:
+            with_check.check_values(split.arrays, np.arange(split.num_examples))
+        else:
+            for index in split.sample():
+                with_check.example(index)
+        return with_check
+
+    return dataclasses.replace(
+        dataset,
+        train=checked(dataset.train),
+        validation=checked(dataset.validation),
+        test=dataset.test and checked(dataset.test),
+    )
 
 
 def _prepared_builder(name: str, data_dir: str | None) -> Any:
@@ -176,6 +201,15 @@ def _prepared_builder(name: str, data_dir: str | None) -> Any:
             )
             raise UserError(f"the data set {name} could not be prepared: {reason}{hint}") from error
     return builder
+
+
+def _holds_images(builder: Any, feature: Any) -> bool | None:
+    """Whether a TFDS data set declares its inputs to be pixels; None if it does not say."""
+    import tensorflow_datasets as tfds
+
+    if isinstance(feature, tfds.features.Image):
+        return True
+    return getattr(builder, "scale_uint8", None)
 
 
 def _open_tfds_split(builder: Any, split: str) -> Sequence[dict[str, Any]]:

@@ -19,6 +19,8 @@ class MLP(nnx.Module):
         rngs: random number generators for the initialisation.
     """
 
+    scale_uint8 = True  # pixels
+
     def __init__(
         self,
         input_shape: tuple[int, ...],

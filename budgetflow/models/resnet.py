@@ -18,6 +18,8 @@ class ResNet(nnx.Module):
         rngs: random number generators for the initialisation.
     """
 
+    scale_uint8 = True  # pixels
+
     def __init__(
         self,
         input_shape: tuple[int, int, int],

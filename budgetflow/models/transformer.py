@@ -24,6 +24,8 @@ class Transformer(nnx.Module):
         rngs: random number generators for the initialisation.
     """
 
+    scale_uint8 = False  # tokens
+
     def __init__(
         self,
         input_shape: tuple[int],

@@ -17,9 +17,10 @@ from jax.sharding import Mesh
 
 from budgetflow import processes
 from budgetflow.checkpoints import TrialCheckpoints, steps_to_keep
-from budgetflow.config import checks_fit, differing_fields
+from budgetflow.config import checks_fit
 from budgetflow.files import read_json, write_json
 from budgetflow.playbook.measurement import Add, Advance, Decision, Status
+from budgetflow.studies.fingerprint import differing_fields, measurement_key
 from budgetflow.studies.plans import TrialPlan
 from budgetflow.studies.reuse import (
     reasons_to_train_again,
@@ -179,7 +180,8 @@ class _Controller:
                 schedule=plan.schedule,
                 seed=plan.config.seed,
                 max_train_steps=plan.length_steps,
-                reuse_key=plan.reuse_key(self._study.mesh),
+                reuse_key=plan.state_key(self._study.dataset, self._study.mesh),
+                measurement_key=measurement_key(plan.config, self._study.dataset),
             )
             records[number] = with_reused_steps(
                 record, self._study.folder, self._sources(plan, earlier),
@@ -256,7 +258,7 @@ class _Controller:
         """Notes if a trial goes on under other conditions: nobody's states are then the same."""
         before = dict(record.reuse_key)
         others = before.pop("resumed_with_another", [])
-        now = plan.reuse_key(self._study.mesh)
+        now = plan.state_key(self._study.dataset, self._study.mesh)
         if names := sorted({*others, *differing_fields(before, now)}):
             mixed = {**now, "resumed_with_another": names}
             self._records[record.trial] = dataclasses.replace(record, reuse_key=mixed)
@@ -267,6 +269,7 @@ class _Controller:
             if number not in self._live:
                 self._open(number, position)
         trials = tuple(wave)
+        self._measure_what_was_taken_over(trials)
         stops = {n: self._study.stops(self._plan(self._records[n])) for n in trials}
         start = min(self._records[number].step for number in trials)
         on_the_way = {s for own in stops.values() for s in own if start < s < to_step}
@@ -283,6 +286,15 @@ class _Controller:
         for number in trials:
             if self._records[number].status != "running":
                 self._close(number)
+
+    def _measure_what_was_taken_over(self, trials: Sequence[int]) -> None:
+        """Measures the states of trials that took none of their measurements over."""
+        records = [self._records[number] for number in trials]
+        without = {r.trial: r.step for r in records if r.step > 0 and not r.rows}
+        for step in sorted({*without.values()}):
+            runs = {number: self._live[number].run for number in without if without[number] == step}
+            for number, measurement in self._population.advance(runs, step).items():
+                self._record(number, measurement)
 
     def _record(self, number: int, measurement: Measurement) -> None:
         live = self._live[number]

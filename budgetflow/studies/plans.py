@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from budgetflow import processes
 from budgetflow.config import StudyConfig
+from budgetflow.data.source import Dataset
 from budgetflow.errors import ConfigError, UserError
 from budgetflow.files import read_json
 from budgetflow.playbook import rounds
@@ -19,7 +20,8 @@ from budgetflow.playbook.sharing import Branch, branch_steps, branches, shared_s
 from budgetflow.playbook.transfer import NoTransferRuleError, Transfer, compare, transfer
 from budgetflow.schedule_config import ScheduleConfig, resolve_schedule
 from budgetflow.schedules import Schedule
-from budgetflow.studies.reuse import MIN_REUSED_STEPS, is_reusable, reuse_key
+from budgetflow.studies.fingerprint import state_key
+from budgetflow.studies.reuse import MIN_REUSED_STEPS, is_reusable
 from budgetflow.studies.search_space import points, replace_fields
 from budgetflow.studies.trial import TrialRecord, read_trials
 
@@ -58,9 +60,9 @@ class TrialPlan:
         """The fields that the search space varies, but for the seed."""
         return frozenset(self.hyperparameters) - {"seed"}
 
-    def reuse_key(self, mesh: Mesh) -> dict[str, Any]:
-        """See :func:`budgetflow.studies.reuse.reuse_key`."""
-        return reuse_key(self.config, self.varied, mesh)
+    def state_key(self, dataset: Dataset, mesh: Mesh) -> dict[str, Any]:
+        """See :func:`budgetflow.studies.fingerprint.state_key`."""
+        return state_key(self.config, dataset, self.varied, mesh)
 
 
 def trial_lengths(config: StudyConfig) -> tuple[int, ...]:
@@ -98,12 +100,17 @@ def check_branches_off(schedule: Schedule) -> None:
 
 
 def round_plans(
-    config: StudyConfig, mesh: Mesh, selection_key: str, earlier: epath.Path | None
+    config: StudyConfig,
+    dataset: Dataset,
+    mesh: Mesh,
+    selection_key: str,
+    earlier: epath.Path | None,
 ) -> tuple[TrialPlan, ...]:
     """The trials of a round or of cooldowns.
 
     Args:
         config: its config, ``max_train_steps`` resolved.
+        dataset: its data.
         mesh: the devices it runs on.
         selection_key: the measurement that selects trials.
         earlier: the folder of the study that it builds on, complete, or None.
@@ -126,7 +133,7 @@ def round_plans(
     for plan in plans:
         if plan.transfer and (warning := plan.transfer.pitfall(config.transfer.refuse_below)):
             raise ConfigError(f"{warning} (config.transfer.refuse_below)")
-    return _linked(plans, tuple(known.values()), mesh)
+    return _linked(plans, tuple(known.values()), [plan.state_key(dataset, mesh) for plan in plans])
 
 
 def _is_round(folder: epath.Path) -> bool:
@@ -189,10 +196,15 @@ def _carried_over(config: StudyConfig, before: Schedule, length: int, earlier: s
 
 
 def _linked(
-    plans: list[TrialPlan], known: Sequence[TrialRecord], mesh: Mesh
+    plans: list[TrialPlan], known: Sequence[TrialRecord], keys: Sequence[dict[str, Any]]
 ) -> tuple[TrialPlan, ...]:
-    """The plans, with what each continues and the checkpoints that others need of it."""
-    keys = [plan.reuse_key(mesh) for plan in plans]
+    """The plans, with what each continues and the checkpoints that others need of it.
+
+    Args:
+        plans: the plans.
+        known: the earlier round's trials.
+        keys: of the plans' states.
+    """
     names = [json.dumps(key, sort_keys=True) if is_reusable(key, key) else None for key in keys]
     found = branches([plan.schedule for plan in plans], names)
     left_at = branch_steps(found)

@@ -1,80 +1,40 @@
 """No step is trained twice: what a trial may take over from another one, and why not.
 
 Two runs are bit for bit the same up to the step at which their learning rates part, if nothing else
-that their states depend on differs. All of that is a trial's reuse key.
+that their states depend on differs: their keys say so, see :mod:`budgetflow.studies.fingerprint`.
+Where states are the same but were measured otherwise, they are taken over without measurements.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from etils import epath
-from jax.sharding import Mesh
 
 from budgetflow.checkpoints import TrialCheckpoints
-from budgetflow.config import StudyConfig, checks_fit, differing_fields, to_json
 from budgetflow.playbook.sharing import shared_steps
+from budgetflow.studies.fingerprint import differing_fields, in_words
 from budgetflow.studies.trial import TrialRecord, trial_folder
-from budgetflow.training.mesh import device_kind
 
 # One update at learning rate 0, with which every warmup begins, is not worth a copy.
 MIN_REUSED_STEPS = 2
-LIBRARIES = ("jax", "jaxlib", "flax", "optax")
-# The sections of a config that a trial's states depend on.
-_STATE_SECTIONS = (
-    "seed", "model", "task", "optimizer", "regularization", "augmentation", "precision",
-    "gradient_accumulation", "ema_decay",
-)  # fmt: skip
-
-
-def reuse_key(config: StudyConfig, varied: Iterable[str], mesh: Mesh) -> dict[str, Any]:
-    """All that a trial's states depend on, but for its schedule, as JSON values.
-
-    How a batch is divided among devices changes the order of sums, and so the last bits; so do
-    libraries and the kind of device.
-
-    Args:
-        config: the trial's config, its hyperparameters filled in.
-        varied: the fields that the study's search space varies.
-        mesh: the devices of the study.
-    """
-    values = to_json(config)
-    data = ("name", "train_split", "batch_size", "input_key", "target_key")
-    layout = ("min_sharded_size", "overrides") if mesh.shape["fsdp"] > 1 else ()
-    # These are in the program where they vary, even at strength 0.
-    in_program = ("regularization.", "augmentation.")
-    return {
-        **{name: values[name] for name in _STATE_SECTIONS},
-        "data": {name: values["data"][name] for name in data},
-        "varied": sorted(name for name in varied if name.startswith(in_program)),
-        "checks_fit": checks_fit(config),
-        "devices": {
-            "kind": device_kind(),
-            "data": mesh.shape["data"],
-            "fsdp": mesh.shape["fsdp"],
-            **{name: values["mesh"][name] for name in layout},
-        },
-        "vmap_trials": config.mesh.vmap_trials,
-        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
-    }
 
 
 def is_reusable(theirs: dict[str, Any], ours: dict[str, Any]) -> bool:
     """Whether the states under one reuse key are those under another."""
-    return ours["vmap_trials"] == 1 and theirs == ours
+    return ours["mesh"]["vmap_trials"] == 1 and theirs == ours
 
 
 def why_not_reused(theirs: dict[str, Any], ours: dict[str, Any]) -> str | None:
     """Why :func:`is_reusable` says no, for people; None if it says yes."""
-    if ours["vmap_trials"] > 1:
+    if ours["mesh"]["vmap_trials"] > 1:
         return "vectorized trials (config.mesh.vmap_trials) are not bit for bit reproducible"
     if not theirs:
         return "it does not say what its states depend on"
     names = differing_fields(theirs, ours)
-    return f"they differ in {', '.join(names)}" if names else None
+    return f"they differ in {in_words(names)}" if names else None
 
 
 def with_reused_steps(
@@ -87,7 +47,8 @@ def with_reused_steps(
     """The record of a new trial that takes over another one's states, or as it is.
 
     Taken over are all states up to the last checkpoint before the schedules part, of the trial
-    that shares the most steps.
+    that shares the most steps, with their measurements. Where those were made otherwise, only that
+    last state is, to be measured anew: what was best before is not known then.
 
     Args:
         record: the new trial's.
@@ -109,23 +70,39 @@ def with_reused_steps(
                 found += [(step, folder, source) for step in usable]
     if not found:
         return record
-    step, folder, source = max(found, key=lambda item: item[0])
-    rows = tuple(row for row in source.rows if row["step"] <= step)
+    step, folder, source = max(
+        found, key=lambda item: (item[0], item[2].measurement_key == record.measurement_key)
+    )
+    otherwise = differing_fields(source.measurement_key, record.measurement_key)
+    rows = () if otherwise else tuple(row for row in source.rows if row["step"] <= step)
     theirs = trial_folder(folder, source.trial)
     keep = steps_to_keep(rows, step) & {*TrialCheckpoints(theirs).steps()}
     TrialCheckpoints(trial_folder(study_folder, record.trial)).adopt(theirs, sorted(keep))
-    reused_from = {"study": folder.name, "trial": source.trial, "step": step}
-    record = dataclasses.replace(record, rows=rows, status="running", reused_from=reused_from)
+    record = dataclasses.replace(
+        record,
+        rows=rows,
+        status="running",
+        reused_from={"study": folder.name, "trial": source.trial, "step": step},
+        measured_anew_because=f"they differ in {in_words(otherwise)}" if otherwise else None,
+    )
     return record.back_to(step, selection_key)
 
 
 def reasons_to_train_again(records: Iterable[TrialRecord]) -> list[str]:
-    """Why trials do not continue those that they were expected to, in sentences."""
-    numbers: dict[str, list[str]] = {}
+    """Why trials do not continue those that they were expected to, or not all of it: sentences."""
+    trained: dict[str, list[str]] = {}
+    measured: dict[tuple[int, str], list[str]] = {}
     for record in records:
         if record.not_reused_because:
-            numbers.setdefault(record.not_reused_because, []).append(str(record.trial))
+            trained.setdefault(record.not_reused_because, []).append(str(record.trial))
+        if record.reused_from and record.measured_anew_because:
+            begins = record.reused_from["step"], record.measured_anew_because
+            measured.setdefault(begins, []).append(str(record.trial))
     return [
         f"Trial {', '.join(trials)} trained all steps and could not continue another trial: {why}."
-        for why, trials in numbers.items()
+        for why, trials in trained.items()
+    ] + [
+        f"Trial {', '.join(trials)} took over the state of step {step} but no measurements, since "
+        f"those were made otherwise ({why}): best steps are selected from step {step} on."
+        for (step, why), trials in measured.items()
     ]

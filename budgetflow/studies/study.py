@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
+import functools
 import math
 from collections.abc import Collection, Iterator
 from typing import Any
@@ -13,34 +13,37 @@ from etils import epath
 from jax.sharding import Mesh
 
 from budgetflow import processes
-from budgetflow.config import (
-    StudyConfig,
-    checks_fit,
-    clear_errors,
-    differing_fields,
-    fingerprint,
-    to_json,
-)
-from budgetflow.data.source import Dataset, load_dataset
+from budgetflow.config import DataConfig, StudyConfig, checks_fit, clear_errors, to_json
+from budgetflow.data.contradictions import check_more_than_one_target, with_fit_targets
+from budgetflow.data.source import Dataset, load_dataset, with_checked_targets
 from budgetflow.errors import ConfigError, UserError, nearest
+from budgetflow.fields import Changes
 from budgetflow.files import read_json, write_json
 from budgetflow.playbook import cooldowns, lr_sweep, rounds
 from budgetflow.playbook.measurement import Decision, TrialView
 from budgetflow.playbook.race import SweepSettings, lockstep_grid
 from budgetflow.schedule_config import ScheduleConfig
 from budgetflow.schedules import Schedule
+from budgetflow.studies.fingerprint import (
+    dependencies,
+    differing_fields,
+    fingerprint,
+    in_words,
+    libraries,
+)
 from budgetflow.studies.plans import (
     TrialPlan,
     round_plans,
     schedule_at,
     trial_lengths,
 )
-from budgetflow.studies.reuse import LIBRARIES
 from budgetflow.studies.search_space import points, replace_fields
 from budgetflow.training.memory import peak_bytes, state_bytes
 from budgetflow.training.mesh import check_batch_size, make_mesh, trial_slices
+from budgetflow.training.spec import make_task, task_num_outputs
 from budgetflow.training.step import Program
 from budgetflow.training.trial_run import trial_program
+from budgetflow.user_code import user_code
 
 # The sections of a config that a search space may vary.
 SEARCHABLE = ("schedule", "optimizer", "regularization", "augmentation", "model")
@@ -57,7 +60,8 @@ class Study:
         folder: where it lies.
         dataset: its data.
         mesh: the devices it runs on.
-        fingerprint: what its results are found on; see :func:`budgetflow.config.fingerprint`.
+        fingerprint: what its results are found on; see
+            :func:`budgetflow.studies.fingerprint.fingerprint`.
         round_plans: the trials of a round or of cooldowns; empty for a sweep, which plans as it
             goes.
     """
@@ -177,10 +181,11 @@ def resolve(config: StudyConfig, folder: epath.Path, earlier: epath.Path | None)
         )
     builds_on = earlier_outcome["fingerprint"] if earlier_outcome else None
     mesh = make_mesh(config.mesh, num_trials(config))
-    study = Study(config, folder, dataset, mesh, fingerprint(config, builds_on))
+    found_on = fingerprint(config, dataset, builds_on)
+    study = Study(config, folder, dataset, mesh, found_on)
     if config.kind == "lr_sweep":
         return study
-    plans = round_plans(config, mesh, study.selection_key, earlier)
+    plans = round_plans(config, dataset, mesh, study.selection_key, earlier)
     return dataclasses.replace(study, round_plans=plans)
 
 
@@ -202,14 +207,43 @@ def study_dataset(config: StudyConfig) -> Dataset:
     Raises:
         ConfigError: it does not exist, or a batch would be larger than the training split.
     """
-    data = dataclasses.asdict(config.data)
-    batch_size = data.pop("batch_size")
-    dataset = load_dataset(**data)
+    try:
+        task = tuple(sorted(config.task.items()))
+        hash(task)
+    except TypeError as error:
+        raise ConfigError("config.task takes numbers, strings and tuples, not dicts") from error
+    dataset = _dataset(config.data, task, config.kind == "lr_sweep", checks_fit(config))
+    batch_size = config.data.batch_size
     if batch_size > dataset.train.num_examples:
         raise ConfigError(
             f"config.data.batch_size = {batch_size} is larger than the training split "
             f"({dataset.train.num_examples} examples)"
         )
+    return dataset
+
+
+@functools.lru_cache(maxsize=8)
+def _dataset(
+    config: DataConfig, task_options: tuple[tuple[str, Any], ...], sweeps: bool, fits: bool
+) -> Dataset:
+    """The data of a config, looked at by its task."""
+    options = dataclasses.asdict(config)
+    for name in ("batch_size", "scale_uint8"):  # not of the data itself
+        options.pop(name)
+    dataset = load_dataset(**options, at_random=not sweeps)
+    task = make_task(dict(task_options))
+    num_outputs = task_num_outputs(dict(task_options), task, dataset.num_classes)
+    if hasattr(task, "bad_targets"):
+        path = dict(task_options)["name"]
+
+        def bad_targets(targets: Any) -> tuple[np.ndarray, str]:
+            with user_code("config.task.name", path):
+                return task.bad_targets(targets, num_outputs)
+
+        dataset = with_checked_targets(dataset, bad_targets)
+    if fits:
+        check_more_than_one_target(dataset.train)
+        dataset = dataclasses.replace(dataset, train=with_fit_targets(dataset.train))
     return dataset
 
 
@@ -314,24 +348,32 @@ def open_folder(study: Study) -> None:
         UserError: it holds another config's results.
     """
     path = study.folder / "config.json"
-    config = to_json(study.config)
+    found_on = dependencies(study.config, study.dataset, Changes.OUTCOME)
     if path.exists():
         known = read_json(path)
         if known["fingerprint"] != study.fingerprint:
-            fields = [
-                name
-                for name in differing_fields(known["config"], config)
-                if name not in ("name", "builds_on")
-                and not name.startswith(("checkpoints.", "mesh."))
-            ]
+            if "found_on" not in known:
+                raise UserError(
+                    f"{study.folder} holds results of an earlier version of budgetflow, which can "
+                    "be read but not gone on with; give another --workdir or config.name"
+                )
+            names = differing_fields(known["found_on"], found_on)
+            undo = "undo the change, " if any(n.startswith("code.") for n in names) else ""
             raise UserError(
-                f"{study.folder} holds results of another config (they differ in "
-                f"{', '.join(fields) or 'the study it builds on'}); give another --workdir or "
+                f"{study.folder} holds results of another config, code or data (they differ in "
+                f"{in_words(names) or 'the study it builds on'}); {undo}give another --workdir or "
                 "config.name, or delete that folder"
             )
         return
-    versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
-    write_json(path, {"fingerprint": study.fingerprint, "config": config, "libraries": versions})
+    write_json(
+        path,
+        {
+            "fingerprint": study.fingerprint,
+            "config": to_json(study.config),
+            "libraries": libraries(),
+            "found_on": found_on,
+        },
+    )
 
 
 def _length(config: StudyConfig, earlier: epath.Path, outcome: dict[str, Any]) -> int:

@@ -27,15 +27,19 @@ class TrialRecord:
         seed: of its data order, initialisation and random numbers.
         max_train_steps: its length if nothing stops it.
         reuse_key: all that its states depend on but the schedule; see
-            :mod:`budgetflow.studies.reuse`.
+            :func:`budgetflow.studies.fingerprint.state_key`.
+        measurement_key: what the measurements of these states depend on; see
+            :func:`budgetflow.studies.fingerprint.measurement_key`.
         status: "pending", "running", "complete", "stopped" or "diverged".
         step: updates made so far.
         best_step: the step that retrospective selection finds so far.
         reused_from: {"study", "trial", "step"} of the trial that it continues, or None.
         not_reused_because: why it does not continue the trial that it was expected to.
+        measured_anew_because: why it took over the last state of the trial that it continues, but
+            none of the measurements.
         fitted_at_step_bracket: see :class:`TrialView`.
         rows: one measurement per evaluation, ascending in step; those up to ``reused_from``'s step
-            are the earlier trial's.
+            are the earlier trial's, if it was measured in the same way.
     """
 
     trial: int
@@ -44,11 +48,13 @@ class TrialRecord:
     seed: int
     max_train_steps: int
     reuse_key: dict[str, Any] = dataclasses.field(default_factory=dict)
+    measurement_key: dict[str, Any] = dataclasses.field(default_factory=dict)
     status: Status = "pending"
     step: int = 0
     best_step: int | None = None
     reused_from: dict[str, Any] | None = None
     not_reused_because: str | None = None
+    measured_anew_because: str | None = None
     fitted_at_step_bracket: tuple[int, int] | None = None
     rows: tuple[dict[str, Any], ...] = ()
 

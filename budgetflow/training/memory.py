@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from budgetflow.data.source import Dataset
 from budgetflow.training.mesh import batch_sharding, replicated
 from budgetflow.training.spec import traced_numbers
 from budgetflow.training.step import Program, initial_progress
-from budgetflow.training.trial_run import steps_per_call
+from budgetflow.training.trial_run import resident_arrays, steps_per_call
 
 
 def peak_bytes(config: StudyConfig, dataset: Dataset, program: Program, live_trials: int) -> int:
@@ -59,10 +60,11 @@ def step_arguments(config: StudyConfig, dataset: Dataset, program: Program) -> t
     data: Any = None
     batches: Any = jax.ShapeDtypeStruct((length, size), np.dtype(np.int32))
     if train.arrays is not None:
-        data = {name: shape(a, sharding=replicated(mesh)) for name, a in train.arrays.items()}
+        everywhere = functools.partial(shape, sharding=replicated(mesh))
+        data = jax.tree.map(everywhere, resident_arrays(train))
     else:
         divided = batch_sharding(mesh, leading_dimensions=1)
-        batches = {n: shape(a, (length, size), divided) for n, a in train.example(0).items()}
+        batches = jax.tree.map(lambda a: shape(a, (length, size), divided), train.example(0))
     progress = jax.tree.map(
         lambda a: shape(a, sharding=replicated(mesh)), initial_progress(train.num_examples)
     )

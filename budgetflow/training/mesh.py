@@ -227,8 +227,8 @@ def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
 
 
 def place_batch(
-    local: dict[str, np.ndarray], rows: np.ndarray, sharding: NamedSharding, batch_size: int
-) -> dict[str, jax.Array]:
+    local: dict[str, Any], rows: np.ndarray, sharding: NamedSharding, batch_size: int
+) -> dict[str, Any]:
     """A batch on the devices, each process having read its own rows of it.
 
     Args:
@@ -252,7 +252,7 @@ def place_batch(
 
         return jax.make_array_from_callback(shape, sharding, part)
 
-    return {name: place(array) for name, array in local.items()}
+    return jax.tree.map(place, local)
 
 
 def place_everywhere(tree: Any, mesh: Mesh) -> Any:

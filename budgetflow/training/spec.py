@@ -1,9 +1,8 @@
-"""What shapes a trial's program, and the check that every name in a config fits together."""
+"""What shapes a trial's program: the parts that a config names, as the compiled step calls them."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
 from collections.abc import Iterable
 from typing import Any
@@ -14,13 +13,17 @@ import numpy as np
 from flax import nnx
 
 from budgetflow.config import StudyConfig
+from budgetflow.data.records import leaves
 from budgetflow.data.source import Dataset
-from budgetflow.errors import ConfigError, nearest
+from budgetflow.errors import ConfigError
 from budgetflow.import_path import check_arguments, import_object, keyword_names
+from budgetflow.metrics import Metric, as_metric
 from budgetflow.optimizers import check_optimizer
-from budgetflow.tasks import model_inputs
+from budgetflow.user_code import user_code
 
 Options = tuple[tuple[str, Any], ...]
+# Shape and type of an array; of arrays by name.
+Form = tuple[tuple[int, ...], str] | tuple[tuple[str, Any], ...]
 PROVIDED_TO_MODEL = {"input_shape", "num_outputs", "rngs"}
 
 
@@ -33,7 +36,8 @@ class ProgramSpec:
         augmentation: the augmentation's import path, or None where all its strengths are off.
         model_regularization, task_regularization: keys of ``config.regularization`` that are on in
             this study, by who takes them.
-        inputs, targets: shape and type of one example's.
+        inputs, targets: shape and type of one example's, or these by name where it has several.
+        scales_inputs: whether uint8 inputs are pixels, to be scaled to [0, 1].
         num_outputs: the size of the model's output.
         precision: "float32" or "bfloat16", the type to compute in.
         gradient_accumulation: the parts of a batch whose gradients are computed one after another.
@@ -47,8 +51,9 @@ class ProgramSpec:
     augmentation: str | None
     model_regularization: tuple[str, ...]
     task_regularization: tuple[str, ...]
-    inputs: tuple[tuple[int, ...], str]
-    targets: tuple[tuple[int, ...], str]
+    inputs: Form
+    targets: Form
+    scales_inputs: bool
     num_outputs: int
     precision: str
     gradient_accumulation: int
@@ -57,19 +62,90 @@ class ProgramSpec:
 
     def build_model(self, key: jax.Array) -> nnx.Module:
         """A freshly initialised model."""
-        model_class = import_object(dict(self.model)["name"], "config.model.name")
+        name = dict(self.model)["name"]
+        model_class = import_object(name, "config.model.name")
         options = _arguments(dict(self.model))
-        model = model_class(self.inputs[0], self.num_outputs, rngs=nnx.Rngs(key), **options)
+        shape = jax.tree.map(lambda a: a.shape, arrays_of(self.inputs))
+        with user_code("config.model.name", name):
+            model = model_class(shape, self.num_outputs, rngs=nnx.Rngs(key), **options)
+        if not isinstance(model, nnx.Module):
+            raise ConfigError(
+                f"config.model.name = {name!r} gives {type(model).__name__}, not an nnx.Module"
+            )
         for _, module in nnx.iter_modules(model):
             # Left to itself, BatchNorm computes in the type of its statistics, which is float32.
             if getattr(module, "dtype", "given") is None:
                 setattr(module, "dtype", jnp.dtype(self.precision))  # noqa: B010
         return model
 
-    def build_task(self) -> Any:
+    def build_task(self) -> Task:
         """The task."""
-        task_class = import_object(dict(self.task)["name"], "config.task.name")
-        return task_class(**_arguments(dict(self.task)))
+        return Task(dict(self.task)["name"], make_task(dict(self.task)))
+
+    def batch(self, size: int) -> dict[str, Any]:
+        """The shapes and types of a batch of some size."""
+        return {
+            "inputs": arrays_of(self.inputs, (size,)),
+            "targets": arrays_of(self.targets, (size,)),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A task as the compiled step calls it: its figures are metrics, its errors are named.
+
+    Attributes:
+        name: its import path.
+        task: the object itself.
+    """
+
+    name: str
+    task: Any
+
+    def loss(self, outputs: Any, batch: dict[str, Any], **smoothing: Any) -> Metric:
+        """The training loss."""
+        with user_code("config.task.name", self.name):
+            return as_metric(self.task.loss(outputs, batch, **smoothing))
+
+    def metrics(self, outputs: Any, batch: dict[str, Any]) -> dict[str, Metric]:
+        """All that is measured, the loss among it."""
+        with user_code("config.task.name", self.name):
+            found = {"loss": self.loss(outputs, batch), **self.task.metrics(outputs, batch)}
+            return {name: as_metric(value) for name, value in found.items()}
+
+    def fitted(self, outputs: Any, batch: dict[str, Any]) -> jax.Array:
+        """Whether each example is fitted, bool [batch]."""
+        with user_code("config.task.name", self.name):
+            return self.task.fitted(outputs, batch)
+
+
+def make_task(section: dict[str, Any]) -> Any:
+    """The object behind ``config.task``.
+
+    Raises:
+        ConfigError: there is no such class, or it does not take its arguments.
+    """
+    task_class = import_object(section["name"], "config.task.name")
+    check_arguments(task_class, _arguments(section), "config.task", set())
+    with user_code("config.task.name", section["name"]):
+        return task_class(**_arguments(section))
+
+
+def task_num_outputs(section: dict[str, Any], task: Any, num_classes: int | None) -> Any:
+    """The size of the model's output, by the task.
+
+    Raises:
+        ConfigError: neither the task nor the data set says.
+    """
+    try:
+        with user_code("config.task.name", section["name"]):
+            return task.num_outputs(num_classes)
+    except ConfigError as error:
+        if isinstance(error.__cause__, ValueError):
+            raise ConfigError(
+                f"config.task: the number of outputs is unknown: {error.__cause__}"
+            ) from error
+        raise
 
 
 def program_spec(
@@ -89,9 +165,11 @@ def program_spec(
     """
     model_class = import_object(config.model["name"], "config.model.name")
     check_arguments(model_class, _arguments(config.model), "config.model", PROVIDED_TO_MODEL)
-    task_class = import_object(config.task["name"], "config.task.name")
-    check_arguments(task_class, _arguments(config.task), "config.task", set())
-    task = task_class(**_arguments(config.task))
+    task = make_task(config.task)
+    for method in ("num_outputs", "loss", "metrics"):
+        if not callable(getattr(task, method, None)):
+            raise ConfigError(f"config.task.name = {config.task['name']!r} has no method {method}; "
+                              "see budgetflow.tasks.Classification")  # fmt: skip
     check_optimizer(config.optimizer)
     if checks_fit and not hasattr(task, "fitted"):
         raise ConfigError(
@@ -99,14 +177,11 @@ def program_spec(
             f"{config.task['name']} has no method fitted(outputs, batch); add one, or set "
             "config.sweep.fitted_train_loss"
         )
-    try:
-        num_outputs = task.num_outputs(dataset.num_classes)
-    except ValueError as error:
-        raise ConfigError(f"config.task: the number of outputs is unknown: {error}") from error
+    num_outputs = task_num_outputs(config.task, task, dataset.num_classes)
     takers = {"model": model_class.__call__, "task": task.loss}
     taken = _regularization(config, varied, takers)
     example = dataset.train.example(0)
-    spec = ProgramSpec(
+    return ProgramSpec(
         model=_options(config.model),
         task=_options(config.task),
         # Numbers are traced; their names stay, since they are arguments of the optimizer.
@@ -116,31 +191,15 @@ def program_spec(
         augmentation=_augmentation(config, varied),
         model_regularization=taken["model"],
         task_regularization=taken["task"],
-        inputs=(example["inputs"].shape, str(example["inputs"].dtype)),
-        targets=(example["targets"].shape, str(example["targets"].dtype)),
+        inputs=_form(example["inputs"]),
+        targets=_form(example["targets"]),
+        scales_inputs=_scales_inputs(config, model_class, dataset),
         num_outputs=num_outputs,
         precision=config.precision,
         gradient_accumulation=config.gradient_accumulation,
         averages_params=config.ema_decay > 0,
         checks_fit=checks_fit,
     )
-    try:
-        metrics = metric_names(spec)
-    except TypeError as error:
-        if "unhashable" not in str(error):
-            raise
-        raise ConfigError("config.model, task and optimizer take numbers, strings and tuples, "
-                          "not dicts") from error  # fmt: skip
-    if spec.gradient_accumulation > 1 and _has_batch_statistics(spec):
-        raise ConfigError(
-            f"config.gradient_accumulation = {spec.gradient_accumulation}, but "
-            f"{config.model['name']} has batch statistics, which would be those of a part of the "
-            "batch; use 1"
-        )
-    if (metric := config.evaluation.selection_metric) not in metrics:
-        raise ConfigError(f"config.evaluation.selection_metric = {metric!r} is no metric of "
-                          f"{config.task['name']}; {nearest(metric, metrics)}")  # fmt: skip
-    return spec
 
 
 def traced_numbers(config: StudyConfig, spec: ProgramSpec) -> dict[str, Any]:
@@ -164,11 +223,75 @@ def traced_numbers(config: StudyConfig, spec: ProgramSpec) -> dict[str, Any]:
     }
 
 
-def apply_model(
-    spec: ProgramSpec, model: Any, inputs: jax.Array, arguments: dict[str, Any]
-) -> jax.Array:
+def model_inputs(spec: ProgramSpec, batch: dict[str, Any]) -> Any:
+    """A batch's inputs as the model takes them: pixels become float32 in [0, 1]."""
+
+    def scaled(array: Any) -> jax.Array:
+        array = jnp.asarray(array)
+        is_pixels = spec.scales_inputs and array.dtype == jnp.uint8
+        return array.astype(jnp.float32) / 255 if is_pixels else array
+
+    return jax.tree.map(scaled, batch["inputs"])
+
+
+def apply_model(spec: ProgramSpec, model: Any, inputs: Any, arguments: dict[str, Any]) -> Any:
     """A model's outputs, float32; its inputs are given in the precision to compute in."""
-    return as_type(model(as_type(inputs, spec.precision), **arguments), "float32")
+    with user_code("config.model.name", dict(spec.model)["name"]):
+        outputs = model(as_type(inputs, spec.precision), **arguments)
+    return as_type(outputs, "float32")
+
+
+def augmented(
+    spec: ProgramSpec, key: jax.Array, inputs: Any, strengths: dict[str, jax.Array]
+) -> Any:
+    """A batch's inputs after the augmentation.
+
+    Raises:
+        ConfigError: they have another form.
+    """
+    assert spec.augmentation is not None
+    augment = import_object(spec.augmentation, "config.augmentation.name")
+    with user_code("config.augmentation.name", spec.augmentation):
+        result = augment(key, inputs, **strengths)
+    forms = [jax.tree.map(lambda a: (jnp.shape(a), str(jnp.result_type(a))), tree)
+             for tree in (inputs, result)]  # fmt: skip
+    if forms[0] != forms[1]:
+        raise ConfigError(
+            f"config.augmentation.name = {spec.augmentation!r} makes inputs {forms[0]} into "
+            f"{forms[1]}; shape and type should stay"
+        )
+    return result
+
+
+def arrays_of(form: Form, leading: tuple[int, ...] = ()) -> Any:
+    """The shapes and types of a form's arrays, after some leading dimensions."""
+    if isinstance(form[1], str):
+        shape, dtype = form
+        return jax.ShapeDtypeStruct((*leading, *shape), np.dtype(dtype))
+    return {name: arrays_of(inner, leading) for name, inner in form}
+
+
+def _form(value: Any) -> Form:
+    if isinstance(value, dict):
+        return tuple((name, _form(item)) for name, item in sorted(value.items()))
+    return value.shape, value.dtype.name
+
+
+def _scales_inputs(config: StudyConfig, model_class: Any, dataset: Dataset) -> bool:
+    """Whether uint8 inputs are pixels: as the config says, or else the model, or else the data."""
+    inputs = dataset.train.example(0)["inputs"]
+    if not any(array.dtype == np.uint8 for _, array in leaves({"inputs": inputs})):
+        return False
+    of_model = getattr(model_class, "scale_uint8", None)
+    says = (config.data.scale_uint8, of_model, dataset.scale_uint8)
+    decided = next((answer for answer in says if answer is not None), None)
+    if decided is None:
+        raise ConfigError(
+            "config.data.scale_uint8 is missing: the inputs are uint8, and neither "
+            f"{config.model['name']} nor the data set says (by an attribute scale_uint8) what they "
+            "mean; set True for pixels, to scale them to [0, 1], False to leave them as they are"
+        )
+    return bool(decided)
 
 
 def as_type(tree: Any, dtype: str) -> Any:
@@ -176,61 +299,6 @@ def as_type(tree: Any, dtype: str) -> Any:
     return jax.tree.map(
         lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree
     )
-
-
-@functools.lru_cache(maxsize=32)
-def has_convolutions(spec: ProgramSpec) -> bool:
-    """Whether the model convolves, found by tracing it; nothing is compiled."""
-    shape, dtype = spec.inputs
-    inputs = jax.ShapeDtypeStruct((1, *shape), np.dtype(dtype))
-    jaxpr = jax.make_jaxpr(functools.partial(_fresh_outputs, spec))({"inputs": inputs})
-    return "conv_general_dilated" in str(jaxpr)
-
-
-def _fresh_outputs(spec: ProgramSpec, batch: dict[str, Any]) -> jax.Array:
-    """What a freshly initialised model gives for a batch."""
-    graph, params, others = nnx.split(spec.build_model(jax.random.key(0)), nnx.Param, ...)  # type: ignore[misc]
-    model: Any = nnx.merge(graph, as_type(params, spec.precision), others)
-    model.eval()
-    return apply_model(spec, model, model_inputs(batch), {})
-
-
-def _has_batch_statistics(spec: ProgramSpec) -> bool:
-    model = nnx.eval_shape(lambda: spec.build_model(jax.random.key(0)))
-    return bool(jax.tree.leaves(nnx.state(model, nnx.BatchStat)))
-
-
-@functools.lru_cache(maxsize=32)
-def metric_names(spec: ProgramSpec) -> tuple[str, ...]:
-    """The names of the task's metrics, found by tracing one batch; nothing is compiled.
-
-    Raises:
-        ConfigError: the model or the task cannot be traced, or the output has a wrong shape.
-    """
-    task = spec.build_task()
-    name = dict(spec.model)["name"]
-
-    def apply(batch: dict[str, Any]) -> tuple[jax.Array, dict[str, jax.Array]]:
-        outputs = _fresh_outputs(spec, batch)
-        return outputs, {"loss": task.loss(outputs, batch), **task.metrics(outputs, batch)}
-
-    batch = {
-        key: jax.ShapeDtypeStruct((2, *shape), np.dtype(dtype))
-        for key, (shape, dtype) in (("inputs", spec.inputs), ("targets", spec.targets))
-    }
-    try:
-        outputs, metrics = jax.eval_shape(apply, batch)
-    except Exception as error:  # whatever a model does with arguments that do not suit it
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ConfigError(
-            f"config.model: {name} does not work on inputs {spec.inputs[0]}: {first_line}"
-        ) from error
-    if outputs.shape[0] != 2 or outputs.shape[-1] != spec.num_outputs:
-        raise ConfigError(
-            f"config.model: {name} gives outputs {outputs.shape} for a batch of 2; expected "
-            f"(2, …, {spec.num_outputs})"
-        )
-    return tuple(metrics)
 
 
 def _arguments(section: dict[str, Any]) -> dict[str, Any]:

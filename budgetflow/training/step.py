@@ -20,11 +20,17 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from budgetflow.config import MeshConfig
-from budgetflow.import_path import import_object, keyword_names
+from budgetflow.import_path import keyword_names
 from budgetflow.optimizers import make_optimizer
-from budgetflow.tasks import model_inputs
 from budgetflow.training.mesh import batch_sharding, replicated, state_shardings
-from budgetflow.training.spec import ProgramSpec, apply_model, as_type, has_convolutions
+from budgetflow.training.spec import (
+    ProgramSpec,
+    apply_model,
+    as_type,
+    augmented,
+    model_inputs,
+)
+from budgetflow.training.tracing import has_convolutions
 
 Arrays = dict[str, Any]
 # Training examples that the fit check looks at between two chances to stop.
@@ -97,8 +103,9 @@ class Program:
         train_together: number of trials -> like ``train_steps``, but all arguments except ``data``
             and ``count`` are tuples of that many trials', and so are the results. One program for
             them all by ``jax.vmap``, which rounds differently.
-        eval_step: (totals, params, model_state, batches, weights) -> totals: weighted sums of the
-            task's metrics, and of the weights under "examples", over batches that are stacked.
+        eval_step: (totals, params, model_state, batches, weights) -> totals: of each of the task's
+            metrics, the sums of its totals and weights over batches that are stacked. Examples of
+            weight 0 are left out.
         is_fitted: (params, model_state, batches) -> whether every example is fitted of a batch that
             is the only one of a stack.
     """
@@ -233,7 +240,7 @@ def train_step(
 ) -> tuple[TrainState, Progress]:
     """One update."""
     if data is not None:
-        batch = jax.tree.map(lambda array: jnp.take(array, batch, axis=0), data)
+        batch = _examples({name: data[name] for name in ("inputs", "targets")}, batch)
     strengths = numbers["regularization"]
     value, model_state, gradients = _gradients(spec, mesh, state, batch, numbers)
     optimizer = _optimizer(
@@ -264,27 +271,35 @@ def _gradients(
     key = jax.random.fold_in(jax.random.key(numbers["seed"]), state.step)
     augment_key, model_key = jax.random.split(key)
     batch = _divided(batch, mesh)
-    batch["inputs"] = model_inputs(batch)
+    batch["inputs"] = model_inputs(spec, batch)
     if spec.augmentation is not None:
-        augment = import_object(spec.augmentation, "config.augmentation.name")
-        batch["inputs"] = augment(augment_key, batch["inputs"], **numbers["augmentation"])
+        batch["inputs"] = augmented(spec, augment_key, batch["inputs"], numbers["augmentation"])
 
-    def gradients(model_state: Arrays, part: Arrays, key: jax.Array) -> Any:
+    def sums_of(model_state: Arrays, part: Arrays, key: jax.Array) -> Any:
         loss = functools.partial(_loss, spec, numbers["regularization"], key, model_state, part)
-        (value, model_state), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
-        return value, model_state, gradients
+        (total, (weight, model_state)), gradients = jax.value_and_grad(loss, has_aux=True)(
+            state.params
+        )
+        return (total, weight, gradients), model_state
+
+    def mean(sums: Any) -> tuple[jax.Array, Arrays]:
+        total, weight, gradients = sums
+        weight = jnp.where(weight > 0, weight, 1.0)  # nothing but padding: no gradient
+        return total / weight, jax.tree.map(lambda g: (g / weight).astype(g.dtype), gradients)
 
     if (count := spec.gradient_accumulation) == 1:
-        return gradients(state.model_state, batch, model_key)
+        sums, model_state = sums_of(state.model_state, batch, model_key)
+        value, gradients = mean(sums)
+        return value, model_state, gradients
 
     def add(carry: Any, part_and_key: Any) -> Any:
         sums, model_state = carry
-        value, model_state, found = gradients(model_state, *part_and_key)
-        return (jax.tree.map(jnp.add, sums, (value, found)), model_state), None
+        found, model_state = sums_of(model_state, *part_and_key)
+        return (jax.tree.map(jnp.add, sums, found), model_state), None
 
     # Every part takes each count-th example, so that it is as evenly divided among the devices.
     parts = jax.tree.map(lambda a: jnp.moveaxis(a.reshape(-1, count, *a.shape[1:]), 1, 0), batch)
-    zeros = jax.tree.map(jnp.zeros_like, (jnp.float32(0), state.params))
+    zeros = jax.tree.map(jnp.zeros_like, (jnp.float32(0), jnp.float32(0), state.params))
     unrolled = count if has_convolutions(spec) and _on_cpu(mesh) else 1
     (sums, model_state), _ = jax.lax.scan(
         add,
@@ -292,8 +307,8 @@ def _gradients(
         (parts, jax.random.split(model_key, count)),
         unroll=unrolled,
     )
-    value, found = jax.tree.map(lambda total: total / count, sums)
-    return value, model_state, found
+    value, gradients = mean(sums)
+    return value, model_state, gradients
 
 
 def _loss(
@@ -303,16 +318,16 @@ def _loss(
     model_state: Arrays,
     batch: Arrays,
     params: Arrays,
-) -> tuple[jax.Array, Arrays]:
-    """The mean loss of a batch, and the model's other variables after it."""
+) -> tuple[jax.Array, tuple[jax.Array, Arrays]]:
+    """The sum of a batch's losses; that of their weights, the model's other variables after it."""
     model = _merge(spec, params, model_state, train=True)
     arguments = {name: strengths[name] for name in spec.model_regularization}
     if "rngs" in keyword_names(type(model).__call__):
         arguments["rngs"] = nnx.Rngs(key)
     outputs = apply_model(spec, model, batch["inputs"], arguments)
     smoothing = {name: strengths[name] for name in spec.task_regularization}
-    after = jax.tree.map(lambda new, old: new.astype(old.dtype), _split(model)[2], model_state)
-    return spec.build_task().loss(outputs, batch, **smoothing).mean(), after
+    total, weight = spec.build_task().loss(outputs, batch, **smoothing).sums()
+    return total, (weight, _as_before(model_state, _split(model)[2]))
 
 
 def check_fit(
@@ -324,16 +339,20 @@ def check_fit(
     others, in blocks, up to the first mistake: until shortly before the fit that is the cost of a
     few examples. The hardest of the block with the mistake join the few, and the longest known go.
     """
-    examples = len(data["targets"])
+    examples = num_examples(data)
     size = min(FIT_CHECK_EXAMPLES, examples)
     blocks = -(-examples // size)
     task = spec.build_task()
 
     def look_at(indices: jax.Array) -> tuple[jax.Array, jax.Array]:
-        part = jax.tree.map(lambda array: jnp.take(array, indices, axis=0), data)
+        part = _examples(data, indices)
+        choices = part.pop("fit_targets", None)
         outputs = predict(spec, mesh, state.evaluated_params, state.model_state, part)
         fitted = task.fitted(outputs, part)
-        return fitted.all(), jnp.where(fitted, -jnp.inf, jnp.nan_to_num(task.loss(outputs, part)))
+        for choice in range(0 if choices is None else choices.shape[1]):
+            fitted |= task.fitted(outputs, {**part, "targets": choices[:, choice]})
+        hardness = jnp.nan_to_num(task.loss(outputs, part).total)
+        return fitted.all(), jnp.where(fitted, -jnp.inf, hardness)
 
     def unrefuted(carry: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         fits, block, _ = carry
@@ -375,10 +394,8 @@ def eval_step(
 
     def sums(batch: Arrays, weights: jax.Array) -> Arrays:
         outputs = predict(spec, mesh, params, model_state, batch)
-        metrics = {"loss": task.loss(outputs, batch), **task.metrics(outputs, batch)}
-        # Padding is left out by selection, not by multiplication: 0 times NaN would be NaN.
-        found = {name: jnp.where(weights > 0, value, 0.0).sum() for name, value in metrics.items()}
-        return {**found, "examples": weights.sum()}
+        metrics = task.metrics(outputs, batch)
+        return {name: metric.sums(counted=weights > 0) for name, metric in metrics.items()}
 
     if len(weights) == 1:
         found = sums(jax.tree.map(lambda array: array[0], batches), weights[0])
@@ -401,14 +418,30 @@ def predict(
 ) -> jax.Array:
     """The model's outputs in evaluation."""
     model = _merge(spec, params, model_state, train=False)
-    return apply_model(spec, model, model_inputs(_divided(batch, mesh)), {})
+    return apply_model(spec, model, model_inputs(spec, _divided(batch, mesh)), {})
 
 
 def _divided(batch: Arrays, mesh: Mesh) -> Arrays:
     """A batch, divided among the mesh's devices if it divides evenly."""
-    if mesh.size == 1 or len(batch["targets"]) % mesh.size:
+    if mesh.size == 1 or num_examples(batch) % mesh.size:
         return dict(batch)
     return jax.lax.with_sharding_constraint(batch, batch_sharding(mesh))
+
+
+def num_examples(batch: Arrays) -> int:
+    """How many examples a batch holds."""
+    return len(jax.tree.leaves(batch)[0])
+
+
+def _examples(data: Arrays, indices: jax.Array) -> Arrays:
+    return jax.tree.map(lambda array: jnp.take(array, indices, axis=0), data)
+
+
+def _as_before(before: Any, after: Any) -> Any:
+    """Variables after a call in the form of those before: without what it only sowed."""
+    if isinstance(before, dict):
+        return {name: _as_before(value, after[name]) for name, value in before.items()}
+    return jax.tree.map(lambda old, new: new.astype(old.dtype), before, after)
 
 
 def _on_cpu(mesh: Mesh) -> bool:

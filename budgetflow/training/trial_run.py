@@ -15,7 +15,8 @@ from jax.sharding import Mesh
 
 from budgetflow.config import StudyConfig
 from budgetflow.data.batches import batch_indices, stream_batches, stream_in_order
-from budgetflow.data.source import Dataset, Split
+from budgetflow.data.records import Example, Split, nbytes, stacked
+from budgetflow.data.source import Dataset
 from budgetflow.schedules import Schedule
 from budgetflow.training.mesh import batch_sharding, local_rows, place_batch, place_everywhere
 from budgetflow.training.spec import program_spec, traced_numbers
@@ -28,6 +29,7 @@ from budgetflow.training.step import (
     make_program,
 )
 from budgetflow.training.timing import Profiler, Stopwatch
+from budgetflow.training.tracing import check_parts, task_metrics
 
 # Batches that are stacked, and the weights of their examples.
 Blocks = tuple[dict[str, Any], Any]
@@ -137,7 +139,7 @@ class TrialRun:
             for count, row, batch in zip(counts, rates, batches, strict=False):
                 yield batch, row, count
 
-    def _streamed(self, to_step: int) -> Iterator[dict[str, jax.Array]]:
+    def _streamed(self, to_step: int) -> Iterator[Example]:
         """The batches of call after call, read by this process's share and placed on the mesh."""
         size, mesh, length = self._config.data.batch_size, self.program.mesh, self._steps_per_call
         rows, sharding = local_rows(mesh, size), batch_sharding(mesh, leading_dimensions=1)
@@ -148,8 +150,7 @@ class TrialRun:
             with self.stopwatch.part_of("training", "data"):
                 group = list(itertools.islice(batches, min(length, to_step - first)))
                 group += group[-1:] * (length - len(group))
-                stacked = {name: np.stack([batch[name] for batch in group]) for name in group[0]}
-                placed = place_batch(stacked, rows, sharding, size)
+                placed = place_batch(stacked(iter(group)), rows, sharding, size)
             yield placed
 
     def measure(self) -> Measurement:
@@ -169,8 +170,11 @@ class TrialRun:
         totals, progress = jax.device_get((totals, self.progress))
         row = {"step": self.step, "learning_rate": float(self._learning_rates[self.step - 1])}
         for split, sums in totals.items():
-            row |= {f"{split}_{name}": value for name, value in _means(sums).items()}
-        infinite = not all(math.isfinite(value) for value in row.values())
+            row |= {f"{split}_{name}": value for name, value in self._values(sums).items()}
+        # What is trained on and what is selected by; another metric may be undefined.
+        metric = evaluation.selection_metric
+        deciding = ("train_loss", f"train_{metric}", f"validation_{metric}")
+        infinite = not all(math.isfinite(row[key]) for key in deciding)
         diverged = int(progress.diverged_at_step) >= 0 or infinite
         bracket = self._fitted_bracket(int(progress.fitted_at_step), row["train_loss"])
         return Measurement(row, diverged, bracket)
@@ -193,7 +197,12 @@ class TrialRun:
 
     def evaluate(self, split: Split, max_examples: int | None = None) -> dict[str, float]:
         """The task's metrics over a whole split (or its first ``max_examples``)."""
-        return _means(jax.device_get(self._totals(split, max_examples)))
+        return self._values(jax.device_get(self._totals(split, max_examples)))
+
+    def _values(self, totals: dict[str, tuple[Any, Any]]) -> dict[str, float]:
+        """The task's metrics from their sums over a split."""
+        metrics = task_metrics(self.program.spec)
+        return {name: metrics[name].value(*map(float, sums)) for name, sums in totals.items()}
 
     def _totals(self, split: Split, max_examples: int | None = None) -> dict[str, Any]:
         totals: dict[str, Any] = {}
@@ -249,11 +258,6 @@ def train_together(runs: Sequence[TrialRun], to_step: int) -> None:
         jax.block_until_ready([run.progress for run in runs])
 
 
-def _means(sums: dict[str, Any]) -> dict[str, float]:
-    examples = float(sums["examples"])
-    return {name: float(value) / examples for name, value in sums.items() if name != "examples"}
-
-
 def trial_program(
     config: StudyConfig, dataset: Dataset, varied: frozenset[str], checks_fit: bool, mesh: Mesh
 ) -> Program:
@@ -266,22 +270,31 @@ def trial_program(
         checks_fit: whether to notice the step at which the training set is fitted.
         mesh: with axes ``data`` and ``fsdp``.
     """
-    return make_program(program_spec(config, dataset, varied, checks_fit), mesh, config.mesh)
+    spec = program_spec(config, dataset, varied, checks_fit)
+    check_parts(spec, config)
+    return make_program(spec, mesh, config.mesh)
 
 
 def steps_per_call(config: StudyConfig, train: Split, program: Program) -> int:
     """The most updates that a call of the compiled step makes; fewer where batches are large."""
     if train.arrays is not None:
         return program.steps_per_call
-    example_bytes = sum(array.nbytes for array in train.example(0).values())
-    fitting = STREAMED_BYTES_PER_CALL // (config.data.batch_size * example_bytes)
+    batch_bytes = config.data.batch_size * nbytes(train.example(0))
+    fitting = STREAMED_BYTES_PER_CALL // batch_bytes
     return max(1, min(program.steps_per_call, fitting))
 
 
 @functools.lru_cache(maxsize=64)
-def resident_data(split: Split, mesh: Mesh) -> dict[str, jax.Array] | None:
+def resident_data(split: Split, mesh: Mesh) -> Example | None:
     """A split that is held in memory, on every device; None for a streamed one."""
-    return None if split.arrays is None else place_everywhere(split.arrays, mesh)
+    return None if split.arrays is None else place_everywhere(resident_arrays(split), mesh)
+
+
+def resident_arrays(split: Split) -> Example:
+    """What the compiled step takes of a split in memory: examples, and what counts as fitted."""
+    assert split.arrays is not None
+    also = {} if split.fit_targets is None else {"fit_targets": split.fit_targets}
+    return {**split.arrays, **also}
 
 
 def evaluation_blocks(
@@ -301,7 +314,7 @@ def evaluation_blocks(
     rows = local_rows(mesh, size)
     batches = stream_in_order(split, size, count, rows)
     return (
-        _blocks({name: array[None] for name, array in batch.items()}, i, rows, size, count, mesh)
+        _blocks(jax.tree.map(lambda array: array[None], batch), i, rows, size, count, mesh)
         for i, batch in enumerate(batches)
     )
 
@@ -316,16 +329,16 @@ def _resident_blocks(
     result = []
     for part in [numbers] if together else numbers[:, None]:
         chosen = (part[:, None] * size + rows) % count
-        batches = {name: array[chosen] for name, array in split.arrays.items()}
+        batches = jax.tree.map(lambda array: array[chosen], split.arrays)  # noqa: B023
         result.append(_blocks(batches, part[0], rows, size, count, mesh))
     return result
 
 
 def _blocks(
-    local: dict[str, np.ndarray], first: int, rows: np.ndarray, size: int, count: int, mesh: Mesh
+    local: Example, first: int, rows: np.ndarray, size: int, count: int, mesh: Mesh
 ) -> Blocks:
     """Stacked batches on the mesh, and weights: 0 for the examples past ``count``, the padding."""
-    numbers = first + np.arange(len(next(iter(local.values()))))
+    numbers = first + np.arange(len(jax.tree.leaves(local)[0]))
     weights = (numbers[:, None] * size + rows < count).astype(np.float32)
     sharding = batch_sharding(mesh, leading_dimensions=1)
     placed = place_batch({**local, "weights": weights}, rows, sharding, size)

@@ -1,0 +1,148 @@
+"""What results depend on: config, code, data, devices. A fingerprint, and two keys for reuse.
+
+All three come from the marks in the schema (:class:`budgetflow.fields.Changes`), so that a field
+counts unless its definition says that it changes nothing; and from what a config only names: the
+code behind its import paths (:mod:`budgetflow.source_code`), what the data set holds, and
+budgetflow itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from jax.sharding import Mesh
+
+from budgetflow.config import StudyConfig, checks_fit, part, to_json
+from budgetflow.data.source import Dataset
+from budgetflow.fields import Changes
+from budgetflow.import_path import is_import_path
+from budgetflow.source_code import framework_source, source_digests
+from budgetflow.training.mesh import device_kind
+
+LIBRARIES = ("jax", "jaxlib", "flax", "optax")
+# The fields that may hold import paths.
+_CODE = (
+    "data.name", "data.transform", "model.name", "task.name", "optimizer.name",
+    "augmentation.name", "schedule.function",
+)  # fmt: skip
+
+
+def dependencies(config: StudyConfig, dataset: Dataset, changes: Changes) -> dict[str, Any]:
+    """All that can change ``changes`` or more, but for devices and libraries, as JSON values."""
+    splits = {
+        "train": (dataset.train, Changes.STATES),
+        "validation": (dataset.validation, Changes.MEASUREMENTS),
+        "test": (dataset.test, Changes.OUTCOME),
+    }
+    return {
+        **part(config, changes),
+        "code": code(config),
+        "content": {
+            name: split.content
+            for name, (split, most) in splits.items()
+            if split is not None and most >= changes
+        },
+        "budgetflow": framework_source(),
+    }
+
+
+def code(config: StudyConfig) -> dict[str, dict[str, str]]:
+    """The code that a config names: field to the digests of modules."""
+    values = to_json(config)
+    found = {}
+    for field in _CODE:
+        section, _, name = field.partition(".")
+        path = values[section].get(name)
+        if path and is_import_path(path) and path.partition(".")[0] not in LIBRARIES:
+            found[field] = source_digests(path, f"config.{field}")
+    return found
+
+
+def fingerprint(config: StudyConfig, dataset: Dataset, builds_on: str | None) -> str:
+    """What a study's results are found on: a hash of everything that can change them.
+
+    Args:
+        config: the study, its ``max_train_steps`` resolved.
+        dataset: its data.
+        builds_on: the fingerprint of the study it builds on.
+    """
+    found_on = dependencies(config, dataset, Changes.OUTCOME)
+    values = {**found_on, "builds_on_fingerprint": builds_on}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def state_key(
+    config: StudyConfig, dataset: Dataset, varied: Iterable[str], mesh: Mesh
+) -> dict[str, Any]:
+    """All that a trial's states depend on, but for its schedule, as JSON values.
+
+    How a batch is divided among devices changes the order of sums, and so the last bits; so do
+    libraries and the kind of device.
+
+    Args:
+        config: the trial's config, its hyperparameters filled in.
+        dataset: its data.
+        varied: the fields that the study's search space varies.
+        mesh: the devices of the study.
+    """
+    layout = ("min_sharded_size", "overrides") if mesh.shape["fsdp"] > 1 else ()
+    placement = to_json(config)["mesh"]
+    # These are in the program where they vary, even at strength 0.
+    in_program = ("regularization.", "augmentation.")
+    return {
+        **dependencies(config, dataset, Changes.STATES),
+        "varied": sorted(name for name in varied if name.startswith(in_program)),
+        "checks_fit": checks_fit(config),
+        "devices": {
+            "kind": device_kind(),
+            "data": mesh.shape["data"],
+            "fsdp": mesh.shape["fsdp"],
+            **{name: placement[name] for name in layout},
+        },
+        "libraries": libraries(),
+    }
+
+
+def measurement_key(config: StudyConfig, dataset: Dataset) -> dict[str, Any]:
+    """What the measurements of equal states depend on: how, and on what, they are measured."""
+    validation = {"validation": dataset.validation.content}
+    return {**part(config, Changes.MEASUREMENTS), "content": validation}
+
+
+def libraries() -> dict[str, str]:
+    """The versions of the libraries that compute."""
+    return {name: importlib.metadata.version(name) for name in LIBRARIES}
+
+
+def differing_fields(first: dict[str, Any], second: dict[str, Any], prefix: str = "") -> list[str]:
+    """The dotted names of the fields in which two configs or keys, as JSON values, differ."""
+    names: list[str] = []
+    for name in sorted(first.keys() | second.keys()):
+        a, b = first.get(name), second.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            names += differing_fields(a, b, f"{prefix}{name}.")
+        elif a != b:
+            names.append(f"{prefix}{name}")
+    return names
+
+
+def in_words(names: Sequence[str]) -> str:
+    """The fields in which two keys differ, for people."""
+    words = []
+    for name in names:
+        head, _, rest = name.partition(".")
+        if head == "code":
+            section, field, *module = rest.split(".")
+            behind = f" ({'.'.join(module)})" if module else ""
+            words.append(f"the code behind config.{section}.{field}{behind}")
+        elif head == "content":
+            words.append(f"what config.data.{rest.partition('.')[0]}_split holds")
+        elif head == "budgetflow":
+            words.append("the version of budgetflow" if rest == "version" else "budgetflow's code")
+        else:
+            words.append(name)
+    return ", ".join(dict.fromkeys(words))

@@ -1,0 +1,315 @@
+"""Every field of the schema is in the keys, or is shown to change nothing."""
+
+import dataclasses
+import json
+import typing
+
+import pytest
+from conftest import (
+    assert_as_from_scratch,
+    assert_identical,
+    run,
+    small_config,
+    start_trial,
+    write_chain,
+)
+
+from budgetflow.config import StudyConfig, default_config, parse_config, to_json
+from budgetflow.data.source import load_dataset
+from budgetflow.fields import Changes, changing
+from budgetflow.schedule_config import resolve_schedule
+from budgetflow.studies.fingerprint import (
+    dependencies,
+    differing_fields,
+    fingerprint,
+    in_words,
+    measurement_key,
+    state_key,
+)
+from budgetflow.studies.search_space import choices, replace_fields
+from budgetflow.studies.study import study_dataset
+from budgetflow.studies.trial import read_trials
+from budgetflow.training.mesh import make_mesh
+
+# Another value for every field of the schema.
+OTHER = {
+    "kind": "lr_sweep",
+    "name": "other",
+    "builds_on": "/elsewhere/first.py",
+    "seed": 1,
+    "max_train_steps": 40,
+    "max_train_steps_factor": 2.0,
+    "data.name": "budgetflow.data.fashion_mnist.fashion_mnist",
+    "data.data_dir": "another folder",
+    "data.train_split": "train[:900]",
+    "data.validation_split": "test",
+    "data.test_split": "test",
+    "data.input_key": "image",
+    "data.target_key": "label",
+    "data.transform": "test_fingerprint.as_it_is",
+    "data.scale_uint8": True,
+    "data.batch_size": 32,
+    "data.in_memory_bytes": 0,
+    "model": {"name": "budgetflow.models.MLP", "hidden_sizes": (8,)},
+    "task": {"name": "budgetflow.tasks.Classification", "num_classes": 12},
+    "optimizer": {"name": "sgd", "momentum": 0.5, "nesterov": False},
+    "regularization": {"weight_decay": 0.1, "dropout_rate": 0.0, "label_smoothing": 0.0},
+    "augmentation": {"name": "budgetflow.data.augment.augment_images", "shift_pixels": 1.0},
+    "schedule.base_learning_rate": 0.2,
+    "schedule.warmup_steps": 3,
+    "schedule.warmup_fraction": 0.2,
+    "schedule.decay": "linear",
+    "schedule.decay_steps": 7,
+    "schedule.decay_fraction": 0.5,
+    "schedule.final_learning_rate": 0.01,
+    "schedule.final_learning_rate_fraction": 0.1,
+    "schedule.final_steps": 2,
+    "schedule.power": 2.0,
+    "schedule.timescale_steps": 5,
+    "schedule.drop_steps": (20,),
+    "schedule.drop_fractions": (0.5,),
+    "schedule.drop_factor": 0.5,
+    "schedule.function": "test_fingerprint.held",
+    "precision": "bfloat16",
+    "gradient_accumulation": 2,
+    "ema_decay": 0.9,
+    "mesh.trial": 1,
+    "mesh.vmap_trials": 2,
+    "mesh.data": 1,
+    "mesh.fsdp": -1,
+    "mesh.min_sharded_size": 4,
+    "mesh.overrides": (("kernel", 0),),
+    "evaluation.evaluations": 3,
+    "evaluation.batch_size": 100,
+    "evaluation.train_examples": 77,
+    "evaluation.selection_metric": "loss",
+    "checkpoints.keep_best": 3,
+    "checkpoints.every_seconds": 0.0,
+    "sweep.learning_rates": (0.1, 0.2),
+    "sweep.max_extensions": 2,
+    "sweep.refine": 1.5,
+    "sweep.seeds": 2,
+    "sweep.fitted_train_loss": 0.5,
+    "search.method": "random",
+    "search.trials": 3,
+    "search.space": (choices("optimizer.momentum", 0.1, 0.2),),
+    "search.promote_trials": 1,
+    "transfer.warn_below": 0.3,
+    "transfer.refuse_below": 0.1,
+    "cooldowns.length_fractions": (0.5, 1.0),
+}
+
+
+def as_it_is(record):
+    return record
+
+
+def held(step):
+    return 0.1 + 0.0 * step
+
+
+def fields_of(schema, prefix=""):
+    for field in dataclasses.fields(schema):
+        kind = typing.get_type_hints(schema)[field.name]
+        if dataclasses.is_dataclass(kind):
+            yield from fields_of(kind, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}"
+
+
+def changed(name, tmp_path):
+    value = str(tmp_path) if name == "data.data_dir" else OTHER[name]
+    return replace_fields(small_config(), {name: value})
+
+
+def keys(config):
+    """The keys of a trial's states and measurements, and its learning rates."""
+    dataset, mesh = study_dataset(config), make_mesh(config.mesh, 1)
+    try:
+        schedule = resolve_schedule(config.schedule, config.max_train_steps)
+    except Exception:  # such as a power without its decay: the field itself tells
+        schedule = config.schedule
+    return (
+        state_key(config, dataset, frozenset(), mesh), measurement_key(config, dataset), schedule
+    )  # fmt: skip
+
+
+def test_another_value_is_known_for_every_field_of_the_schema():
+    assert {*OTHER} == {*fields_of(StudyConfig)}
+
+
+@pytest.mark.parametrize("name", sorted({*OTHER} - {"data.name"}))
+def test_a_field_is_in_the_keys_or_changes_no_bit(name, digits, tmp_path):
+    base, other = small_config(), changed(name, tmp_path)
+    (states, measured, schedule), (other_states, other_measured, other_schedule) = map(
+        keys, (base, other)
+    )
+    if states != other_states or schedule != other_schedule:
+        return
+    runs = [
+        start_trial(study_dataset(config), config, schedule, checks_fit=False)
+        for config in (base, other)
+    ]
+    rows = [run.advance(5).row for run in runs]
+    assert_identical(runs[0].state, runs[1].state)
+    if measured == other_measured:
+        assert rows[0] == rows[1]
+
+
+def test_what_changes_states_is_in_their_key_and_what_cannot_is_not(tmp_path):
+    base, *_ = keys(small_config())
+    known_by_states = {name for name in OTHER if keys_differ(name, base, tmp_path)}
+    assert known_by_states >= {
+        "seed", "data.name", "data.train_split", "data.batch_size", "data.transform", "model",
+        "task", "optimizer", "regularization", "augmentation", "precision",
+        "gradient_accumulation", "ema_decay", "mesh.vmap_trials", "schedule.function",
+    }  # fmt: skip
+    for harmless in ("name", "data.data_dir", "evaluation.evaluations", "search.trials"):
+        assert harmless not in known_by_states
+
+
+def keys_differ(name, base, tmp_path):
+    config = changed(name, tmp_path)
+    if name == "data.name":  # named only: its files may not be there
+        return part_differs(name)
+    return keys(config)[0] != base
+
+
+def part_differs(name):
+    parts = [
+        changing(Changes.STATES, StudyConfig, to_json(config))
+        for config in (small_config(), replace_fields(small_config(), {name: OTHER[name]}))
+    ]
+    return parts[0] != parts[1]
+
+
+def test_an_unmarked_field_counts_for_everything():
+    @dataclasses.dataclass(frozen=True)
+    class Section:
+        new: int = 0
+        speed: typing.Annotated[int, Changes.NOTHING] = 0
+
+    @dataclasses.dataclass(frozen=True)
+    class Schema:
+        section: Section = Section()
+        searched: typing.Annotated[Section, Changes.OUTCOME] = Section()
+
+    for local in (Section, Schema):
+        local.__module__ = __name__
+    globals().update(Section=Section, Schema=Schema)
+    values = dataclasses.asdict(Schema())
+    assert changing(Changes.STATES, Schema, values) == {"section": {"new": 0}}
+    assert changing(Changes.OUTCOME, Schema, values) == {
+        "section": {"new": 0}, "searched": {"new": 0},
+    }  # fmt: skip
+    assert changing(Changes.NOTHING, Schema, values) == values
+
+
+def test_the_fingerprint_follows_what_can_change_a_result(tmp_path):
+    base = small_config()
+    data = study_dataset(base)
+    known = fingerprint(base, data, None)
+    assert known == fingerprint(small_config(), data, None)
+    assert known != fingerprint(base, data, "another")
+    harmless = {"name", "builds_on", "max_train_steps_factor", "data.data_dir", "mesh.trial",
+                "mesh.data", "mesh.fsdp", "mesh.min_sharded_size", "mesh.overrides",
+                "checkpoints.keep_best", "checkpoints.every_seconds",
+                "transfer.refuse_below"}  # fmt: skip
+    for name in OTHER:
+        same = fingerprint(changed(name, tmp_path), data, None) == known
+        assert same == (name in harmless), name
+
+
+@pytest.mark.parametrize(
+    ("splits", "words"),
+    [
+        (("train[:1200]", "validation"), "data.train_split, what config.data.train_split holds"),
+        (("train", "test"), "data.validation_split, what config.data.validation_split holds"),
+    ],
+)
+def test_differences_are_named_for_people(splits, words):
+    base = small_config()
+    other = replace_fields(
+        base, dict(zip(("data.train_split", "data.validation_split"), splits, strict=True))
+    )
+    found = [dependencies(c, study_dataset(c), Changes.OUTCOME) for c in (base, other)]
+    assert in_words(sorted(differing_fields(*found), reverse=True)) == words
+    names = ["budgetflow.source", "code.model.name.my_lab.layers", "budgetflow.version"]
+    assert in_words(names) == (
+        "budgetflow's code, the code behind config.model.name (my_lab.layers), the version of "
+        "budgetflow"
+    )
+
+
+def test_differing_fields_are_named_in_full():
+    first, second = to_json(small_config()), to_json(small_config(seed=2, optimizer__momentum=0.5))
+    assert differing_fields(first, second) == ["optimizer.momentum", "seed"]
+    assert json.loads(json.dumps(first)) == first
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"data.validation_split": "test"},
+        {"evaluation.train_examples": 99},
+        {"evaluation.evaluations": 4},
+        {"evaluation.selection_metric": "loss"},
+    ],
+)
+def test_states_that_were_measured_otherwise_are_measured_anew(tmp_path, fields):
+    config = write_chain(tmp_path, None, fields)
+    outcome, _ = run(config, tmp_path)
+    assert outcome["steps_reused"] == 50
+    (trial,) = read_trials(tmp_path / "second")
+    # Rows begin where the states do, each as the run from scratch has it.
+    assert trial.rows[0]["step"] == 50 and trial.best_step >= 50
+    parsed = parse_config(config)
+    assert_as_from_scratch(tmp_path / "second", parsed, study_dataset(parsed))
+    (said,) = [
+        reason for reason in outcome["reasons"] if "measured" in reason or "no meas" in reason
+    ]
+    assert next(iter(fields)) in said and "from step 50 on" in said
+
+
+def test_states_that_were_measured_alike_bring_their_measurements(studies, chain):
+    outcome, _ = run(chain[1], studies)
+    (trial,) = read_trials(studies / "second")
+    assert outcome["steps_reused"] == 50 and trial.rows[0]["step"] == 10
+    assert trial.measured_anew_because is None
+
+
+def test_a_data_set_whose_content_changed_is_another_one(tmp_path):
+    config = default_config("round")
+    config.name, config.max_train_steps = "own", 10
+    config.data.name = f"{__name__}.Numbers"
+    config.data.input_key, config.data.target_key = "x", "y"
+    config.data.batch_size = 4
+    config.model.hidden_sizes = (4,)
+    config.evaluation.evaluations = 2
+    run(config, tmp_path)
+    assert "nothing was trained" in run(config, tmp_path)[1]
+    load_dataset.cache_clear()
+    study_dataset.__globals__["_dataset"].cache_clear()
+    Numbers.shift = 1
+    try:
+        with pytest.raises(Exception, match=r"they differ in what config.data.train_split holds"):
+            run(config, tmp_path)
+    finally:
+        Numbers.shift = 0
+        load_dataset.cache_clear()
+        study_dataset.__globals__["_dataset"].cache_clear()
+
+
+class Numbers:
+    num_classes = 3
+    shift = 0
+
+    def __init__(self, split):
+        self.offset = {"train": 0, "validation": 1}[split]
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        label = (index + self.shift * (self.offset == 0)) % 3
+        return {"x": [float(index), float(self.offset)], "y": label}
