@@ -11,6 +11,7 @@ import dataclasses
 import importlib.util
 import json
 import re
+import types
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -438,9 +439,12 @@ def _as_config_dict(value: Any) -> config_dict.ConfigDict:
 
 def _plain_type(hint: Any) -> type:
     """The type behind marks and ``| None``, such as int for ``Positive | None``."""
-    while arguments := typing.get_args(hint):
-        hint = arguments[0]
-    return hint
+    if typing.get_origin(hint) is Annotated:
+        return _plain_type(typing.get_args(hint)[0])
+    if typing.get_origin(hint) is types.UnionType:
+        some = [kind for kind in typing.get_args(hint) if kind is not types.NoneType]
+        return _plain_type(some[0]) if len(some) == 1 else object
+    return typing.get_origin(hint) or hint
 
 
 def _tuples(value: Any) -> Any:

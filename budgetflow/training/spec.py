@@ -76,6 +76,10 @@ class ProgramSpec:
             # Left to itself, BatchNorm computes in the type of its statistics, which is float32.
             if getattr(module, "dtype", "given") is None:
                 setattr(module, "dtype", jnp.dtype(self.precision))  # noqa: B010
+            # Left to itself, nnx takes an array that is no variable for a constant, if it is traced.
+            for attribute, value in list(vars(module).items()):
+                if isinstance(value, jax.Array):
+                    setattr(module, attribute, nnx.data(value))
         return model
 
     def build_task(self) -> Task:

@@ -52,14 +52,17 @@ def task_metrics(spec: ProgramSpec) -> dict[str, Metric]:
     name, task = dict(spec.task)["name"], spec.build_task()
     size = next(n for n in _BATCH_SIZES if str(n) not in f"{spec.inputs} {spec.targets}")
     batch = spec.batch(size)
-    outputs = jax.eval_shape(functools.partial(_fresh_outputs, spec), batch)
-    _check_outputs(spec, outputs, size)
 
     def measure(outputs: Any, batch: dict[str, Any]) -> Any:
         fitted = task.fitted(outputs, batch) if spec.checks_fit else None
         return task.loss(outputs, batch), task.metrics(outputs, batch), fitted
 
-    jaxpr, (loss, metrics, fitted) = jax.make_jaxpr(measure, return_shape=True)(outputs, batch)
+    try:
+        outputs = jax.eval_shape(functools.partial(_fresh_outputs, spec), batch)
+        _check_outputs(spec, outputs, size)
+        jaxpr, (loss, metrics, fitted) = jax.make_jaxpr(measure, return_shape=True)(outputs, batch)
+    except ConfigError as error:
+        raise ConfigError(str(error).replace(str(size), "batch")) from error.__cause__
     for figure, metric in {"loss": loss, **metrics}.items():
         for part in (metric.total, metric.weight):
             if part.shape != (size,):
