@@ -9,6 +9,7 @@ from test_trial_run import NormModel
 
 from budgetflow.checkpoints import restore_as_numpy
 from budgetflow.config import default_config, load_config_file, parse_config
+from budgetflow.playbook.measurement import Selection
 from budgetflow.results.reading import open_study
 from budgetflow.studies.plans import round_plans
 from budgetflow.studies.reuse import is_reusable, why_not_reused
@@ -130,7 +131,7 @@ def test_a_trial_that_went_on_under_other_conditions_is_nobody_elses_beginning(s
     assert said.startswith("Trial 1 trained all steps") and "resumed_with_another" in said
     plans = round_plans(
         parse_config(chain[1]), make_mesh(parse_config(chain[1]).mesh),
-        "validation_error_rate", studies / "first",
+        Selection("validation_error_rate"), studies / "first",
     )  # fmt: skip
     ours = plans[0].reuse_key(make_mesh(plans[0].config.mesh))
     assert "resumed_with_another" in why_not_reused(key, ours)
@@ -153,7 +154,9 @@ def test_the_key_knows_what_states_depend_on():
     def key(**fields):
         changed = replace_fields(parse_config(config), fields)
         mesh = make_mesh(changed.mesh, 1)
-        return round_plans(changed, mesh, "validation_error_rate", None)[0].reuse_key(mesh)
+        return round_plans(changed, mesh, Selection("validation_error_rate"), None)[0].reuse_key(
+            mesh
+        )
 
     base = key()
     assert why_not_reused(base, json.loads(json.dumps(base))) is None

@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 
 from budgetflow.checkpoints import TrialCheckpoints
 from budgetflow.config import StudyConfig, checks_fit, differing_fields, to_json
+from budgetflow.playbook.measurement import Selection
 from budgetflow.playbook.sharing import shared_steps
 from budgetflow.studies.trial import TrialRecord, trial_folder
 from budgetflow.training.mesh import device_kind
@@ -82,7 +83,7 @@ def with_reused_steps(
     study_folder: epath.Path,
     sources: Iterable[tuple[epath.Path, TrialRecord]],
     steps_to_keep: Callable[[Iterable[dict[str, Any]], int], set[int]],
-    selection_key: str,
+    selection: Selection,
 ) -> TrialRecord:
     """The record of a new trial that takes over another one's states, or as it is.
 
@@ -94,7 +95,7 @@ def with_reused_steps(
         study_folder: its study's folder, where the checkpoints are copied to.
         sources: other trials, and their studies' folders.
         steps_to_keep: (measurements, latest step) -> the steps whose checkpoints it keeps.
-        selection_key: the measurement that selects checkpoints.
+        selection: what selects checkpoints.
 
     Raises:
         DamagedFileError: a checkpoint to take over is damaged.
@@ -116,7 +117,7 @@ def with_reused_steps(
     TrialCheckpoints(trial_folder(study_folder, record.trial)).adopt(theirs, sorted(keep))
     reused_from = {"study": folder.name, "trial": source.trial, "step": step}
     record = dataclasses.replace(record, rows=rows, status="running", reused_from=reused_from)
-    return record.back_to(step, selection_key)
+    return record.back_to(step, selection)
 
 
 def reasons_to_train_again(records: Iterable[TrialRecord]) -> list[str]:

@@ -25,7 +25,7 @@ from budgetflow.data.source import Dataset, load_dataset
 from budgetflow.errors import ConfigError, UserError, nearest
 from budgetflow.files import read_json, write_json
 from budgetflow.playbook import cooldowns, lr_sweep, rounds
-from budgetflow.playbook.measurement import Decision, TrialView
+from budgetflow.playbook.measurement import Decision, Selection, TrialView
 from budgetflow.playbook.race import SweepSettings, lockstep_grid
 from budgetflow.schedule_config import ScheduleConfig
 from budgetflow.schedules import Schedule
@@ -58,6 +58,7 @@ class Study:
         dataset: its data.
         mesh: the devices it runs on.
         fingerprint: what its results are found on; see :func:`budgetflow.config.fingerprint`.
+        higher_is_better: whether higher values of the selection metric are better.
         round_plans: the trials of a round or of cooldowns; empty for a sweep, which plans as it
             goes.
     """
@@ -67,6 +68,7 @@ class Study:
     dataset: Dataset
     mesh: Mesh
     fingerprint: str
+    higher_is_better: bool = False
     round_plans: tuple[TrialPlan, ...] = ()
 
     @property
@@ -81,9 +83,10 @@ class Study:
         return math.ceil(self.dataset.train.num_examples / self.config.data.batch_size)
 
     @property
-    def selection_key(self) -> str:
-        """The measurement that selects checkpoints and trials."""
-        return f"validation_{self.config.evaluation.selection_metric}"
+    def selection(self) -> Selection:
+        """What selects checkpoints and trials."""
+        metric = self.config.evaluation.selection_metric
+        return Selection(f"validation_{metric}", self.higher_is_better)
 
     def plan(self, number: int, hyperparameters: dict[str, Any]) -> TrialPlan:
         """The plan of a trial."""
@@ -134,7 +137,7 @@ class Study:
                 for plan in self.round_plans
             ),
             self.max_train_steps,
-            self.selection_key,
+            self.selection,
         )
         if config.kind == "cooldowns":
             return rounds.decide(settings, trials, cooldowns.outcome)
@@ -180,7 +183,7 @@ def resolve(config: StudyConfig, folder: epath.Path, earlier: epath.Path | None)
     study = Study(config, folder, dataset, mesh, fingerprint(config, builds_on))
     if config.kind == "lr_sweep":
         return study
-    plans = round_plans(config, mesh, study.selection_key, earlier)
+    plans = round_plans(config, mesh, study.selection, earlier)
     return dataclasses.replace(study, round_plans=plans)
 
 
