@@ -30,18 +30,22 @@ COPY_LIMIT_BYTES = 256 * 2**20
 
 
 def steps_to_keep(
-    rows: Sequence[dict[str, Any]], metric: str, keep_best: int, pinned: Sequence[int], latest: int
+    rows: Sequence[dict[str, Any]],
+    cost: Callable[[dict[str, Any]], float],
+    keep_best: int,
+    pinned: Sequence[int],
+    latest: int,
 ) -> set[int]:
     """The steps whose checkpoints a trial keeps, out of all that it has evaluated.
 
-    Those are: the best ``keep_best`` by ``metric`` (lower is better, the earliest of ties); the
-    latest; every pinned step; and, so that a run that continues from a pinned step can still select
-    from everything before it, the best ones up to each pinned step.
+    Those are: the best ``keep_best``, with the lowest finite ``cost`` of their rows (the earliest
+    of ties); the latest; every pinned step; and, so that a run that continues from a pinned step
+    can still select from everything before it, the best ones up to each pinned step.
     """
 
     def best(until: float) -> list[int]:
-        usable = [r for r in rows if r["step"] <= until and math.isfinite(r.get(metric, math.nan))]
-        usable.sort(key=lambda row: (row[metric], row["step"]))
+        usable = [row for row in rows if row["step"] <= until and math.isfinite(cost(row))]
+        usable.sort(key=lambda row: (cost(row), row["step"]))
         return [row["step"] for row in usable[:keep_best]]
 
     reached = [step for step in pinned if step <= latest]

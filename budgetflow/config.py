@@ -441,7 +441,7 @@ def _plain_type(hint: Any) -> type:
     """The type behind marks and ``| None``, such as int for ``Positive | None``."""
     if typing.get_origin(hint) is Annotated:
         return _plain_type(typing.get_args(hint)[0])
-    if typing.get_origin(hint) is types.UnionType:
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
         some = [kind for kind in typing.get_args(hint) if kind is not types.NoneType]
         return _plain_type(some[0]) if len(some) == 1 else object
     return typing.get_origin(hint) or hint

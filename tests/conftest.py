@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import os
 import shutil
@@ -40,6 +41,16 @@ settings.register_profile("explore")
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 REPOSITORY = Path(__file__).parents[1]
+
+
+def mirrored(trials, key):
+    """The same trials by a metric of which higher is better: its values negated."""
+    return [
+        dataclasses.replace(
+            trial, rows=[{**row, key: -row[key]} if key in row else row for row in trial.rows]
+        )
+        for trial in trials
+    ]
 
 
 def pytest_sessionfinish():

@@ -3,19 +3,20 @@ import json
 import math
 
 import pytest
-from conftest import run
+from conftest import mirrored, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from budgetflow.config import default_config
 from budgetflow.playbook.best_step import diagnose, shortened
-from budgetflow.playbook.measurement import TrialView
+from budgetflow.playbook.measurement import Selection, TrialView
 from budgetflow.playbook.transfer import NoTransferRuleError, transfer
 from budgetflow.schedules import Schedule
 from budgetflow.studies.search_space import choices
 from budgetflow.studies.trial import read_trials
 
 METRIC = "validation_error_rate"
+SELECTION = Selection(METRIC)
 VERDICTS = {"too_long", "too_short", "about_right", "undecided"}
 
 modest = settings(max_examples=100, deadline=None)
@@ -40,7 +41,7 @@ def trial(
 
 def diagnose_steps(best_steps, max_train_steps=1000, **fields):
     trials = [trial(i, step, max_train_steps, **fields) for i, step in enumerate(best_steps)]
-    return diagnose(trials, max_train_steps, METRIC)
+    return diagnose(trials, max_train_steps, SELECTION)
 
 
 @modest
@@ -118,7 +119,7 @@ def test_suggestion_is_in_the_sentence(steps):
 
 def test_of_equally_good_steps_the_earlier_one_counts():
     tied = [trial(i, 50, 1000, tie=1000) for i in range(3)]
-    assert diagnose(tied, 1000, METRIC)["verdict"] == "too_long"
+    assert diagnose(tied, 1000, SELECTION)["verdict"] == "too_long"
 
 
 @modest
@@ -131,8 +132,8 @@ def test_diverged_trials_are_left_out_and_counted(steps, diverged_steps):
     diverged = [
         trial(len(good) + i, step, 1000, status="diverged") for i, step in enumerate(diverged_steps)
     ]
-    without = diagnose(good, 1000, METRIC)
-    with_diverged = diagnose([*diverged, *good], 1000, METRIC)
+    without = diagnose(good, 1000, SELECTION)
+    with_diverged = diagnose([*diverged, *good], 1000, SELECTION)
     caveats = with_diverged.pop("caveats")
     assert without.pop("caveats") == []
     assert with_diverged == without
@@ -148,7 +149,7 @@ def test_decay_to_zero_is_a_caveat_and_changes_no_verdict(steps, decaying):
     trials = [trial(i, step, 1000) for i, step in enumerate(steps)] + [
         trial(len(steps) + i, 1000, 1000, decays_to_zero=True) for i in range(decaying)
     ]
-    diagnosis = diagnose(trials, 1000, METRIC)
+    diagnosis = diagnose(trials, 1000, SELECTION)
     assert diagnosis["verdict"] == plain["verdict"]
     assert plain["caveats"] == []
     assert len(diagnosis["caveats"]) == 1
@@ -159,7 +160,7 @@ def test_decay_to_zero_is_a_caveat_and_changes_no_verdict(steps, decaying):
 def test_a_diverged_trial_that_would_have_decayed_to_zero_is_no_caveat_about_decay():
     trials = [trial(i, 500, 1000) for i in range(3)]
     trials.append(trial(3, 1000, 1000, status="diverged", decays_to_zero=True))
-    assert not any("zero" in caveat for caveat in diagnose(trials, 1000, METRIC)["caveats"])
+    assert not any("zero" in caveat for caveat in diagnose(trials, 1000, SELECTION)["caveats"])
 
 
 @modest
@@ -168,6 +169,7 @@ def test_order_of_trials_does_not_matter(steps):
     assert diagnose_steps(steps) == diagnose_steps(sorted(steps))
 
 
+HIGHER = Selection(METRIC, higher_is_better=True)
 LENGTHED = ("linear", "cosine", "1-sqrt", "exponential", "polynomial", "inverse_sqrt", "step")
 
 
@@ -228,7 +230,7 @@ def suggested(diagnosis):
 @given(studies())
 def test_the_suggested_schedule_is_the_best_trials_at_the_suggested_length(study):
     length, trials = study
-    diagnosis = diagnose(trials, length, METRIC)
+    diagnosis = diagnose(trials, length, SELECTION)
     verdict, suggestion = diagnosis["verdict"], diagnosis["suggested_max_train_steps"]
     if verdict == "undecided":
         assert diagnosis["suggested_schedule"] is None
@@ -256,7 +258,15 @@ def test_the_suggested_schedule_is_the_best_trials_at_the_suggested_length(study
 def test_the_order_of_trials_changes_nothing_in_what_is_suggested(study, random):
     length, trials = study
     shuffled = random.sample(trials, len(trials))
-    assert diagnose(shuffled, length, METRIC) == diagnose(trials, length, METRIC)
+    assert diagnose(shuffled, length, SELECTION) == diagnose(trials, length, SELECTION)
+
+
+@modest
+@given(studies())
+def test_negated_values_of_which_higher_is_better_change_nothing(study):
+    length, trials = study
+    expected = diagnose(trials, length, SELECTION)
+    assert diagnose(mirrored(trials, METRIC), length, HIGHER) == expected
 
 
 @modest
@@ -266,7 +276,7 @@ def test_a_diverged_trial_that_was_the_best_suggests_no_schedule(study):
     ahead = trial(
         len(trials), 1, length, status="diverged", best=0.0, schedule=Schedule(9.0, 0, length)
     )
-    without, with_it = (diagnose(ts, length, METRIC) for ts in (trials, [ahead, *trials]))
+    without, with_it = (diagnose(ts, length, SELECTION) for ts in (trials, [ahead, *trials]))
     for key in ("verdict", "suggested_max_train_steps", "suggested_schedule", "means"):
         assert with_it[key] == without[key]
 
@@ -277,7 +287,7 @@ def test_of_equally_good_trials_the_first_one_gives_the_schedule():
         trial(n, 500, 1000, best=0.15 if n == 0 else 0.1, schedule=Schedule(rate, 0, 1000))
         for n, rate in rates.items()
     ]
-    assert suggested(diagnose(trials, 1000, METRIC)) == Schedule(0.4, 0, 1000)
+    assert suggested(diagnose(trials, 1000, SELECTION)) == Schedule(0.4, 0, 1000)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from budgetflow.checkpoints import TrialCheckpoints, restore_as_numpy, steps_to_keep
 from budgetflow.errors import DamagedFileError
+from budgetflow.playbook.measurement import Selection
 
 
 class State(NamedTuple):
@@ -38,7 +39,7 @@ def make_state(value):
 @settings(deadline=None)
 def test_the_best_the_latest_and_the_pinned_are_kept(values, keep_best, pin):
     rows = [{"step": step, "m": value} for step, value in enumerate(values, start=1)]
-    kept = steps_to_keep(rows, "m", keep_best, [pin], len(values))
+    kept = steps_to_keep(rows, Selection("m").cost, keep_best, [pin], len(values))
     assert len(values) in kept
     assert (pin in kept) or pin > len(values)
     finite = [row for row in rows if np.isfinite(row["m"])]
@@ -47,6 +48,9 @@ def test_the_best_the_latest_and_the_pinned_are_kept(values, keep_best, pin):
         if until <= len(values):
             assert {step for _, step in ranked[:keep_best]} <= kept
     assert len(kept) <= 2 * keep_best + 2
+    negated = [{**row, "m": -row["m"]} for row in rows]
+    higher = Selection("m", higher_is_better=True)
+    assert steps_to_keep(negated, higher.cost, keep_best, [pin], len(values)) == kept
 
 
 def test_what_is_saved_comes_back_exactly(tmp_path):

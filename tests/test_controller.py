@@ -63,6 +63,8 @@ def test_the_folders_hold_what_the_contract_says(completed_workdir):
             "verdict", "share_in_first_10_percent", "share_in_last_25_percent",
             "suggested_max_train_steps", "caveats",
         }  # fmt: skip
+    for outcome in (sweep, round1, round2):
+        assert outcome["selection_metric"] == "error_rate" and outcome["higher_is_better"] is False
     assert round1["transfer"] is None
     assert round2["transfer"].keys() >= {
         "from", "to", "extra_steps", "extra_steps_mean_relative_learning_rate",
@@ -350,7 +352,7 @@ def test_a_damaged_checkpoint_is_not_taken_over(workdir):
 
 def test_results_of_another_config_are_never_overwritten(workdir):
     before = everything_recorded(workdir / "lr_sweep")
-    with pytest.raises(UserError, match=r"another config \(they differ in data.batch_size\)"):
+    with pytest.raises(UserError, match=r"another config, code or data \(they differ in data.batch_size\)"):
         run(edited_config("lr_sweep", data__batch_size=32), workdir)
     assert everything_recorded(workdir / "lr_sweep") == before
 

@@ -7,7 +7,7 @@ from conftest import assert_as_from_scratch, edited_config, run
 from budgetflow.config import default_config, load_config_file, parse_config
 from budgetflow.errors import ConfigError
 from budgetflow.playbook.cooldowns import outcome
-from budgetflow.playbook.measurement import TrialView
+from budgetflow.playbook.measurement import Selection, TrialView
 from budgetflow.playbook.rounds import PlannedTrial, RoundSettings
 from budgetflow.results import figures
 from budgetflow.results.reading import open_study
@@ -15,6 +15,7 @@ from budgetflow.results.report import render_report
 from budgetflow.studies.trial import read_trials
 
 METRIC = "validation_loss"
+SELECTION = Selection(METRIC)
 
 
 def view(number, step, value, status="complete", reused=0):
@@ -24,7 +25,7 @@ def view(number, step, value, status="complete", reused=0):
 
 def test_each_length_has_its_best_trial_and_what_it_gains():
     planned = [PlannedTrial({}, length) for length in (100, 200, 400) * 2]
-    settings = RoundSettings(tuple(planned), 400, METRIC)
+    settings = RoundSettings(tuple(planned), 400, SELECTION)
     trials = [
         view(0, 100, 2.0), view(1, 200, 1.0, reused=80), view(2, 400, 0.9, reused=160),
         view(3, 100, 1.6), view(4, 200, 1.2, reused=80), view(5, 60, 0.1, "diverged"),
@@ -38,12 +39,28 @@ def test_each_length_has_its_best_trial_and_what_it_gains():
     assert found["diverged"] == 1
     assert found["steps_trained"] + found["steps_reused"] == 100 + 200 + 400 + 100 + 200 + 60
     assert "A run of 100 steps gives validation loss 1.6." in found["reasons"]
-    assert "A run of 200 steps gives 1 (-37.5%) for 2 times the steps." in found["reasons"]
+    assert "A run of 200 steps gives 1 (37.5% better) for 2 times the steps." in found["reasons"]
     json.dumps(found, allow_nan=False)
 
 
+def test_of_a_metric_that_should_be_high_the_highest_is_best_and_a_rise_is_better():
+    planned = tuple(PlannedTrial({}, length) for length in (100, 200, 200))
+    accuracy = Selection("validation_accuracy", higher_is_better=True)
+    trials = [
+        TrialView(n, {}, 0.1, "complete", step, [{"step": step, "validation_accuracy": value}])
+        for n, (step, value) in enumerate([(100, 0.8), (200, 0.7), (200, 0.84)])
+    ]
+    found = outcome(RoundSettings(planned, 200, accuracy), trials)
+    assert [row["best_trial"] for row in found["lengths"]] == [0, 2]
+    assert found["best_validation"] == {"accuracy": 0.84}
+    assert "A run of 200 steps gives 0.84 (5.0% better) for 2 times the steps." in found["reasons"]
+    lower = outcome(RoundSettings(planned, 200, Selection("validation_accuracy")), trials)
+    assert [row["best_trial"] for row in lower["lengths"]] == [0, 1]
+    assert "A run of 200 steps gives 0.7 (12.5% better) for 2 times the steps." in lower["reasons"]
+
+
 def test_where_all_diverge_no_length_gives_anything():
-    settings = RoundSettings((PlannedTrial({}, 100), PlannedTrial({}, 200)), 200, METRIC)
+    settings = RoundSettings((PlannedTrial({}, 100), PlannedTrial({}, 200)), 200, SELECTION)
     found = outcome(settings, [view(n, 50, 1.0, "diverged") for n in range(2)])
     assert found["best_trial"] is None
     assert [row["best_validation"] for row in found["lengths"]] == [None, None]

@@ -3,14 +3,16 @@ import json
 import math
 
 import pytest
+from conftest import mirrored
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from budgetflow.playbook.decay_spread import HINGES_ABOVE, decay_spread
-from budgetflow.playbook.measurement import TrialView
+from budgetflow.playbook.measurement import Selection, TrialView
 from budgetflow.schedules import Schedule
 
 METRIC = "validation_loss"
+SELECTION = Selection(METRIC)
 LINEAR = Schedule(0.1, 10, 60, 30, "linear")
 COSINE = Schedule(0.1, 10, 0, 90, "cosine")
 NONE = Schedule(0.1, 10, 90)
@@ -90,7 +92,7 @@ def groups(trials):
 @modest
 @given(studies())
 def test_the_best_and_worst_of_one_group_are_compared(trials):
-    spread = decay_spread(trials, METRIC)
+    spread = decay_spread(trials, SELECTION)
     usable = [t for t in trials if t.status != "diverged"]
     compared = groups(usable)
     if not compared:
@@ -118,14 +120,27 @@ def test_the_best_and_worst_of_one_group_are_compared(trials):
 @given(studies(), st.randoms(use_true_random=False))
 def test_the_order_of_trials_does_not_matter(trials, random):
     shuffled = random.sample(trials, len(trials))
-    assert decay_spread(shuffled, METRIC) == decay_spread(trials, METRIC)
+    assert decay_spread(shuffled, SELECTION) == decay_spread(trials, SELECTION)
+
+
+@modest
+@given(studies())
+def test_negated_values_of_which_higher_is_better_change_no_verdict(trials):
+    expected = decay_spread(trials, SELECTION)
+    higher = decay_spread(mirrored(trials, METRIC), Selection(METRIC, higher_is_better=True))
+    if expected is None:
+        assert higher is None
+        return
+    assert (higher["best"], higher["worst"]) == (-expected["best"], -expected["worst"])
+    same = ("schedules", "relative", "best_trial", "worst_trial", "hinges_on_decay")
+    assert [higher[key] for key in same] == [expected[key] for key in same]
 
 
 @modest
 @given(st.floats(0.001, 1000), st.floats(0, 3))
 def test_it_hinges_on_the_decay_above_the_threshold(best, above):
     worst = best * (1 + above)
-    spread = decay_spread([trial(0, worst, LINEAR), trial(1, best, COSINE)], METRIC)
+    spread = decay_spread([trial(0, worst, LINEAR), trial(1, best, COSINE)], SELECTION)
     assert spread["relative"] == (worst - best) / best
     assert spread["hinges_on_decay"] is (spread["relative"] > HINGES_ABOVE)
     sign = "is a sign that max_train_steps is too short"
@@ -134,14 +149,14 @@ def test_it_hinges_on_the_decay_above_the_threshold(best, above):
 
 
 def test_just_the_threshold_is_no_sign():
-    spread = decay_spread([trial(0, 10.0, LINEAR), trial(1, 11.0, COSINE)], METRIC)
+    spread = decay_spread([trial(0, 10.0, LINEAR), trial(1, 11.0, COSINE)], SELECTION)
     assert spread["relative"] == HINGES_ABOVE
     assert spread["hinges_on_decay"] is False
 
 
 def test_the_sentence_names_both_ends():
     trials = [trial(0, 0.5, LINEAR), trial(1, 0.4, COSINE), trial(2, 0.41, NONE)]
-    spread = decay_spread(trials, METRIC)
+    spread = decay_spread(trials, SELECTION)
     assert spread == {
         "schedules": 3,
         "best": 0.4,
@@ -155,7 +170,7 @@ def test_the_sentence_names_both_ends():
         "apart. Ending more than 10% apart is a sign that max_train_steps is too short: a stingy "
         "length takes a perfectly tuned decay.",
     }
-    calm = decay_spread([trial(0, 0.4, NONE), trial(1, 0.41, LINEAR)], METRIC)
+    calm = decay_spread([trial(0, 0.4, NONE), trial(1, 0.41, LINEAR)], SELECTION)
     assert calm["hinges_on_decay"] is False
     assert calm["means"] == (
         "2 schedules that differ only in their decay end at a validation loss from 0.4 (trial 0, "
@@ -166,7 +181,7 @@ def test_the_sentence_names_both_ends():
 
 @pytest.mark.parametrize(("worst", "hinges"), [(0.0, False), (0.01, True)])
 def test_a_best_metric_of_zero_has_no_relative_distance(worst, hinges):
-    spread = decay_spread([trial(0, 0.0, LINEAR), trial(1, worst, COSINE)], METRIC)
+    spread = decay_spread([trial(0, 0.0, LINEAR), trial(1, worst, COSINE)], SELECTION)
     assert spread["relative"] is None
     assert spread["hinges_on_decay"] is hinges
     assert "apart. " not in spread["means"].split("). ")[0]
@@ -179,9 +194,9 @@ def test_the_best_trials_group_goes_before_a_wider_one():
         trial(2, 0.9, LINEAR, seed=1),
         trial(3, 0.91, COSINE, seed=1),
     ]
-    assert decay_spread(trials, METRIC)["best_trial"] == 2
+    assert decay_spread(trials, SELECTION)["best_trial"] == 2
     # Without a sibling, the best trial says nothing about decays.
-    assert decay_spread(trials[:3], METRIC)["best_trial"] == 0
+    assert decay_spread(trials[:3], SELECTION)["best_trial"] == 0
 
 
 def test_the_widest_group_is_the_one_farthest_apart_for_its_best():
@@ -192,7 +207,7 @@ def test_the_widest_group_is_the_one_farthest_apart_for_its_best():
         trial(3, 0.5, LINEAR, seed=2),
         trial(4, 1.0, COSINE, seed=2),
     ]
-    assert decay_spread(trials, METRIC)["best_trial"] == 3
+    assert decay_spread(trials, SELECTION)["best_trial"] == 3
 
 
 @pytest.mark.parametrize(
@@ -211,13 +226,13 @@ def test_the_widest_group_is_the_one_farthest_apart_for_its_best():
     ids=lambda view: f"{view.schedule and view.schedule.decay}-{view.status}",
 )
 def test_what_differs_in_more_than_its_decay_is_not_compared(other):
-    assert decay_spread([trial(0, 1.0, LINEAR), other], METRIC) is None
+    assert decay_spread([trial(0, 1.0, LINEAR), other], SELECTION) is None
 
 
 def test_a_function_of_ones_own_is_left_out():
     own = Schedule(0.1, decay_steps=100, decay="function", function="my_lab.rates")
     trials = [trial(0, 1.0, own), trial(1, 2.0, Schedule(0.1, 0, 70, 30, "linear"))]
-    assert decay_spread(trials, METRIC) is None
+    assert decay_spread(trials, SELECTION) is None
 
 
 def test_hyperparameters_may_be_lists():
@@ -226,8 +241,8 @@ def test_hyperparameters_may_be_lists():
                   [{"step": 100, METRIC: n + 1.0}], schedule=schedule)
         for n, schedule in enumerate([LINEAR, COSINE])
     ]  # fmt: skip
-    assert decay_spread(trials, METRIC)["relative"] == 1.0
+    assert decay_spread(trials, SELECTION)["relative"] == 1.0
 
 
 def test_no_trials_no_spread():
-    assert decay_spread([], METRIC) is None
+    assert decay_spread([], SELECTION) is None

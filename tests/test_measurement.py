@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budgetflow.playbook.measurement import TrialView, best_row
+from budgetflow.playbook.measurement import Selection, TrialView
 
 METRIC = "validation_error_rate"
+SELECTION = Selection(METRIC)
 VALUES = st.sampled_from([0.0, 0.25, 0.5, math.nan, math.inf, -math.inf]) | st.floats()
 
 modest = settings(max_examples=100, deadline=None)
@@ -20,8 +21,8 @@ def measurements(draw):
 
 @modest
 @given(measurements())
-def test_best_row_is_the_lowest_finite_one_and_the_earliest_of_ties(rows):
-    best = best_row(rows, METRIC)
+def test_best_is_the_lowest_finite_one_and_the_earliest_of_ties(rows):
+    best = SELECTION.best(rows)
     finite = [row for row in rows if math.isfinite(row[METRIC])]
     if not finite:
         assert best is None
@@ -35,18 +36,45 @@ def test_best_row_is_the_lowest_finite_one_and_the_earliest_of_ties(rows):
 @modest
 @given(measurements(), measurements())
 def test_training_longer_never_selects_a_worse_row(rows, more):
-    before = best_row(rows, METRIC)
+    before = SELECTION.best(rows)
     end = len(rows) * 10
-    after = best_row([*rows, *({**row, "step": end + row["step"]} for row in more)], METRIC)
+    after = SELECTION.best([*rows, *({**row, "step": end + row["step"]} for row in more)])
     if before is not None:
         assert after[METRIC] <= before[METRIC]
 
 
+@modest
+@given(measurements())
+def test_negated_values_of_which_higher_is_better_select_the_same_row(rows):
+    negated = [{**row, METRIC: -row[METRIC]} for row in rows]
+    best, other = SELECTION.best(rows), Selection(METRIC, higher_is_better=True).best(negated)
+    assert (best and best["step"]) == (other and other["step"])
+
+
+@pytest.mark.parametrize(
+    ("higher_is_better", "value", "than", "worse"),
+    [
+        (False, 1.1, 1.0, 0.1),
+        (False, 0.5, 1.0, -0.5),
+        (False, -1.0, -2.0, 0.5),
+        (True, 0.9, 1.0, 0.1),
+        (True, -3.0, -2.0, 0.5),
+        (True, -1.0, -2.0, -0.5),
+        (True, 0.0, 0.0, 0.0),
+        (False, 0.1, 0.0, math.inf),
+        (True, 0.1, 0.0, -math.inf),
+    ],
+)
+def test_how_much_worse_one_value_is_than_another(higher_is_better, value, than, worse):
+    selection = Selection(METRIC, higher_is_better)
+    assert selection.worse_by(value, than) == pytest.approx(worse)
+
+
 def test_rows_without_the_metric_are_left_out():
     rows = [{"step": 1, "train_loss": 0.1}, {"step": 2, METRIC: 0.5}]
-    assert best_row(rows, METRIC) == rows[1]
-    assert best_row(rows, "validation_loss") is None
-    assert best_row([], METRIC) is None
+    assert SELECTION.best(rows) == rows[1]
+    assert Selection("validation_loss").best(rows) is None
+    assert SELECTION.best([]) is None
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from test_trial_run import NormModel
 
 from budgetflow.checkpoints import restore_as_numpy
 from budgetflow.config import default_config, load_config_file, parse_config
+from budgetflow.playbook.measurement import Selection
 from budgetflow.results.reading import open_study
 from budgetflow.studies.fingerprint import state_key
 from budgetflow.studies.plans import round_plans
@@ -133,7 +134,7 @@ def test_a_trial_that_went_on_under_other_conditions_is_nobody_elses_beginning(
     assert said.startswith("Trial 1 trained all steps") and "resumed_with_another" in said
     mesh = make_mesh(parse_config(chain[1]).mesh)
     plans = round_plans(
-        parse_config(chain[1]), digits, mesh, "validation_error_rate", studies / "first"
+        parse_config(chain[1]), digits, mesh, Selection("validation_error_rate"), studies / "first"
     )
     ours = plans[0].state_key(digits, mesh)
     assert "resumed_with_another" in why_not_reused(key, ours)

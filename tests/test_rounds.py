@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budgetflow.playbook.measurement import Add, Advance, TrialView
-from budgetflow.playbook.rounds import PlannedTrial, RoundSettings, decide, outcome, rank
+from budgetflow.playbook.measurement import Add, Advance, Selection, TrialView
+from budgetflow.playbook.rounds import PlannedTrial, RoundSettings, decide, outcome
 
 METRIC = "validation_error_rate"
+SELECTION = Selection(METRIC)
 
 modest = settings(max_examples=80, deadline=None)
 
@@ -48,7 +49,7 @@ def rounds(draw):
 def round_settings(length, trials):
     hyperparameters = tuple({"optimizer.momentum": i / 10} for i in range(trials))
     planned = tuple(PlannedTrial(values, length) for values in hyperparameters)
-    return RoundSettings(planned, length, METRIC)
+    return RoundSettings(planned, length, SELECTION)
 
 
 def view(settings, fate, number, step):
@@ -171,14 +172,29 @@ def test_a_round_that_was_interrupted_ends_with_the_same_outcome(round_, data):
 
 @modest
 @given(rounds())
-def test_rank_orders_every_feasible_trial_best_first(round_):
+def test_every_feasible_trial_is_ranked_best_first(round_):
     settings, fates = round_
     _, trials, _ = simulate(settings, fates)
-    ranked = rank(list(reversed(trials)), METRIC)
+    ranked = SELECTION.ranked(reversed(trials))
     expected = sorted(
         (min(fate.values), number) for number, fate in enumerate(fates) if fate.diverges_at is None
     )
-    assert [trial.trial for trial in ranked] == [number for _, number in expected]
+    assert [trial.trial for trial, _ in ranked] == [number for _, number in expected]
+
+
+@modest
+@given(rounds())
+def test_negated_values_of_which_higher_is_better_change_no_decision(round_):
+    settings, fates = round_
+    higher = dataclasses.replace(settings, selection=Selection(METRIC, higher_is_better=True))
+    negated = [dataclasses.replace(f, values=tuple(-v for v in f.values)) for f in fates]
+    found, _, decisions = simulate(settings, fates)
+    other, _, other_decisions = simulate(higher, negated)
+    assert decisions[:-1] == other_decisions[:-1]
+    differing = {name for name in found if found[name] != other[name]}
+    assert differing <= {"best_validation", "reasons"}
+    if found["best_trial"] is not None:
+        assert other["best_validation"]["error_rate"] == -found["best_validation"]["error_rate"]
 
 
 def test_a_trial_that_was_good_before_it_diverged_is_not_chosen():

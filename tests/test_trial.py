@@ -3,6 +3,7 @@ import json
 import pytest
 
 from budgetflow.errors import DamagedFileError
+from budgetflow.playbook.measurement import Selection
 from budgetflow.schedules import Schedule
 from budgetflow.studies.trial import TrialRecord, read_trials, write_trial
 
@@ -20,7 +21,7 @@ def test_a_record_set_back_keeps_the_fit_only_if_it_came_before():
         rows=rows,
     )
     for step, bracket, best in ((30, (17, 18), 30), (20, (17, 18), 20), (10, None, 10)):
-        earlier = record.back_to(step, "validation_loss")
+        earlier = record.back_to(step, Selection("validation_loss"))
         assert earlier.step == earlier.best_step == best
         assert earlier.fitted_at_step_bracket == bracket
         assert [row["step"] for row in earlier.rows] == [s for s in (10, 20, 30) if s <= step]

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from budgetflow.playbook.measurement import TrialView, best_row
+from budgetflow.playbook.measurement import Selection, TrialView
 from budgetflow.playbook.transfer import NoTransferRuleError, stretch, transfer
 from budgetflow.schedules import Schedule
 
@@ -22,15 +22,14 @@ MIN_TRIALS = 3
 
 
 def diagnose(
-    trials: Sequence[TrialView], max_train_steps: int, selection_metric: str
+    trials: Sequence[TrialView], max_train_steps: int, selection: Selection
 ) -> dict[str, Any]:
     """The ``best_step_diagnosis`` of a round's outcome.
 
     Args:
         trials: the study's trials; diverged ones are left out.
         max_train_steps: the length of every trial.
-        selection_metric: the measurement's key, like "validation_error_rate"; ties go to the
-            earlier step.
+        selection: what selects steps and trials.
 
     Returns:
         ``verdict`` ("too_long", "too_short", "about_right", "undecided" for fewer than three
@@ -40,20 +39,16 @@ def diagnose(
         :func:`shortened`; None where there is none or no rule), ``caveats`` and ``means``
         (sentences).
     """
-    chosen = [
-        (row[selection_metric], trial.trial, row["step"], trial)
-        for trial in trials
-        if not trial.diverged and (row := best_row(trial.rows, selection_metric))
-    ]
-    steps = [step for _, _, step, _ in chosen]
+    ranked = selection.ranked(trials)
+    steps = [row["step"] for _, row in ranked]
     early = sum(step <= FIRST * max_train_steps for step in steps)
     late = sum(step > (1 - LAST) * max_train_steps for step in steps)
     verdict, suggestion = _verdict(steps, early, late, max_train_steps)
-    caveats = _caveats(len(trials) - len(steps), [trial for *_, trial in chosen])
+    caveats = _caveats(len(trials) - len(steps), [trial for trial, _ in ranked])
     means = _means(verdict, suggestion, len(steps), early, late)
     schedule = None
     if suggestion is not None:
-        *_, best = min(chosen, key=lambda item: item[:2])
+        best, _ = ranked[0]
         try:
             schedule = _at_length(best.schedule, suggestion) if best.schedule else None
         except NoTransferRuleError as error:

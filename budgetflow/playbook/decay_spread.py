@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from budgetflow.playbook.measurement import TrialView, best_row
+from budgetflow.playbook.measurement import Selection, TrialView
 from budgetflow.schedules import Schedule
 
 # The result hinges on the decay where the worst schedule is worse than the best by more than this.
@@ -21,7 +21,7 @@ HINGES_ABOVE = 0.10
 _End = tuple[float, int, Schedule]
 
 
-def decay_spread(trials: Sequence[TrialView], selection_metric: str) -> dict[str, Any] | None:
+def decay_spread(trials: Sequence[TrialView], selection: Selection) -> dict[str, Any] | None:
     """How far apart trials end that differ in nothing but the decay of their schedule.
 
     Compared are trials of the same length, warmup, base learning rate and hyperparameters (the seed
@@ -32,32 +32,28 @@ def decay_spread(trials: Sequence[TrialView], selection_metric: str) -> dict[str
     Args:
         trials: the study's trials; left out are diverged ones and, since nobody knows which part of
             a function of the user's own is its decay, those with such a schedule.
-        selection_metric: the measurement's key, like "validation_error_rate"; lower is better.
+        selection: what selects steps and trials.
 
     Returns:
-        ``schedules`` (how many), ``best`` and ``worst`` (the metric), ``relative`` (how much higher
+        ``schedules`` (how many), ``best`` and ``worst`` (the metric), ``relative`` (how much worse
         the worst is, as a fraction of the best; None if the best is 0), ``best_trial``,
         ``worst_trial``, ``hinges_on_decay`` (more than ``HINGES_ABOVE`` of the best apart) and
         ``means`` (a sentence); None where no group has two schedules.
     """
-    usable = [
-        (row[selection_metric], trial.trial, trial)
-        for trial in trials
-        if not trial.diverged and (row := best_row(trial.rows, selection_metric))
-    ]
+    ranked = selection.ranked(trials)
     groups: collections.defaultdict[str, dict[Schedule, _End]] = collections.defaultdict(dict)
     # Best first, so that each schedule's best trial is the one that stays.
-    for value, number, trial in sorted(usable, key=lambda item: item[:2]):
+    for trial, row in ranked:
         if trial.schedule is not None and trial.schedule.decay != "function":
             ends = groups[_all_but_the_decay(trial, trial.schedule)]
-            ends.setdefault(trial.schedule, (value, number, trial.schedule))
+            ends.setdefault(trial.schedule, (row[selection.key], trial.trial, trial.schedule))
     compared = [list(ends.values()) for ends in groups.values() if len(ends) > 1]
     if not compared:
         return None
-    best_trial = min(usable, key=lambda item: item[:2])[1]
+    best_trial = ranked[0][0].trial
     # Groups are in the order of their best trials, so that the first of equally wide ones is taken.
-    group = max(compared, key=lambda ends: (ends[0][1] == best_trial, _spread(ends)))
-    return _described(group, selection_metric)
+    group = max(compared, key=lambda ends: (ends[0][1] == best_trial, _spread(ends, selection)))
+    return _described(group, selection)
 
 
 def _all_but_the_decay(trial: TrialView, schedule: Schedule) -> str:
@@ -67,17 +63,14 @@ def _all_but_the_decay(trial: TrialView, schedule: Schedule) -> str:
     return json.dumps(same, sort_keys=True, default=repr)
 
 
-def _spread(ends: Sequence[_End]) -> float:
+def _spread(ends: Sequence[_End], selection: Selection) -> float:
     """How much worse the last is than the first, as a fraction of the first."""
-    best, worst = ends[0][0], ends[-1][0]
-    if best == worst:
-        return 0.0
-    return (worst - best) / abs(best) if best else float("inf")
+    return selection.worse_by(ends[-1][0], than=ends[0][0])
 
 
-def _described(ends: Sequence[_End], selection_metric: str) -> dict[str, Any]:
+def _described(ends: Sequence[_End], selection: Selection) -> dict[str, Any]:
     (best, best_trial, first), (worst, worst_trial, last) = ends[0], ends[-1]
-    spread = _spread(ends)
+    spread = _spread(ends, selection)
     hinges = spread > HINGES_ABOVE
     apart = f", {spread:.1%} apart" if best else ""
     conclusion = (
@@ -95,7 +88,7 @@ def _described(ends: Sequence[_End], selection_metric: str) -> dict[str, Any]:
         "worst_trial": worst_trial,
         "hinges_on_decay": hinges,
         "means": f"{len(ends)} schedules that differ only in their decay end at a "
-        f"{selection_metric.replace('_', ' ')} from {best:.4g} (trial {best_trial}, "
+        f"{selection.words} from {best:.4g} (trial {best_trial}, "
         f"{_decay(first)}) to {worst:.4g} (trial {worst_trial}, {_decay(last)}){apart}. "
         f"{conclusion}",
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from budgetflow.schedules import Schedule
@@ -24,7 +24,7 @@ class TrialView:
         status: "diverged" once a loss was not finite.
         step: updates made so far.
         rows: one measurement per evaluation, ascending in ``step``; keys like "train_loss" and
-            "validation_error_rate", all better when lower.
+            "validation_error_rate".
         fitted_at_step_bracket: [last step known not to fit the training set, first known to fit],
             or None.
         decays_to_zero: whether its schedule's decay ends (nearly) at zero.
@@ -54,13 +54,59 @@ class TrialView:
         return self.status == "diverged" and self.fitted_at_step is None
 
 
-def best_row(rows: Sequence[Row], metric: str) -> Row | None:
-    """Retrospective checkpoint selection: the row with the lowest metric, the earliest of ties.
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """What selects steps and trials.
 
-    Rows whose metric is not finite are left out; None if no row is left.
+    Attributes:
+        key: a measurement's key, like "validation_error_rate".
+        higher_is_better: whether higher values are better, as of an accuracy; else lower ones.
     """
-    usable = [row for row in rows if math.isfinite(row.get(metric, math.nan))]
-    return min(usable, key=lambda row: (row[metric], row["step"]), default=None)
+
+    key: str
+    higher_is_better: bool = False
+
+    @property
+    def words(self) -> str:
+        """The key in words."""
+        return self.key.replace("_", " ")
+
+    def cost(self, row: Row) -> float:
+        """The metric with its sign such that lower is better; infinite if missing or not finite."""
+        value = row.get(self.key, math.nan)
+        if not math.isfinite(value):
+            return math.inf
+        return -value if self.higher_is_better else value
+
+    def best(self, rows: Iterable[Row]) -> Row | None:
+        """Retrospective checkpoint selection: the best row, the earliest of ties.
+
+        None if no row has a finite metric.
+        """
+        usable = [row for row in rows if math.isfinite(self.cost(row))]
+        return min(usable, key=lambda row: (self.cost(row), row["step"]), default=None)
+
+    def ranked(self, trials: Iterable[TrialView]) -> list[tuple[TrialView, Row]]:
+        """The trials that did not diverge with their best rows, best first.
+
+        Of equally good trials the one with the lower number goes first.
+        """
+        found = [
+            (trial, row)
+            for trial in trials
+            if not trial.diverged and (row := self.best(trial.rows))
+        ]
+        return sorted(found, key=lambda item: (self.cost(item[1]), item[0].trial))
+
+    def worse_by(self, value: float, than: float) -> float:
+        """How much worse one value of the metric is than another, as a fraction of the other.
+
+        Negative if it is better; infinite, of either sign, if the other is 0.
+        """
+        worse = than - value if self.higher_is_better else value - than
+        if worse == 0:
+            return 0.0
+        return worse / abs(than) if than else math.copysign(math.inf, worse)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,8 +14,8 @@ from budgetflow.playbook.measurement import (
     Conclude,
     Decision,
     Row,
+    Selection,
     TrialView,
-    best_row,
 )
 from budgetflow.playbook.sharing import Branch
 
@@ -43,12 +43,12 @@ class RoundSettings:
         trials: its trials, by number.
         max_train_steps: the length of every one of them (never a hyperparameter), or of the longest
             of cooldowns.
-        selection_metric: the measurement's key that selects steps and trials, lower is better.
+        selection: what selects steps and trials.
     """
 
     trials: tuple[PlannedTrial, ...]
     max_train_steps: int
-    selection_metric: str
+    selection: Selection
 
 
 Outcome = Callable[[RoundSettings, Sequence[TrialView]], dict[str, Any]]
@@ -77,20 +77,10 @@ def decide(settings: RoundSettings, trials: Sequence[TrialView], outcome: Outcom
     return Conclude(outcome(settings, trials))
 
 
-def rank(trials: Sequence[TrialView], selection_metric: str) -> list[TrialView]:
-    """The trials that did not diverge, best first; of equal ones the lower number first."""
-    usable = [
-        (row[selection_metric], trial.trial, trial)
-        for trial in trials
-        if not trial.diverged and (row := best_row(trial.rows, selection_metric))
-    ]
-    return [trial for _, _, trial in sorted(usable, key=lambda item: item[:2])]
-
-
 def outcome(settings: RoundSettings, trials: Sequence[TrialView]) -> dict[str, Any]:
     """The outcome of a round, as ``outcome.json`` holds it."""
-    diagnosis = diagnose(trials, settings.max_train_steps, settings.selection_metric)
-    spread = decay_spread(trials, settings.selection_metric)
+    diagnosis = diagnose(trials, settings.max_train_steps, settings.selection)
+    spread = decay_spread(trials, settings.selection)
     found, reasons = best_trial(settings, trials)
     return {
         "kind": "round",
@@ -138,13 +128,11 @@ def best_trial(
     settings: RoundSettings, trials: Sequence[TrialView]
 ) -> tuple[dict[str, Any], list[str]]:
     """The best trial by retrospective selection: outcome fields and a sentence."""
-    ranked = rank(trials, settings.selection_metric)
+    ranked = settings.selection.ranked(trials)
     if not ranked:
         nothing = {"best_trial": None, "best_step": None, "best_validation": None}
         return nothing, ["Every trial diverged: look for a lower learning rate or a longer warmup."]
-    best = ranked[0]
-    row = best_row(best.rows, settings.selection_metric)
-    assert row is not None
+    best, row = ranked[0]
     metrics = validation(row)
     shown = (f"validation {name.replace('_', ' ')} {value:.4g}" for name, value in metrics.items())
     found = {"best_trial": best.trial, "best_step": row["step"], "best_validation": metrics}

@@ -89,17 +89,17 @@ def best_steps(study: StudyResult) -> Figure:
 
 def lengths(study: StudyResult) -> Figure:
     """The selection metric of every trial against its length, the best of each length joined."""
-    outcome, metric = study.outcome or {}, study.selection_key
+    outcome, metric = study.outcome or {}, study.selection.key
     figure, axes = _figure(f"{metric.replace('_', ' ')} by length of the run", 4.0)
     table = study.to_pandas()
     axes.plot(table["max_train_steps"], table[metric], "o", color=GREY, mfc="none", label="trial")
     known = [row for row in outcome["lengths"] if row["best_validation"]]
     x = [row["length_steps"] for row in known]
-    y = [row["best_validation"][outcome["selection_metric"]] for row in known]
+    y = [row["best_validation"][metric.removeprefix("validation_")] for row in known]
     axes.plot(x, y, "o-", color=BLUE, label="best of its length")
     axes.set(xscale="log", xlabel="steps", ylabel=metric.replace("_", " "))
     axes.set_xticks(x, [str(length) for length in x])
-    axes.set_ylim(bottom=0)
+    _from_zero(axes)
     axes.xaxis.set_minor_formatter(NullFormatter())
     _legend(axes)
     return figure
@@ -157,7 +157,7 @@ def _curves(axes: Axes, trials: Sequence[TrialResult], key: str, best: int) -> N
     for trial in trials:
         record = trial.record
         points = {r["step"]: r[key] for r in record.rows if math.isfinite(r.get(key, math.nan))}
-        smallest = min([smallest, *(value for value in points.values() if value > 0)])
+        smallest = min([smallest, *(abs(value) for value in points.values() if value)])
         is_best = record.trial == best
         color = BLUE if is_best else RED if record.status == "diverged" else GREY
         width, order = (2.0, 3) if is_best else (0.8, 2)
@@ -174,7 +174,13 @@ def _curves(axes: Axes, trials: Sequence[TrialResult], key: str, best: int) -> N
             )
     # A logarithm that also shows zero, which error rates reach.
     axes.set_yscale("symlog", linthresh=max(smallest, 1e-6))
-    axes.set_ylim(bottom=0)
+    _from_zero(axes)
+
+
+def _from_zero(axes: Axes) -> None:
+    """Lets an axis begin at zero, unless some values are negative."""
+    if axes.dataLim.ymin >= 0:
+        axes.set_ylim(bottom=0)
 
 
 def _figure(title: str, height: float) -> tuple[Figure, Axes]:

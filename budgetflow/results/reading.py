@@ -10,6 +10,7 @@ from etils import epath
 
 from budgetflow.errors import UserError, nearest
 from budgetflow.files import read_json
+from budgetflow.playbook.measurement import Selection
 from budgetflow.studies.trial import TrialRecord, read_trials, trial_folder
 
 if TYPE_CHECKING:  # pandas takes a second to import, which not every reader needs
@@ -70,9 +71,11 @@ class StudyResult:
         return self.folder.name
 
     @property
-    def selection_key(self) -> str:
-        """The measurement that selects checkpoints and trials."""
-        return f"validation_{self.config['evaluation']['selection_metric']}"
+    def selection(self) -> Selection:
+        """What selects checkpoints and trials; in older outcomes, lower was always better."""
+        outcome = self.outcome or {}
+        metric = outcome.get("selection_metric") or self.config["evaluation"]["selection_metric"]
+        return Selection(f"validation_{metric}", outcome.get("higher_is_better", False))
 
     @property
     def timing(self) -> dict[str, Any] | None:

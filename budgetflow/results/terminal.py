@@ -128,7 +128,9 @@ def _trial_table(study: StudyResult) -> Table:
         shown = ["seed", *shown] if frame["seed"].nunique() > 1 else shown
     else:
         diverged = frame["status"] == "diverged"
-        frame = frame.assign(diverged=diverged).sort_values(["diverged", study.selection_key])
+        by = ["diverged", study.selection.key]
+        ascending = [True, not study.selection.higher_is_better]
+        frame = frame.assign(diverged=diverged).sort_values(by, ascending=ascending)
         varied = sorted({name for t in study.trials for name in t.record.hyperparameters})
         metrics = [column for column in frame.columns if column.startswith("validation_")]
         status = ["status"] if diverged.any() else []

@@ -164,7 +164,7 @@ class _Controller:
             return record
         saved = TrialCheckpoints(trial_folder(self._study.folder, record.trial)).steps()
         latest = max((step for step in saved if step <= record.step), default=0)
-        return record.back_to(latest, self._study.selection_key)
+        return record.back_to(latest, self._study.selection)
 
     def _add(self, trials: dict[int, dict[str, Any]]) -> dict[int, TrialRecord]:
         records = {}
@@ -185,7 +185,7 @@ class _Controller:
             )
             records[number] = with_reused_steps(
                 record, self._study.folder, self._sources(plan, earlier),
-                functools.partial(self._keep, record), self._study.selection_key,
+                functools.partial(self._keep, record), self._study.selection,
             )  # fmt: skip
             if records[number].reused_from is None:
                 records[number] = self._with_reason(record, plan)
@@ -211,7 +211,7 @@ class _Controller:
     def _keep(self, record: TrialRecord, rows: Iterable[dict[str, Any]], latest: int) -> set[int]:
         pinned = self._plan(record).pinned
         keep_best = self._study.config.checkpoints.keep_best
-        return steps_to_keep(list(rows), self._study.selection_key, keep_best, pinned, latest)
+        return steps_to_keep(list(rows), self._study.selection.cost, keep_best, pinned, latest)
 
     def _wave(self, trials: Sequence[int]) -> dict[int, int]:
         """The first of some trials that can run at the same time: trial to slice of the mesh.
@@ -299,7 +299,7 @@ class _Controller:
     def _record(self, number: int, measurement: Measurement) -> None:
         live = self._live[number]
         before = self._records[number]
-        record = before.measured(measurement.row, self._study.selection_key)
+        record = before.measured(measurement.row, self._study.selection)
         self._steps_trained += record.step - before.step
         status: Status = (
             "diverged" if measurement.diverged
@@ -344,7 +344,13 @@ class _Controller:
                     self._close(number)
                 else:  # resumed at the very step where the race ended
                     self._write(self._records[number])
-        outcome = {**outcome, "fingerprint": study.fingerprint}
+        # With these, nobody who reads an outcome needs the config or the task.
+        outcome = {
+            **outcome,
+            "fingerprint": study.fingerprint,
+            "selection_metric": study.config.evaluation.selection_metric,
+            "higher_is_better": study.selection.higher_is_better,
+        }
         if (vectorized := study.config.mesh.vmap_trials) > 1:
             outcome["vmap_trials"] = vectorized
             outcome["reasons"].append(

@@ -15,7 +15,7 @@ from budgetflow.config import StudyConfig
 from budgetflow.data.source import Dataset
 from budgetflow.errors import ConfigError, UserError
 from budgetflow.files import read_json
-from budgetflow.playbook import rounds
+from budgetflow.playbook.measurement import Selection
 from budgetflow.playbook.sharing import Branch, branch_steps, branches, shared_steps
 from budgetflow.playbook.transfer import NoTransferRuleError, Transfer, compare, transfer
 from budgetflow.schedule_config import ScheduleConfig, resolve_schedule
@@ -103,7 +103,7 @@ def round_plans(
     config: StudyConfig,
     dataset: Dataset,
     mesh: Mesh,
-    selection_key: str,
+    selection: Selection,
     earlier: epath.Path | None,
 ) -> tuple[TrialPlan, ...]:
     """The trials of a round or of cooldowns.
@@ -112,7 +112,7 @@ def round_plans(
         config: its config, ``max_train_steps`` resolved.
         dataset: its data.
         mesh: the devices it runs on.
-        selection_key: the measurement that selects trials.
+        selection: what selects trials.
         earlier: the folder of the study that it builds on, complete, or None.
 
     Raises:
@@ -123,8 +123,8 @@ def round_plans(
     known: dict[int, TrialRecord] = {}
     if earlier is not None and processes.on_main(_is_round, earlier):
         known = {record.trial: record for record in processes.on_main(read_trials, earlier)}
-    views = [record.view() for record in known.values()]
-    ranked = [known[view.trial] for view in rounds.rank(views, selection_key)]
+    ranked_views = selection.ranked(record.view() for record in known.values())
+    ranked = [known[view.trial] for view, _ in ranked_views]
     if config.search.promote_trials:
         assert earlier is not None
         plans = list(_promoted(config, ranked, earlier.name))

@@ -14,6 +14,7 @@ from typing import Any
 from etils import epath
 
 from budgetflow.checkpoints import TrialCheckpoints
+from budgetflow.playbook.measurement import Selection
 from budgetflow.playbook.sharing import shared_steps
 from budgetflow.studies.fingerprint import differing_fields, in_words
 from budgetflow.studies.trial import TrialRecord, trial_folder
@@ -42,7 +43,7 @@ def with_reused_steps(
     study_folder: epath.Path,
     sources: Iterable[tuple[epath.Path, TrialRecord]],
     steps_to_keep: Callable[[Iterable[dict[str, Any]], int], set[int]],
-    selection_key: str,
+    selection: Selection,
 ) -> TrialRecord:
     """The record of a new trial that takes over another one's states, or as it is.
 
@@ -55,7 +56,7 @@ def with_reused_steps(
         study_folder: its study's folder, where the checkpoints are copied to.
         sources: other trials, and their studies' folders.
         steps_to_keep: (measurements, latest step) -> the steps whose checkpoints it keeps.
-        selection_key: the measurement that selects checkpoints.
+        selection: what selects checkpoints.
 
     Raises:
         DamagedFileError: a checkpoint to take over is damaged.
@@ -85,7 +86,7 @@ def with_reused_steps(
         reused_from={"study": folder.name, "trial": source.trial, "step": step},
         measured_anew_because=f"they differ in {in_words(otherwise)}" if otherwise else None,
     )
-    return record.back_to(step, selection_key)
+    return record.back_to(step, selection)
 
 
 def reasons_to_train_again(records: Iterable[TrialRecord]) -> list[str]:

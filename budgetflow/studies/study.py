@@ -20,7 +20,7 @@ from budgetflow.errors import ConfigError, UserError, nearest
 from budgetflow.fields import Changes
 from budgetflow.files import read_json, write_json
 from budgetflow.playbook import cooldowns, lr_sweep, rounds
-from budgetflow.playbook.measurement import Decision, TrialView
+from budgetflow.playbook.measurement import Decision, Selection, TrialView
 from budgetflow.playbook.race import SweepSettings, lockstep_grid
 from budgetflow.schedule_config import ScheduleConfig
 from budgetflow.schedules import Schedule
@@ -42,6 +42,7 @@ from budgetflow.training.memory import peak_bytes, state_bytes
 from budgetflow.training.mesh import check_batch_size, make_mesh, trial_slices
 from budgetflow.training.spec import make_task, task_num_outputs
 from budgetflow.training.step import Program
+from budgetflow.training.tracing import task_metrics
 from budgetflow.training.trial_run import trial_program
 from budgetflow.user_code import user_code
 
@@ -62,6 +63,7 @@ class Study:
         mesh: the devices it runs on.
         fingerprint: what its results are found on; see
             :func:`budgetflow.studies.fingerprint.fingerprint`.
+        higher_is_better: whether higher values of the selection metric are better.
         round_plans: the trials of a round or of cooldowns; empty for a sweep, which plans as it
             goes.
     """
@@ -71,6 +73,7 @@ class Study:
     dataset: Dataset
     mesh: Mesh
     fingerprint: str
+    higher_is_better: bool = False
     round_plans: tuple[TrialPlan, ...] = ()
 
     @property
@@ -85,9 +88,10 @@ class Study:
         return math.ceil(self.dataset.train.num_examples / self.config.data.batch_size)
 
     @property
-    def selection_key(self) -> str:
-        """The measurement that selects checkpoints and trials."""
-        return f"validation_{self.config.evaluation.selection_metric}"
+    def selection(self) -> Selection:
+        """What selects checkpoints and trials."""
+        metric = self.config.evaluation.selection_metric
+        return Selection(f"validation_{metric}", self.higher_is_better)
 
     def plan(self, number: int, hyperparameters: dict[str, Any]) -> TrialPlan:
         """The plan of a trial."""
@@ -138,7 +142,7 @@ class Study:
                 for plan in self.round_plans
             ),
             self.max_train_steps,
-            self.selection_key,
+            self.selection,
         )
         if config.kind == "cooldowns":
             return rounds.decide(settings, trials, cooldowns.outcome)
@@ -182,10 +186,12 @@ def resolve(config: StudyConfig, folder: epath.Path, earlier: epath.Path | None)
     builds_on = earlier_outcome["fingerprint"] if earlier_outcome else None
     mesh = make_mesh(config.mesh, num_trials(config))
     found_on = fingerprint(config, dataset, builds_on)
-    study = Study(config, folder, dataset, mesh, found_on)
+    _, program = next(_programs(config, mesh))
+    metric = task_metrics(program.spec)[config.evaluation.selection_metric]
+    study = Study(config, folder, dataset, mesh, found_on, metric.higher_is_better)
     if config.kind == "lr_sweep":
         return study
-    plans = round_plans(config, dataset, mesh, study.selection_key, earlier)
+    plans = round_plans(config, dataset, mesh, study.selection, earlier)
     return dataclasses.replace(study, round_plans=plans)
 
 

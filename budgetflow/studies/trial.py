@@ -9,7 +9,7 @@ from etils import epath
 
 from budgetflow.errors import DamagedFileError
 from budgetflow.files import read_json, read_rows, write_json, write_rows
-from budgetflow.playbook.measurement import Status, TrialView, best_row
+from budgetflow.playbook.measurement import Selection, Status, TrialView
 from budgetflow.schedules import Schedule
 
 # A decay that ends below this share of the base learning rate counts as a decay to zero.
@@ -58,18 +58,18 @@ class TrialRecord:
     fitted_at_step_bracket: tuple[int, int] | None = None
     rows: tuple[dict[str, Any], ...] = ()
 
-    def measured(self, row: dict[str, Any], selection_metric: str) -> TrialRecord:
+    def measured(self, row: dict[str, Any], selection: Selection) -> TrialRecord:
         """The record after one more measurement."""
         rows = (*self.rows, row)
-        best = best_row(rows, selection_metric)
+        best = selection.best(rows)
         return dataclasses.replace(
             self, rows=rows, step=row["step"], best_step=best["step"] if best else None
         )
 
-    def back_to(self, step: int, selection_metric: str) -> TrialRecord:
+    def back_to(self, step: int, selection: Selection) -> TrialRecord:
         """The record as it was at ``step``, the last one that can be resumed from."""
         rows = tuple(row for row in self.rows if row["step"] <= step)
-        best = best_row(rows, selection_metric)
+        best = selection.best(rows)
         bracket = self.fitted_at_step_bracket
         return dataclasses.replace(
             self,

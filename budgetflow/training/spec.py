@@ -76,7 +76,7 @@ class ProgramSpec:
             # Left to itself, BatchNorm computes in the type of its statistics, which is float32.
             if getattr(module, "dtype", "given") is None:
                 setattr(module, "dtype", jnp.dtype(self.precision))  # noqa: B010
-            # Left to itself, nnx takes an array that is no variable for a constant, if it is traced.
+            # Left to itself, nnx takes a traced array that is no variable for a constant.
             for attribute, value in list(vars(module).items()):
                 if isinstance(value, jax.Array):
                     setattr(module, attribute, nnx.data(value))
