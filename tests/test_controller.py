@@ -352,7 +352,9 @@ def test_a_damaged_checkpoint_is_not_taken_over(workdir):
 
 def test_results_of_another_config_are_never_overwritten(workdir):
     before = everything_recorded(workdir / "lr_sweep")
-    with pytest.raises(UserError, match=r"another config, code or data \(they differ in data.batch_size\)"):
+    with pytest.raises(
+        UserError, match=r"another config, code or data \(they differ in data.batch_size\)"
+    ):
         run(edited_config("lr_sweep", data__batch_size=32), workdir)
     assert everything_recorded(workdir / "lr_sweep") == before
 
