@@ -359,6 +359,8 @@ class _Controller:
             )
         if study.config.kind == "lr_sweep":
             outcome["switched_off"] = names = list(switch_off(study.config)[1])
+            if study.dataset.train.is_random:
+                names.append(f"the randomness of data.transform = {study.config.data.transform}")
             if names:
                 outcome["reasons"].append(
                     f"Switched off for the sweep: {', '.join(names)}. They add gradient noise, so "

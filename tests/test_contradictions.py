@@ -1,0 +1,91 @@
+"""Identical inputs with different targets: counted, and what counts as fitting them."""
+
+import numpy as np
+import pytest
+from conftest import small_config, start_trial
+
+from budgetflow.data.contradictions import contradictions, with_fit_targets
+from budgetflow.data.records import Split
+from budgetflow.data.source import Dataset
+from budgetflow.schedules import Schedule
+
+
+def split_of(inputs, targets, name="train"):
+    arrays = {"inputs": np.asarray(inputs), "targets": np.asarray(targets)}
+    source = [{"x": i, "y": t} for i, t in zip(*arrays.values(), strict=True)]
+    return Split(name, len(targets), source, ("x", "y"), arrays=arrays)
+
+
+def test_a_training_set_without_contradictions_has_none():
+    assert contradictions(split_of([[0.0], [1.0], [1.0]], [0, 1, 1])) is None
+    # Nobody knows which real numbers count as equal.
+    assert contradictions(split_of([[0.0], [0.0]], [0.5, 1.5])) is None
+
+
+def test_counts_are_those_of_a_plain_loop():
+    rng = np.random.default_rng(0)
+    inputs = rng.integers(0, 40, 300).astype(np.float32)[:, None]
+    targets = rng.integers(0, 4, 300).astype(np.int32)
+    found = contradictions(split_of(inputs, targets))
+    by_input = {}
+    for value, target in zip(inputs[:, 0], targets, strict=True):
+        by_input.setdefault(value, []).append(target)
+    mixed = [group for group in by_input.values() if len(set(group)) > 1]
+    assert found.examples == sum(map(len, mixed))
+    errors = sum(len(group) - max(map(group.count, group)) for group in mixed)
+    assert found.lowest_errors == errors
+    loss = -sum(np.log(group.count(t) / len(group)) for group in mixed for t in group) / 300
+    assert found.lowest_loss == pytest.approx(loss)
+    for value, choices in zip(inputs[:, 0], found.choices, strict=True):
+        group = by_input[value]
+        best = {t for t in group if group.count(t) == max(map(group.count, group))}
+        assert set(choices.tolist()) == best
+
+
+@pytest.mark.parametrize("first", [1, 2, 4, 7, 8])
+def test_the_most_errors_among_the_first_examples_are_those_of_the_worst_best_model(first):
+    split = split_of([[0.0], [0], [1], [1], [1], [2], [0], [0]], [0, 1, 2, 2, 3, 5, 1, 0])
+    found = contradictions(split)
+    arrays = split.arrays
+    # Input 0 has two targets twice each: either answer is as good as can be.
+    errors = [
+        sum(
+            target != {0.0: answer, 1.0: 2, 2.0: 5}[value]
+            for value, target in zip(
+                arrays["inputs"][:first, 0], arrays["targets"][:first], strict=True
+            )
+        )
+        for answer in (0, 1)
+    ]
+    assert found.most_errors_within(split, first) == max(errors)
+
+
+def contradicting(digits, pairs):
+    """The digits with copies of the first images under other labels."""
+    arrays = {name: array[:300] for name, array in digits.train.arrays.items()}
+    others = (arrays["targets"][:pairs] + 1) % 10
+    return split_of(
+        np.concatenate([arrays["inputs"], arrays["inputs"][:pairs]]),
+        np.concatenate([arrays["targets"], others]),
+    )
+
+
+@pytest.mark.parametrize("pairs", [1, 30])
+def test_the_fit_is_the_first_step_with_the_fewest_errors_there_can_be(digits, pairs):
+    train = contradicting(digits, pairs)
+    found = contradictions(train)
+    assert (found.examples, found.lowest_errors) == (2 * pairs, pairs)
+    config = small_config("lr_sweep", model__hidden_sizes=(64,), max_train_steps=400)
+    schedule = Schedule(0.2, constant_steps=400)
+
+    def start(split, checks_fit):
+        data = Dataset(split, digits.validation, None, 10, True)
+        return start_trial(data, config, schedule, checks_fit=checks_fit)
+
+    bracket = start(with_fit_targets(train), True).advance(400).fitted_at_step_bracket
+    assert start(train, True).advance(400).fitted_at_step_bracket is None
+    slow = start(train, False)
+    size = train.num_examples
+    errors = {s: round(slow.advance(s).row["train_error_rate"] * size) for s in range(1, 401)}
+    assert min(errors.values()) == pairs
+    assert bracket[1] == next(step for step, count in errors.items() if count == pairs)
