@@ -219,6 +219,9 @@ class StudyConfig:
             loss stay float32.
         gradient_accumulation: how many parts of each batch to compute the gradient of one after
             the other, to save memory; the update is that of the whole batch.
+        weight_decay_mask: which parameters decay: "all", or "matrices" (those of two dimensions or
+            more), and so neither biases nor the scales of normalisation.
+        clip_gradient_norm: the global norm to which the gradient of a batch is clipped.
         ema_decay: of an exponential moving average of the parameters, which is what is evaluated
             then instead of the parameters themselves; 0 for none.
     """
@@ -256,6 +259,8 @@ class StudyConfig:
     precision: Literal["float32", "bfloat16"] = "float32"
     gradient_accumulation: Positive = 1
     ema_decay: DecayRate = 0.0
+    weight_decay_mask: Literal["all", "matrices"] = "all"
+    clip_gradient_norm: Rate | None = None
     mesh: MeshConfig = MeshConfig()
     evaluation: Annotated[EvaluationConfig, Changes.MEASUREMENTS] = EvaluationConfig()
     checkpoints: Annotated[CheckpointConfig, Changes.NOTHING] = CheckpointConfig()

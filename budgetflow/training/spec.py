@@ -18,7 +18,7 @@ from budgetflow.data.source import Dataset
 from budgetflow.errors import ConfigError
 from budgetflow.import_path import check_arguments, import_object, keyword_names
 from budgetflow.metrics import Metric, as_metric
-from budgetflow.optimizers import check_optimizer
+from budgetflow.optimizers import OptimizerSpec, optimizer_spec
 from budgetflow.user_code import user_code
 
 Options = tuple[tuple[str, Any], ...]
@@ -32,7 +32,8 @@ class ProgramSpec:
     """All that shapes a program, hashable.
 
     Attributes:
-        model, task, optimizer: the config's sections, without the optimizer's traced numbers.
+        model, task: the config's sections.
+        optimizer: without its traced numbers.
         augmentation: the augmentation's import path, or None where all its strengths are off.
         model_regularization, task_regularization: keys of ``config.regularization`` that are on in
             this study, by who takes them.
@@ -47,7 +48,7 @@ class ProgramSpec:
 
     model: Options
     task: Options
-    optimizer: Options
+    optimizer: OptimizerSpec
     augmentation: str | None
     model_regularization: tuple[str, ...]
     task_regularization: tuple[str, ...]
@@ -174,7 +175,6 @@ def program_spec(
         if not callable(getattr(task, method, None)):
             raise ConfigError(f"config.task.name = {config.task['name']!r} has no method {method}; "
                               "see budgetflow.tasks.Classification")  # fmt: skip
-    check_optimizer(config.optimizer)
     if checks_fit and not hasattr(task, "fitted"):
         raise ConfigError(
             f"a learning-rate sweep needs to know when an example is fitted, but the task "
@@ -188,9 +188,8 @@ def program_spec(
     return ProgramSpec(
         model=_options(config.model),
         task=_options(config.task),
-        # Numbers are traced; their names stay, since they are arguments of the optimizer.
-        optimizer=_options(
-            {k: "traced" if isinstance(v, float) else v for k, v in config.optimizer.items()}
+        optimizer=optimizer_spec(
+            config.optimizer, config.weight_decay_mask, config.clip_gradient_norm is not None
         ),
         augmentation=_augmentation(config, varied),
         model_regularization=taken["model"],
@@ -215,15 +214,27 @@ def traced_numbers(config: StudyConfig, spec: ProgramSpec) -> dict[str, Any]:
     def numbers(section: dict[str, Any], names: Iterable[str]) -> dict[str, np.float32]:
         return {name: np.float32(section[name]) for name in names if name in section}
 
-    optimizer = [name for name, value in spec.optimizer if value == "traced"]
+    clips = {"clip_gradient_norm": np.float32(config.clip_gradient_norm or 0.0)}
     strengths = [*spec.model_regularization, *spec.task_regularization, "weight_decay"]
     augmentation = _arguments(config.augmentation) if spec.augmentation else ()
     return {
         "seed": np.uint32(config.seed),
         **({"ema_decay": np.float32(config.ema_decay)} if spec.averages_params else {}),
-        "optimizer": numbers(config.optimizer, optimizer),
+        **(clips if spec.optimizer.clips_gradients else {}),
+        "optimizer": numbers(config.optimizer, spec.optimizer.traced),
         "regularization": numbers(config.regularization, strengths),
         "augmentation": numbers(config.augmentation, augmentation),
+    }
+
+
+def numbers_of(spec: ProgramSpec) -> dict[str, Any]:
+    """The shapes and types of those traced numbers that a state at step 0 depends on."""
+    number = jax.ShapeDtypeStruct((), np.dtype(np.float32))
+    return {
+        "seed": jax.ShapeDtypeStruct((), np.dtype(np.uint32)),
+        "clip_gradient_norm": number,
+        "optimizer": dict.fromkeys(spec.optimizer.traced, number),
+        "regularization": {"weight_decay": number},
     }
 
 

@@ -21,7 +21,7 @@ from jax.sharding import Mesh
 
 from budgetflow.config import MeshConfig
 from budgetflow.import_path import keyword_names
-from budgetflow.optimizers import make_optimizer
+from budgetflow.optimizers import averaged_params, make_optimizer, update
 from budgetflow.training.mesh import batch_sharding, replicated, state_shardings
 from budgetflow.training.spec import (
     ProgramSpec,
@@ -29,8 +29,10 @@ from budgetflow.training.spec import (
     as_type,
     augmented,
     model_inputs,
+    numbers_of,
 )
 from budgetflow.training.tracing import has_convolutions
+from budgetflow.user_code import user_code
 
 Arrays = dict[str, Any]
 # Training examples that the fit check looks at between two chances to stop.
@@ -50,7 +52,8 @@ class TrainState(NamedTuple):
         params: the model's parameters, nested dicts of arrays.
         model_state: its other variables, such as batch statistics.
         opt_state: the optimizer's state.
-        ema_params: the moving average of the parameters; empty where none is kept.
+        ema_params: the average of the parameters that is evaluated instead of them: the moving one
+            of the config, or that of a schedule-free optimizer; empty where there is none.
     """
 
     step: jax.Array
@@ -95,7 +98,7 @@ class Program:
         state: a TrainState of the shapes, types and shardings of its arrays.
         loops: whether to loop on the device; XLA runs convolutions in loops slowly on the CPU.
         steps_per_call: the most updates that one call of ``train_steps`` makes.
-        init: seed -> TrainState at step 0.
+        init: (numbers, learning rate of the first update) -> TrainState at step 0.
         train_steps: (state, progress, data, batches, learning_rates, count, numbers) ->
             (state, progress). ``data`` is the training set on the device and ``batches`` the
             indices into it, [steps_per_call, batch_size]; or ``data`` is None and ``batches`` the
@@ -133,7 +136,7 @@ def make_program(spec: ProgramSpec, mesh: Mesh, layout: MeshConfig) -> Program:
     """
     # XLA runs convolutions inside loops 8 to 21 times slower on the CPU.
     loops = not (has_convolutions(spec) and _on_cpu(mesh))
-    shapes = jax.eval_shape(functools.partial(init, spec), np.uint32(0))
+    shapes = jax.eval_shape(functools.partial(init, spec), numbers_of(spec), np.float32(0))
     state = state_shardings(shapes, mesh, layout)
     everywhere = replicated(mesh)
 
@@ -167,13 +170,15 @@ def make_program(spec: ProgramSpec, mesh: Mesh, layout: MeshConfig) -> Program:
     )
 
 
-def init(spec: ProgramSpec, seed: jax.Array) -> TrainState:
-    """The state at step 0."""
-    _, params, model_state = _split(spec.build_model(jax.random.key(seed)))
-    # The optimizer's state does not depend on its numbers.
-    opt_state = _optimizer(spec, {}, 0.0, 0.0).init(params)
+def init(spec: ProgramSpec, numbers: dict[str, Any], learning_rate: jax.Array) -> TrainState:
+    """The state at step 0; that of an optimizer may depend on all of its numbers."""
+    _, params, model_state = _split(spec.build_model(jax.random.key(numbers["seed"])))
+    with user_code("config.optimizer.name", spec.optimizer.name):
+        opt_state = make_optimizer(spec.optimizer, numbers, learning_rate).init(params)
+    opt_state = jax.tree.map(jnp.asarray, opt_state)
     # A copy, since both are donated to the train step.
-    ema_params = jax.tree.map(jnp.copy, params) if spec.averages_params else {}
+    averages = spec.averages_params or averaged_params(opt_state, params) is not None
+    ema_params = jax.tree.map(jnp.copy, params) if averages else {}
     return TrainState(jnp.int32(0), params, model_state, opt_state, ema_params)
 
 
@@ -241,14 +246,11 @@ def train_step(
     """One update."""
     if data is not None:
         batch = _examples({name: data[name] for name in ("inputs", "targets")}, batch)
-    strengths = numbers["regularization"]
     value, model_state, gradients = _gradients(spec, mesh, state, batch, numbers)
-    optimizer = _optimizer(
-        spec, numbers["optimizer"], learning_rate, strengths.get("weight_decay", 0.0)
+    params, opt_state = update(
+        spec.optimizer, numbers, learning_rate, gradients, state.opt_state, state.params, value
     )
-    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    ema_params = state.ema_params
+    ema_params = averaged_params(opt_state, params) or state.ema_params
     if spec.averages_params:
         # Shorter at the start, as in TensorFlow's ExponentialMovingAverage, to forget the initial
         # parameters soon.
@@ -446,13 +448,6 @@ def _as_before(before: Any, after: Any) -> Any:
 
 def _on_cpu(mesh: Mesh) -> bool:
     return mesh.devices.flat[0].platform == "cpu"
-
-
-def _optimizer(
-    spec: ProgramSpec, numbers: dict[str, Any], learning_rate: Any, weight_decay: Any
-) -> optax.GradientTransformation:
-    options = {k: numbers.get(k, 0.0) if v == "traced" else v for k, v in spec.optimizer}
-    return make_optimizer(options, learning_rate, weight_decay)
 
 
 def _split(model: nnx.Module) -> tuple[Any, Arrays, Arrays]:

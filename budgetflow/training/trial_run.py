@@ -96,7 +96,8 @@ class TrialRun:
         self.stopwatch = Stopwatch()
         self.profiler = Profiler()
         with self.stopwatch("training"):
-            self.state: TrainState = program.init(np.uint32(config.seed))
+            rate = np.float32(self._learning_rates[0])
+            self.state: TrainState = program.init(self.numbers, rate)
         self.step = 0
 
     def resume(self, state: TrainState) -> None:
