@@ -265,8 +265,12 @@ def test_the_order_of_trials_changes_nothing_in_what_is_suggested(study, random)
 @given(studies())
 def test_negated_values_of_which_higher_is_better_change_nothing(study):
     length, trials = study
-    expected = diagnose(trials, length, SELECTION)
-    assert diagnose(mirrored(trials, METRIC), length, HIGHER) == expected
+    found = diagnose(trials, length, SELECTION)
+    other = diagnose(mirrored(trials, METRIC), length, HIGHER)
+    differing = {name for name in found if found[name] != other[name]}
+    assert differing <= {"competes_at", "means"}
+    if found["trials"]:
+        assert other["competes_at"] == -found["competes_at"]
 
 
 @modest
@@ -422,7 +426,7 @@ def test_the_sentence_tells_the_suggested_schedule_in_words(best_step, schedule,
 
 # Real studies. 200 digits are fitted in a hundred steps or two, and the validation loss turns up
 # some hundred steps later; so 4,000 steps are far too many and 40 too few.
-RATES = (0.1, 0.2, 0.3)
+RATES = (0.08, 0.1, 0.12)
 REAL = {
     "too_long": Schedule(0.1, 20, 3930, 50, "linear"),
     "about_right": Schedule(0.1, 20, 330, 50, "linear"),

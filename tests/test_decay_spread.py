@@ -20,9 +20,14 @@ NONE = Schedule(0.1, 10, 90)
 modest = settings(max_examples=200, deadline=None)
 
 
+# Trials that are worse than the best by more than this do not compete.
+COMPETES_WITHIN = 1.5
+
+
 def trial(number, value, schedule, status="complete", **hyperparameters):
     """A trial whose best step, not its last one, has the metric ``value``."""
-    rows = [{"step": 50, METRIC: value}, {"step": 100, METRIC: value + 1}]
+    values = {10: value + COMPETES_WITHIN, 50: value, 100: value + 1}
+    rows = [{"step": step, METRIC: metric} for step, metric in values.items()]
     fields = {"schedule.decay": getattr(schedule, "decay", None), **hyperparameters}
     return TrialView(number, fields, 0.1, status, 100, rows, schedule=schedule)
 
@@ -61,7 +66,7 @@ def studies(draw):
 
 
 def value_of(view):
-    return view.rows[0][METRIC]
+    return view.rows[1][METRIC]
 
 
 def relative(ends):
@@ -94,7 +99,12 @@ def groups(trials):
 def test_the_best_and_worst_of_one_group_are_compared(trials):
     spread = decay_spread(trials, SELECTION)
     usable = [t for t in trials if t.status != "diverged"]
-    compared = groups(usable)
+    overall = min(usable, key=lambda t: (value_of(t), t.trial), default=None)
+    compared = {
+        same: ends
+        for same, ends in groups(usable).items()
+        if min(ends) <= value_of(overall) + COMPETES_WITHIN
+    }
     if not compared:
         assert spread is None
         return
@@ -109,7 +119,6 @@ def test_the_best_and_worst_of_one_group_are_compared(trials):
     assert spread["relative"] == (relative(group) if min(group) else None)
     assert spread["hinges_on_decay"] is (relative(group) > HINGES_ABOVE)
     # The best trial's group goes first, and of the others the one that ends the farthest apart.
-    overall = min(usable, key=lambda t: (value_of(t), t.trial))
     if all_but_the_decay(overall) in compared:
         assert best is overall
     else:
@@ -202,12 +211,24 @@ def test_the_best_trials_group_goes_before_a_wider_one():
 def test_the_widest_group_is_the_one_farthest_apart_for_its_best():
     trials = [
         trial(0, 0.1, LINEAR, seed=0),
-        trial(1, 10.0, LINEAR, seed=1),
-        trial(2, 12.0, COSINE, seed=1),
+        trial(1, 1.0, LINEAR, seed=1),
+        trial(2, 1.2, COSINE, seed=1),
         trial(3, 0.5, LINEAR, seed=2),
         trial(4, 1.0, COSINE, seed=2),
     ]
     assert decay_spread(trials, SELECTION)["best_trial"] == 3
+
+
+def test_decays_of_trials_that_do_not_compete_say_nothing():
+    trials = [
+        trial(0, 0.1, LINEAR, seed=0),
+        trial(1, 2.0, LINEAR, seed=1),
+        trial(2, 9.0, COSINE, seed=1),
+    ]
+    assert decay_spread(trials, SELECTION) is None
+    # Beside ones that do, they change nothing.
+    calm = [trial(3, 0.5, LINEAR, seed=2), trial(4, 0.51, COSINE, seed=2)]
+    assert decay_spread([*trials, *calm], SELECTION) == decay_spread([trials[0], *calm], SELECTION)
 
 
 @pytest.mark.parametrize(

@@ -75,3 +75,21 @@ def test_figures_show_what_was_measured(completed_workdir):
     steps = sorted(line.get_xdata()[0] for line in axes.lines)
     assert steps == sorted(trial.record.best_step for trial in round2.trials)
     assert len(figures.curves(round2).axes) == 4
+
+
+def test_trials_that_do_not_compete_are_grey(completed_workdir):
+    round1 = open_study(completed_workdir / "round1")
+    diagnosis = round1.outcome["best_step_diagnosis"]
+    best = round1.outcome["best_trial"]
+    hopeless = [n for n in range(16) if n % 3 == 0 and n != best]
+    for marked in (hopeless, None):
+        diagnosis["hopeless_trials"] = marked
+        if marked is None:  # outcomes of the first versions
+            del diagnosis["hopeless_trials"]
+        (axes,) = (figure := figures.best_steps(round1)).axes
+        grey = [line.get_ydata()[0] for line in axes.lines if line.get_color() == figures.GREY]
+        assert grey == (marked or [])
+        labels = [text.get_text() for text in figure.legends[0].texts]
+        assert len(labels) == len(set(labels))
+        assert ("does not compete" in labels) is bool(marked)
+        assert {"first 10 %", "last 25 %", "best trial"} <= set(labels)

@@ -145,7 +145,10 @@ def test_the_outcome_keeps_the_contract(round_):
     json.dumps(found, allow_nan=False)
     assert found["kind"] == "round"
     assert found["transfer"] is None
-    assert found["best_step_diagnosis"]["trials"] == len(fates) - found["diverged"]
+    diagnosis = found["best_step_diagnosis"]
+    counted = diagnosis["competing_trials"] + diagnosis["hopeless_trials"]
+    assert len(set(counted)) == len(fates) - found["diverged"]
+    assert diagnosis["trials"] == len(diagnosis["competing_trials"])
     assert found["steps_trained"] + found["steps_reused"] == sum(t.step for t in trials)
     assert found["steps_reused"] == sum(t.steps_reused for t in trials)
     assert found["best_step_diagnosis"]["means"] in found["reasons"]
@@ -189,10 +192,13 @@ def test_negated_values_of_which_higher_is_better_change_no_decision(round_):
     higher = dataclasses.replace(settings, selection=Selection(METRIC, higher_is_better=True))
     negated = [dataclasses.replace(f, values=tuple(-v for v in f.values)) for f in fates]
     found, _, decisions = simulate(settings, fates)
+    same = ("verdict", "suggested_max_train_steps", "competing_trials", "hopeless_trials", "trials")
     other, _, other_decisions = simulate(higher, negated)
     assert decisions[:-1] == other_decisions[:-1]
     differing = {name for name in found if found[name] != other[name]}
-    assert differing <= {"best_validation", "reasons"}
+    assert differing <= {"best_validation", "best_step_diagnosis", "reasons"}
+    one, another = found["best_step_diagnosis"], other["best_step_diagnosis"]
+    assert [one[name] for name in same] == [another[name] for name in same]
     if found["best_trial"] is not None:
         assert other["best_validation"]["error_rate"] == -found["best_validation"]["error_rate"]
 

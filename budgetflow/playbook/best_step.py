@@ -3,6 +3,10 @@
 The playbook: from all trials of a study, plot the training step that retrospective checkpoint
 selection finds. If the best step is always in the first 10 % of training, ``max_train_steps`` is
 far too high; if it is consistently in the last 25 %, longer training and a re-tuned decay may help.
+
+The trials in question are those that compete for the best result. A hopeless learning rate has its
+best step at once, or at the very end, at any length; how many of them a search space holds says
+nothing about ``max_train_steps``.
 """
 
 from __future__ import annotations
@@ -11,12 +15,13 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from budgetflow.playbook.competing import Competition, compete
 from budgetflow.playbook.measurement import Selection, TrialView
 from budgetflow.playbook.transfer import NoTransferRuleError, stretch, transfer
 from budgetflow.schedules import Schedule
 
 FIRST, LAST = 0.10, 0.25
-# "Always" is every trial; "consistently" is at least this share of them.
+# "Always" is every trial that competes; "consistently" is at least this share of them.
 CONSISTENTLY = 0.75
 MIN_TRIALS = 3
 
@@ -26,29 +31,39 @@ def diagnose(
 ) -> dict[str, Any]:
     """The ``best_step_diagnosis`` of a round's outcome.
 
+    Judged are the trials that compete for the best result, by :func:`compete`: trials that are
+    worse than its threshold or diverge change neither the verdict nor the suggestion, however many
+    there are.
+
     Args:
         trials: the study's trials; diverged ones are left out.
         max_train_steps: the length of every trial.
         selection: what selects steps and trials.
 
     Returns:
-        ``verdict`` ("too_long", "too_short", "about_right", "undecided" for fewer than three
-        trials), the two shares, the counts behind them, ``suggested_max_train_steps`` (on the
-        longer side, as the playbook asks when in doubt), ``suggested_schedule`` (of that many
-        steps: the best trial's, carried over by :func:`budgetflow.playbook.transfer.transfer` or
-        :func:`shortened`; None where there is none or no rule), ``caveats`` and ``means``
-        (sentences).
+        ``verdict`` ("too_long", "too_short", "about_right", "undecided" where fewer than three
+        trials compete), the two shares, the counts behind them, the same counts of the trials that
+        do not compete, ``competes_at`` (the worst value of the metric that does),
+        ``suggested_max_train_steps`` (on the longer side, as the playbook asks when in doubt),
+        ``suggested_schedule`` (of that many steps: the best trial's, carried over by
+        :func:`budgetflow.playbook.transfer.transfer` or :func:`shortened`; None where there is none
+        or no rule), ``caveats`` and ``means`` (sentences).
     """
-    ranked = selection.ranked(trials)
-    steps = [row["step"] for _, row in ranked]
-    early = sum(step <= FIRST * max_train_steps for step in steps)
-    late = sum(step > (1 - LAST) * max_train_steps for step in steps)
+    competition = compete(trials, selection)
+    competing, hopeless = competition.competing, competition.hopeless
+    steps = [row["step"] for _, row in competing]
+    early, late = _early_and_late(steps, max_train_steps)
+    hopeless_early, hopeless_late = _early_and_late(
+        [row["step"] for _, row in hopeless], max_train_steps
+    )
     verdict, suggestion = _verdict(steps, early, late, max_train_steps)
-    caveats = _caveats(len(trials) - len(steps), [trial for trial, _ in ranked])
-    means = _means(verdict, suggestion, len(steps), early, late)
+    diverged = len(trials) - len(competing) - len(hopeless)
+    caveats = _caveats(diverged, [trial for trial, _ in competing])
+    means = _means(verdict, suggestion, steps, early, late)
+    means += f" {_beside(competition, hopeless_early, hopeless_late)}"
     schedule = None
     if suggestion is not None:
-        best, _ = ranked[0]
+        best, _ = competing[0]
         try:
             schedule = _at_length(best.schedule, suggestion) if best.schedule else None
         except NoTransferRuleError as error:
@@ -67,6 +82,11 @@ def diagnose(
         "trials": len(steps),
         "in_first_10_percent": early,
         "in_last_25_percent": late,
+        "competing_trials": sorted(trial.trial for trial, _ in competing),
+        "hopeless_trials": sorted(trial.trial for trial, _ in hopeless),
+        "hopeless_in_first_10_percent": hopeless_early,
+        "hopeless_in_last_25_percent": hopeless_late,
+        "competes_at": competition.threshold,
         "caveats": caveats,
         "means": means,
     }
@@ -100,6 +120,13 @@ def shortened(schedule: Schedule, max_train_steps: int) -> Schedule:
     return stretch(schedule, max_train_steps)
 
 
+def _early_and_late(steps: Sequence[int], max_train_steps: int) -> tuple[int, int]:
+    """How many best steps lie in the first 10 % and in the last 25 % of training."""
+    early = sum(step <= FIRST * max_train_steps for step in steps)
+    late = sum(step > (1 - LAST) * max_train_steps for step in steps)
+    return early, late
+
+
 def _verdict(
     steps: list[int], early: int, late: int, max_train_steps: int
 ) -> tuple[str, int | None]:
@@ -113,20 +140,35 @@ def _verdict(
     return "about_right", max_train_steps
 
 
-def _means(verdict: str, suggestion: int | None, count: int, early: int, late: int) -> str:
+def _means(verdict: str, suggestion: int | None, steps: list[int], early: int, late: int) -> str:
     """What a verdict means, with the counts behind it."""
+    count, compete = len(steps), "that compete for the best result"
+    if not count:
+        return "No trial is left to judge max_train_steps by."
     return {
-        "undecided": f"{count} trial(s) are too few to judge max_train_steps by; "
-        f"it takes {MIN_TRIALS}.",
-        "too_long": f"In all {count} trials the best step lies in the first {FIRST:.0%} of "
-        f"training: max_train_steps is far too high; {suggestion} would do.",
-        "too_short": f"In {late} of {count} trials the best step lies in the last {LAST:.0%} of "
-        f"training ('consistently' means {CONSISTENTLY:.0%} or more): longer training, up to "
-        f"{suggestion} steps, and re-tuning the decay may help.",
-        "about_right": f"In {early} of {count} trials the best step lies in the first {FIRST:.0%} "
-        f"of training and in {late} in the last {LAST:.0%}: neither always early nor consistently "
-        "late, so max_train_steps is about right.",
+        "undecided": f"{count} trial(s) {compete} (best at step {', '.join(map(str, steps))}) are "
+        f"too few to judge max_train_steps by; it takes {MIN_TRIALS}: search closer to the best "
+        "trial, or try more points.",
+        "too_long": f"In all {count} trials {compete} the best step lies in the first {FIRST:.0%} "
+        f"of training: max_train_steps is far too high; {suggestion} would do.",
+        "too_short": f"In {late} of {count} trials {compete} the best step lies in the last "
+        f"{LAST:.0%} of training ('consistently' means {CONSISTENTLY:.0%} or more): longer "
+        f"training, up to {suggestion} steps, and re-tuning the decay may help.",
+        "about_right": f"In {early} of {count} trials {compete} the best step lies in the first "
+        f"{FIRST:.0%} of training and in {late} in the last {LAST:.0%}: neither always early nor "
+        "consistently late, so max_train_steps is about right.",
     }[verdict]
+
+
+def _beside(competition: Competition, early: int, late: int) -> str:
+    """How many do not compete, where their best steps lie, and what competing means."""
+    count = len(competition.hopeless)
+    if not count:
+        return competition.rule
+    return (
+        f"{count} other trial(s) do not compete ({early} with the best step in the first "
+        f"{FIRST:.0%}, {late} in the last {LAST:.0%}) and do not count. {competition.rule}"
+    )
 
 
 def _caveats(left_out: int, trials: Sequence[TrialView]) -> list[str]:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from budgetflow.playbook.competing import compete
 from budgetflow.playbook.measurement import Selection, TrialView
 from budgetflow.schedules import Schedule
 
@@ -27,7 +28,9 @@ def decay_spread(trials: Sequence[TrialView], selection: Selection) -> dict[str,
     Compared are trials of the same length, warmup, base learning rate and hyperparameters (the seed
     among them) but for those of the schedule, each at the step that retrospective selection finds:
     the group of the study's best trial or, where no other schedule was tried beside that one, the
-    group that ends the farthest apart.
+    group that ends the farthest apart of those whose best competes for the study's best result (by
+    :func:`budgetflow.playbook.competing.compete`; decays at a hopeless learning rate say nothing).
+    Within a group every schedule counts, since how badly the others end is the question.
 
     Args:
         trials: the study's trials; left out are diverged ones and, since nobody knows which part of
@@ -38,8 +41,9 @@ def decay_spread(trials: Sequence[TrialView], selection: Selection) -> dict[str,
         ``schedules`` (how many), ``best`` and ``worst`` (the metric), ``relative`` (how much worse
         the worst is, as a fraction of the best; None if the best is 0), ``best_trial``,
         ``worst_trial``, ``hinges_on_decay`` (more than ``HINGES_ABOVE`` of the best apart) and
-        ``means`` (a sentence); None where no group has two schedules.
+        ``means`` (a sentence); None where no group that competes has two schedules.
     """
+    competing = {trial.trial for trial, _ in compete(trials, selection).competing}
     ranked = selection.ranked(trials)
     groups: collections.defaultdict[str, dict[Schedule, _End]] = collections.defaultdict(dict)
     # Best first, so that each schedule's best trial is the one that stays.
@@ -47,7 +51,8 @@ def decay_spread(trials: Sequence[TrialView], selection: Selection) -> dict[str,
         if trial.schedule is not None and trial.schedule.decay != "function":
             ends = groups[_all_but_the_decay(trial, trial.schedule)]
             ends.setdefault(trial.schedule, (row[selection.key], trial.trial, trial.schedule))
-    compared = [list(ends.values()) for ends in groups.values() if len(ends) > 1]
+    ended = (list(ends.values()) for ends in groups.values())
+    compared = [ends for ends in ended if len(ends) > 1 and ends[0][1] in competing]
     if not compared:
         return None
     best_trial = ranked[0][0].trial

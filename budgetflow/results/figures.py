@@ -66,24 +66,37 @@ def steps_to_fit(study: StudyResult) -> Figure:
 
 
 def best_steps(study: StudyResult) -> Figure:
-    """The best step of every trial, with the first 10 % and the last 25 % of training shaded."""
+    """The best step of every trial, with the first 10 % and the last 25 % of training shaded.
+
+    Grey are the trials that do not compete for the best result; the verdict is not about them.
+    """
     records = [t.record for t in study.trials if t.record.status != "diverged"]
-    height = 1.5 + 0.2 * min(max(len(records), 5), 2 * MAX_LABELLED_TRIALS)
+    height = 1.9 + 0.2 * min(max(len(records), 5), 2 * MAX_LABELLED_TRIALS)
     figure, axes = _figure("Best step of each trial (retrospective checkpoint selection)", height)
     length = study.config["max_train_steps"]
     axes.axvspan(0, FIRST * length, color=ORANGE, alpha=0.25, label="first 10 %")
     axes.axvspan((1 - LAST) * length, length, color=BLUE, alpha=0.2, label="last 25 %")
-    best = (study.outcome or {}).get("best_trial")
+    outcome = study.outcome or {}
+    diagnosis = outcome.get("best_step_diagnosis") or {}
+    hopeless = diagnosis.get("hopeless_trials", ())  # not in outcomes of the first versions
+    labelled = set()
     for row, record in enumerate(records):
-        color = GREEN if record.trial == best else "black"
-        label = "best trial" if record.trial == best else None
-        axes.plot([record.best_step or 0], [row], "o", color=color, label=label)
+        color, label = "black", "trial that competes" if hopeless else "trial"
+        if record.trial == outcome.get("best_trial"):
+            color, label = GREEN, "best trial"
+        elif record.trial in hopeless:
+            color, label = GREY, "does not compete"
+        shown = label if label not in labelled else None
+        labelled.add(label)
+        axes.plot([record.best_step or 0], [row], "o", color=color, label=shown)
     labels = [str(record.trial) for record in records]
     if len(records) <= MAX_LABELLED_TRIALS:
         axes.set_yticks(range(len(records)), labels)
     axes.set(xlim=(0, length * 1.02), xlabel="step", ylabel="trial")
     axes.set_ylim(len(records) - 0.5, -0.5)
-    _legend(axes)
+    # Below the axes, where it hides no trial.
+    figure.subplots_adjust(bottom=0.95 / height)
+    figure.legend(loc="lower center", ncols=5, frameon=False)
     return figure
 
 
