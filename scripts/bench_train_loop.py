@@ -28,7 +28,7 @@ from budgetflow.config import default_config, parse_config
 from budgetflow.data.batches import batch_indices
 from budgetflow.data.source import load_dataset
 from budgetflow.schedules import Schedule
-from budgetflow.tasks import Classification, model_inputs
+from budgetflow.tasks import Classification
 from budgetflow.training.mesh import make_mesh, trial_slices
 from budgetflow.training.population import Population
 from budgetflow.training.trial_run import TrialRun, trial_program
@@ -97,7 +97,10 @@ def bare_loop(config, dataset):
 
         def loss(params):
             model = nnx.merge(graph, params, others, copy=True)
-            value = Classification().loss(model(model_inputs(batch)), batch).mean()
+            inputs = batch["inputs"]
+            if inputs.dtype == jnp.uint8:
+                inputs = inputs.astype(jnp.float32) / 255
+            value = Classification().loss(model(inputs), batch).mean()
             return value, nnx.to_pure_dict(nnx.split(model, nnx.Param, ...)[2])
 
         (_, after), gradients = jax.value_and_grad(loss, has_aux=True)(params)

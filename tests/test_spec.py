@@ -3,10 +3,14 @@ from conftest import small_config
 
 from budgetflow.errors import ConfigError
 from budgetflow.training.spec import program_spec
+from budgetflow.training.tracing import check_parts
 
 
 def spec_of(digits, **fields):
-    return program_spec(small_config(**fields), digits, frozenset(), False)
+    config = small_config(**fields)
+    spec = program_spec(config, digits, frozenset(), False)
+    check_parts(spec, config)
+    return spec
 
 
 def test_trials_that_differ_in_numbers_share_a_program(digits):
@@ -29,11 +33,11 @@ def test_trials_that_differ_in_numbers_share_a_program(digits):
     ("fields", "message"),
     [
         ({"model__hidden_size": (8,)}, "did you mean 'hidden_sizes'"),
-        ({"model__hidden_sizes": (8, "x")}, "does not work on inputs"),
+        ({"model__hidden_sizes": (8, "x")}, "config.model.name = 'budgetflow.models.MLP' raised"),
         ({"model__name": "budgetflow.models.MPL"}, "did you mean 'MLP'"),
         ({"model__rngs": 1}, "config.model.rngs is not an option"),
         ({"task__classes": 3}, "did you mean 'num_classes'"),
-        ({"task__num_classes": 0.5}, "config.model"),
+        ({"task__num_classes": 0.5}, "config.task.name = .*num_classes = 0.5: should be a whole"),
         ({"augmentation__shift": 1.0}, "did you mean 'shift_pixels'"),
         ({"augmentation__name": "optax.sgd"}, "not an option of optax"),
         ({"regularization__stochastic_depth": 0.1}, "stochastic_depth is on, but neither"),
