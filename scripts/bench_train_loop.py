@@ -82,6 +82,11 @@ def budgetflow_loop(config, dataset):
     return lambda steps: run.train(run.step + steps)
 
 
+def scaled(inputs):
+    """Pixels as float32 in [0, 1]; tokens as they are."""
+    return inputs.astype(jnp.float32) / 255 if inputs.dtype == jnp.uint8 else inputs
+
+
 def bare_loop(config, dataset):
     """(steps) -> None: a jitted, donated step and nothing else."""
     graph, params, others = nnx.split(make_model(config, dataset), nnx.Param, ...)
@@ -97,10 +102,7 @@ def bare_loop(config, dataset):
 
         def loss(params):
             model = nnx.merge(graph, params, others, copy=True)
-            inputs = batch["inputs"]
-            if inputs.dtype == jnp.uint8:
-                inputs = inputs.astype(jnp.float32) / 255
-            value = Classification().loss(model(inputs), batch).mean()
+            value = Classification().loss(model(scaled(batch["inputs"])), batch).mean()
             return value, nnx.to_pure_dict(nnx.split(model, nnx.Param, ...)[2])
 
         (_, after), gradients = jax.value_and_grad(loss, has_aux=True)(params)
@@ -127,7 +129,7 @@ def flax_docs_loop(config, dataset):
     arrays, size = dataset.train.arrays, config.data.batch_size
 
     def loss_fn(model, batch):
-        logits = model(model_inputs(batch))
+        logits = model(scaled(batch["inputs"]))
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch["targets"]).mean()
         return loss, logits
 
