@@ -8,6 +8,7 @@ import optax
 
 from budgetflow.errors import ConfigError, nearest
 from budgetflow.import_path import check_arguments, import_object, is_import_path, keyword_names
+from budgetflow.user_code import user_code
 
 Number = jax.Array | float
 
@@ -33,24 +34,30 @@ def optimizer_factory(name: str) -> Callable[..., optax.GradientTransformation]:
 
 
 def _takes_learning_rate(candidate: Any) -> bool:
-    try:
-        names = keyword_names(candidate)
-    except (TypeError, ValueError):
-        return False
-    return "learning_rate" in names and not isinstance(candidate, type)
+    return not isinstance(candidate, type) and "learning_rate" in keyword_names(candidate)
 
 
 def check_optimizer(options: dict[str, Any]) -> None:
-    """Checks ``config.optimizer``: its name, and that its other keys are the optimizer's.
+    """Checks ``config.optimizer``: its name, that its other keys are the optimizer's, and itself.
 
     Raises:
-        ConfigError: a key does not fit.
+        ConfigError: a key does not fit, or no optimizer comes of them.
     """
     factory = optimizer_factory(options["name"])
     given = set(options) - {"name"}
     if "weight_decay" in given:
         raise ConfigError("weight decay is regularization: set config.regularization.weight_decay")
     check_arguments(factory, given, "config.optimizer", provided={"learning_rate", "weight_decay"})
+    if "learning_rate" not in keyword_names(factory):
+        raise ConfigError(f"config.optimizer.name = {options['name']!r} takes no learning_rate; it "
+                          "should be a function as optax.adamw is")  # fmt: skip
+    numbers = {name: value for name, value in options.items() if isinstance(value, float)}
+
+    def make(traced: dict[str, Number], number: Number) -> None:
+        make_optimizer(options | traced, number, number)
+
+    with user_code("config.optimizer.name", options["name"]):
+        jax.eval_shape(make, numbers, 0.1)
 
 
 def make_optimizer(
@@ -69,7 +76,14 @@ def make_optimizer(
     """
     factory = optimizer_factory(options["name"])
     arguments = {key: value for key, value in options.items() if key != "name"}
-    if "weight_decay" in keyword_names(factory):
-        return factory(learning_rate=learning_rate, weight_decay=weight_decay, **arguments)
+    has_weight_decay = "weight_decay" in keyword_names(factory)
+    if has_weight_decay:
+        arguments["weight_decay"] = weight_decay
     optimizer = factory(learning_rate=learning_rate, **arguments)
+    if not all(callable(getattr(optimizer, name, None)) for name in ("init", "update")):
+        raise ConfigError(f"config.optimizer.name = {options['name']!r} should return an "
+                          "optax.GradientTransformation, which has init and update, not "
+                          f"{type(optimizer).__name__}")  # fmt: skip
+    if has_weight_decay:
+        return optimizer
     return optax.chain(optax.add_decayed_weights(weight_decay), optimizer)

@@ -13,16 +13,17 @@ PACKAGE = Path(budgetflow.__file__).parent
 # A part may import from those it names here, and from itself.
 GROUND = {
     "errors", "fields", "files", "import_path", "processes", "schedules", "schedule_config",
-    "version",
+    "user_code", "version",
 }  # fmt: skip
 FLOORS = {
     "errors": set(),
     "files": {"errors"},
-    "import_path": {"errors"},
+    "user_code": {"errors"},
+    "import_path": {"errors", "user_code"},
     "processes": {"errors"},
     "fields": set(),
     "schedules": {"import_path"},
-    "schedule_config": {"errors", "fields", "import_path", "schedules"},
+    "schedule_config": {"errors", "fields", "schedules", "user_code"},
     "models": GROUND,
     "tasks": GROUND,
     "optimizers": GROUND,

@@ -128,10 +128,10 @@ def test_a_schedule_of_ones_own_is_used_as_it_is(name, highest):
     ("name", "message"),
     [
         ("missing", r"has no 'missing'"),
-        ("not_a_schedule", "is no optax.Schedule"),
+        ("not_a_schedule", "not a class or function"),
         ("negative", "gives the learning rate -0.001 at step 51"),
-        ("untraceable", "cannot be traced as a function of the step"),
-        ("pair", "no single number"),
+        ("untraceable", "raised TracerBoolConversionError"),
+        ("pair", "returns an array of shape"),
     ],
 )
 def test_what_is_no_schedule_is_refused(name, message):
