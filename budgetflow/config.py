@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
+from absl import flags
 from ml_collections import config_dict
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -38,6 +39,7 @@ from budgetflow.fields import (
 from budgetflow.files import finite
 from budgetflow.schedule_config import ScheduleConfig
 from budgetflow.studies.search_space import Dimension
+from budgetflow.user_code import location, user_code
 
 Kind = Literal["lr_sweep", "round", "cooldowns"]
 
@@ -316,13 +318,14 @@ def load_config_file(path: str | Path) -> config_dict.ConfigDict:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    with clear_errors(f"{path}"):
+    with user_code(str(path)), clear_errors(str(path)):
         spec.loader.exec_module(module)
-        if not hasattr(module, "get_config"):
+        if not callable(getattr(module, "get_config", None)):
             raise ConfigError(f"{path} defines no get_config()")
         config = module.get_config()
     if not isinstance(config, config_dict.ConfigDict):
-        raise ConfigError(f"get_config() of {path} returns no ConfigDict")
+        raise ConfigError(f"get_config() of {path} returns {type(config).__name__}, not "
+                          "a ConfigDict; start from budgetflow.config.default_config")  # fmt: skip
     if not config.get("name"):
         with config.unlocked():
             config.name = path.stem
@@ -331,18 +334,22 @@ def load_config_file(path: str | Path) -> config_dict.ConfigDict:
 
 @contextlib.contextmanager
 def clear_errors(where: str) -> Iterator[None]:
-    """Turns what a config file or an override can raise into a ConfigError of one line."""
+    """Turns what pydantic, ml_collections and absl say of a config into a ConfigError of one line.
+
+    All else passes through.
+    """
     try:
         yield
-    except ConfigError:
-        raise
-    except Exception as error:
-        text = str(error.args[0] if error.args else error)
+    except pydantic.ValidationError as error:
+        raise ConfigError(f"{where}: {_first_problem(error)}{location(error)}") from error
+    except (AttributeError, KeyError, TypeError, flags.Error) as error:
+        text = str(error.args[0]) if error.args else ""
+        if not (isinstance(error, flags.Error) or re.search(r"\b(field|Key) ['\"]", text)):
+            raise
         # ml_collections lists every field of the config, which hides the one line of use in it.
         text = re.sub(r'Other fields present: ".*"(?=\s*(Did you mean|$))', "", text, flags=re.S)
-        if isinstance(error, pydantic.ValidationError):
-            text = _first_problem(error)
-        raise ConfigError(f"{where}: {' '.join(text.split()).strip(chr(39))}") from error
+        text = " ".join(text.split()).strip("'")
+        raise ConfigError(f"{where}: {text}{location(error)}") from error
 
 
 def parse_config(config: config_dict.ConfigDict) -> StudyConfig:

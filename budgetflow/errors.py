@@ -3,6 +3,9 @@
 import difflib
 from collections.abc import Callable, Iterable
 
+# As many names as are still read.
+MOST_NAMES = 24
+
 
 class UserError(Exception):
     """Something in the config, the command line or a study's folder that only the user can mend."""
@@ -17,12 +20,14 @@ class DamagedFileError(UserError):
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """A hint that ends an error message: the valid name nearest to ``name``, or all of them."""
+    """A hint that ends an error message: the valid name nearest to ``name``, or what is valid."""
     names = sorted(valid)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    by_lower = {valid_name.lower(): valid_name for valid_name in names}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
     if close:
-        return f"did you mean {close[0]!r}?"
-    return f"valid: {', '.join(names)}" if names else "none is valid here"
+        return f"did you mean {by_lower[close[0]]!r}?"
+    more = ", …" if len(names) > MOST_NAMES else ""
+    return f"valid: {', '.join(names[:MOST_NAMES])}{more}" if names else "none is valid here"
 
 
 def nearest_numbers(number: int, valid: Callable[[int], bool]) -> str:

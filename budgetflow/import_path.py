@@ -2,11 +2,13 @@
 
 import importlib
 import inspect
+import pkgutil
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from budgetflow.errors import ConfigError, nearest
+from budgetflow.user_code import user_code
 
 
 def is_import_path(name: str) -> bool:
@@ -15,30 +17,47 @@ def is_import_path(name: str) -> bool:
 
 
 def import_object(path: str, field: str) -> Any:
-    """The object at ``path``, such as ``"my_lab.models.ResNet"``.
+    """The class or function at ``path``, such as ``"my_lab.models.ResNet"``.
 
     Args:
         path: module and attribute, separated by dots.
         field: the config field that holds the path, for the error message.
 
     Raises:
-        ConfigError: the module cannot be imported, or has no such attribute.
+        ConfigError: the module cannot be imported, or has no such class or function.
     """
     if not is_import_path(path):
         raise ConfigError(
             f"{field} = {path!r} is not an import path such as 'my_lab.models.ResNet'"
         )
     module_name, _, attribute = path.rpartition(".")
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ConfigError(f"{field} = {path!r} cannot be imported: {error}") from error
-    if not hasattr(module, attribute):
-        public = [name for name in vars(module) if not name.startswith("_")]
-        raise ConfigError(
-            f"{field}: {module_name} has no {attribute!r}; {nearest(attribute, public)}"
-        )
-    return getattr(module, attribute)
+    with user_code(field, path):
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            missing = error.name or ""
+            if not f"{module_name}.".startswith(f"{missing}."):
+                raise  # an import in the user's own module
+            raise ConfigError(
+                f"{field} = {path!r}: there is no module {missing!r}; {_nearest_module(missing)}"
+            ) from error
+        found = getattr(module, attribute, None)
+        if not callable(found):
+            names = [name for name, value in vars(module).items() if callable(value)]
+            public = [name for name in names if not name.startswith("_")]
+            problem = f"{attribute!r} is of type {type(found).__name__}, not a class or function"
+            if not hasattr(module, attribute):
+                problem = f"{module_name} has no {attribute!r}"
+            raise ConfigError(f"{field} = {path!r}: {problem}; {nearest(attribute, public)}")
+    return found
+
+
+def _nearest_module(missing: str) -> str:
+    """A hint at the module whose name is nearest to that of a missing one."""
+    package, _, name = missing.rpartition(".")
+    folders = getattr(importlib.import_module(package), "__path__", []) if package else None
+    modules = [module.name for module in pkgutil.iter_modules(folders)]
+    return nearest(name, modules)
 
 
 def keyword_names(function: Callable[..., Any]) -> set[str]:
@@ -78,12 +97,24 @@ def check_arguments(
 
 
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    if not isinstance(function, type):
+    if isinstance(function, type):
+        # Not the class's own signature, which for an nnx module is its metaclass's (*args,
+        # **kwargs); nor the (*args, **kwargs) of a class that defines no constructor.
+        made_by = [function.__init__, function.__new__]  # type: ignore[misc]
+        own = [f for f in made_by if f not in (object.__init__, object.__new__)]
+        return _signature(own[0])[1:] if own else []
+    return _signature(function)
+
+
+def _signature(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    try:
         return list(inspect.signature(function).parameters.values())
-    # Not the class's own signature, which for an nnx module is its metaclass's (*args, **kwargs).
-    constructor = function.__init__  # type: ignore[misc]
-    return list(inspect.signature(constructor).parameters.values())[1:]
+    except (TypeError, ValueError):  # written in C, without one: takes what it takes
+        kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        return [inspect.Parameter(f"any{number}", kind) for number, kind in enumerate(kinds)]
 
 
 def _name(function: Callable[..., Any]) -> str:
-    return f"{function.__module__}.{function.__qualname__}"
+    """Its import path; that of its class for an object that can be called."""
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}.{named.__qualname__}"

@@ -12,6 +12,7 @@ import importlib
 import os
 import sys
 import threading
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,9 @@ _WORKDIR = flags.DEFINE_string(
 )
 _DRY_RUN = flags.DEFINE_bool(
     "dry_run", False, "Check everything, print the plan with the memory it needs, and stop."
+)
+_TRACEBACK = flags.DEFINE_bool(
+    "traceback", False, "With what is refused, show where in budgetflow and your own code it arose."
 )
 _PROFILE_STEPS = flags.DEFINE_string(
     "profile_steps", None, "Trace these steps of each study's first trial, as in 100:110, into the "
@@ -307,6 +311,9 @@ def run() -> None:
             # All is written; to take JAX and Orbax down takes most of a second.
             processes.exit_at_once(0)
     except UserError as error:
+        # Flags may not be parsed yet.
+        if "--traceback" in sys.argv:
+            traceback.print_exception(error)
         print(f"budgetflow: {error}", file=sys.stderr)
         processes.exit_at_once(2)
     except KeyboardInterrupt:

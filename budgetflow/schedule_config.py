@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
+from collections.abc import Callable
+from numbers import Real
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
@@ -11,8 +13,11 @@ from pydantic.dataclasses import dataclass
 
 from budgetflow.errors import ConfigError
 from budgetflow.fields import CHECKED, Fraction, NonNegative, Positive, Rate, Strength
-from budgetflow.import_path import import_object
 from budgetflow.schedules import ENDLESS, Schedule, Shape
+from budgetflow.user_code import user_code
+
+# Steps at which a schedule of the user's own is compared with itself.
+STEPS_ASKED = 50
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -107,26 +112,49 @@ def _own_schedule(config: ScheduleConfig, max_train_steps: int) -> Schedule:
                 f"{config.function!r} gives all learning rates by itself; keep one"
             )
     where = f"config.schedule.function = {config.function!r}"
-    assert config.function is not None
-    if not callable(import_object(config.function, "config.schedule.function")):
-        raise ConfigError(f"{where} is no optax.Schedule: it cannot be called with a step")
     schedule = Schedule(1.0, decay_steps=max_train_steps, decay="function",
                         function=config.function)  # fmt: skip
-    try:
+    with user_code("config.schedule.function", config.function):
+        if (returned := _traced(schedule.to_optax())) is not None:
+            raise ConfigError(f"{where} returns {returned} for a step; an optax.Schedule returns a "
+                              "single number")  # fmt: skip
         rates = schedule.learning_rates()
-    except Exception as error:  # whatever a function of the user's can raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ConfigError(
-            f"{where} cannot be traced as a function of the step: {reason}"
-        ) from error
-    if rates.shape != (max_train_steps,):
-        raise ConfigError(f"{where} gives no single number for a step")
+        _check_step_by_step(schedule.to_optax(), rates, where)
     if (bad := ~(np.isfinite(rates) & (rates >= 0))).any():
         step = int(bad.argmax())
         raise ConfigError(f"{where} gives the learning rate {rates[step]:g} at step {step}")
     if not rates.any():
         raise ConfigError(f"{where} is 0 at all {max_train_steps} steps")
     return dataclasses.replace(schedule, base_learning_rate=float(rates.max()))
+
+
+def _traced(function: Callable[[Any], Any]) -> str | None:
+    """What a schedule returns for a traced step; None if that is a single number, as it should."""
+    import jax
+
+    values: list[Any] = []
+    step = jax.ShapeDtypeStruct((), np.int32)
+    jax.eval_shape(lambda step: values.append(function(step)), step)
+    if not isinstance(values[0], jax.Array | Real):
+        return type(values[0]).__name__
+    shape = getattr(values[0], "shape", ())
+    return f"an array of shape {shape}" if shape else None
+
+
+def _check_step_by_step(function: Callable[[Any], Any], rates: np.ndarray, where: str) -> None:
+    """Checks that a schedule asked for one step after another gives what it gave when traced.
+
+    One with a state of its own, or at random, would not: tracing asks it once for all steps.
+    """
+    count = min(len(rates), STEPS_ASKED)
+    for step in np.unique(np.linspace(0, len(rates) - 1, count).round().astype(int)).tolist():
+        asked = float(function(step))
+        if not np.isclose(asked, rates[step], rtol=1e-4, equal_nan=True):
+            raise ConfigError(
+                f"{where} gives the learning rate {asked:g} when it is asked for step {step}, but "
+                f"{rates[step]:g} when all steps are asked for at once; it should depend on "
+                "nothing but the step"
+            )
 
 
 def _length(config: ScheduleConfig, name: str, max_train_steps: int) -> int | None:

@@ -91,9 +91,9 @@ def test_a_study_starts_from_the_workload_it_builds_on(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("def get_config(: pass", "broken.py: "),
+        ("def get_config(: pass", r"broken.py raised SyntaxError: .*broken.py:1\)"),
         ("x = 1", "defines no get_config"),
-        ("def get_config(): return 3", "returns no ConfigDict"),
+        ("def get_config(): return 3", "returns int, not a ConfigDict"),
         (
             "from budgetflow.config import default_config\n"
             "def get_config():\n    default_config('round').max_train_step = 3",

@@ -32,8 +32,8 @@ def test_an_object_is_found_by_its_path():
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("budgetflow.errors.ConfigErorr", "config.x: budgetflow.errors has no.*'ConfigError'"),
-        ("budgetflow.no_such_module.X", "cannot be imported"),
+        ("budgetflow.errors.ConfigErorr", "config.x = .*: budgetflow.errors has no.*'ConfigError'"),
+        ("budgetflow.no_such_module.X", "there is no module .budgetflow.no_such_module"),
         ("plain", "not an import path"),
     ],
 )

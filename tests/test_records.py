@@ -1,4 +1,4 @@
-"""Records of a user's own: every one is held to the first, and what cannot be trained on is named."""
+"""Records of a user's own: each is held to the first, and what cannot be trained on is named."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,5 @@
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 from hypothesis import given
@@ -107,6 +108,18 @@ def untraceable(count):
     return 0.1 if count < 50 else 0.01
 
 
+CALLS = []
+
+
+def counting(count):
+    CALLS.append(count)
+    return 0.1 * 0.9 ** len(CALLS)
+
+
+def at_random(count):
+    return np.random.default_rng().uniform(0.01, 0.1)
+
+
 def pair(count):
     return jnp.stack([0.1 * count, 0.2])
 
@@ -128,10 +141,12 @@ def test_a_schedule_of_ones_own_is_used_as_it_is(name, highest):
     ("name", "message"),
     [
         ("missing", r"has no 'missing'"),
-        ("not_a_schedule", "is no optax.Schedule"),
+        ("not_a_schedule", "not a class or function"),
+        ("counting", r"gives the learning rate 0\.\d+ when it is asked for step \d+, but 0\.09"),
+        ("at_random", "depend on nothing but the step"),
         ("negative", "gives the learning rate -0.001 at step 51"),
-        ("untraceable", "cannot be traced as a function of the step"),
-        ("pair", "no single number"),
+        ("untraceable", "raised TracerBoolConversionError"),
+        ("pair", "returns an array of shape"),
     ],
 )
 def test_what_is_no_schedule_is_refused(name, message):
