@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from budgetflow.playbook.lr_sweep import decide
 from budgetflow.playbook.measurement import Add, Advance, TrialView
 from budgetflow.playbook.race import SweepSettings, lockstep_grid
+from budgetflow.results.wording import headline
 
 LEARNING_RATE = "schedule.base_learning_rate"
 NEVER = None
@@ -93,7 +94,8 @@ class Simulation:
                 bracket = (fate.fits_at - 1, fate.fits_at) if self.exact else (before, end)
             diverged = fate.diverges_at is not None and fate.diverges_at <= end
             loss = math.nan if diverged else fate.loss * (1 + 1 / end)
-            error = 0.0 if fate.fits_within(end) and fate.holds else 0.5
+            lowest = self.settings.lowest_evaluated_error_rate
+            error = lowest if fate.fits_within(end) and fate.holds else 0.5
             rows.append({"step": end, "train_loss": loss, "train_error_rate": error})
             status, before = "diverged" if diverged else "running", end
             if diverged:
@@ -566,6 +568,75 @@ def test_the_winner_is_trained_an_epoch_further_to_see_whether_the_fit_holds(hol
     assert simulation.outcome["max_train_steps"] == 37
     assert simulation.outcome["fit_held"] == holds
     assert ("held" if holds else "did not hold") in simulation.outcome["reasons"][-1]
+
+
+# Six of the thousand examples must be wrong; of those that are evaluated, up to 0.8 %.
+CONTRADICTING = {
+    "contradicting_examples": 12, "lowest_train_errors": 6, "lowest_train_loss": 0.008,
+    "lowest_evaluated_error_rate": 0.008,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_where_examples_contradict_each_other_the_race_is_to_the_lowest_possible_error(holds):
+    settings = dataclasses.replace(sweep(0.01, 0.1, 1.0), **CONTRADICTING)
+    fates = {0.01: Fate(500), 0.1: Fate(37, holds=holds), 1.0: Fate(80)}
+    outcome = Simulation(settings, fates.__getitem__).outcome
+    json.dumps(outcome, allow_nan=False)
+    assert (outcome["status"], outcome["max_train_steps"]) == ("found", 37)
+    assert outcome["regime"] == "not_compute_bound"
+    assert (outcome["contradicting_examples"], outcome["lowest_train_errors"]) == (12, 6)
+    # The rate of the examples evaluated is not 0, and yet the fit holds.
+    assert outcome["fit_held"] is holds
+    reasons = " ".join(outcome["reasons"])
+    assert "12 of 1000 training examples contradict each other" in reasons
+    assert "at least 6 (0.60%) must be wrong" in reasons
+    assert "went to that lowest possible error" in reasons
+    assert "first had the lowest possible error (6 examples wrong)" in reasons
+    assert "the whole training set" not in reasons
+    told = headline(outcome)
+    assert "as well as possible, with 6 wrong (since 12 examples contradict each other)" in told
+    assert "perfectly" not in told
+
+
+def test_where_not_even_the_lowest_possible_error_is_reached_that_is_said():
+    settings = dataclasses.replace(sweep(0.01, 0.1, 1.0), **CONTRADICTING)
+    outcome = Simulation(settings, lambda rate: Fate(loss=1 + abs(math.log10(rate / 0.1)))).outcome
+    assert outcome["not_fitted_because"] == "model_cannot_fit"
+    reasons = " ".join(outcome["reasons"])
+    assert "No trial had the lowest possible error (6 examples wrong) within 1000" in reasons
+    assert "12 examples that contradict each other do not explain it" in reasons
+    assert "as well as possible, with 6 wrong" in headline(outcome)
+
+
+def test_a_loss_that_contradictions_make_impossible_is_blamed_before_the_grid():
+    settings = dataclasses.replace(
+        sweep(0.01, 0.1, max_extensions=2), **CONTRADICTING, fitted_train_loss=0.005
+    )
+    outcome = Simulation(settings, lambda rate: Fate(loss=1 / rate)).outcome
+    assert outcome["not_fitted_because"] == "threshold_too_low"
+    assert any("under 0.005 is impossible" in reason for reason in outcome["reasons"])
+    assert any("lowest possible training loss is 0.008" in reason for reason in outcome["reasons"])
+
+
+@pytest.mark.parametrize(("counted", "errors"), [(None, None), (0, 0)])
+def test_what_nobody_counted_is_not_called_zero(counted, errors):
+    settings = dataclasses.replace(sweep(0.01, 0.1, 1.0), contradicting_examples=counted)
+    fates = {0.01: Fate(500), 0.1: Fate(37), 1.0: Fate(80)}
+    outcome = Simulation(settings, fates.__getitem__).outcome
+    assert outcome["contradicting_examples"] is counted
+    assert outcome["lowest_train_errors"] is errors
+    assert "contradict" not in " ".join(outcome["reasons"]) + headline(outcome)
+    assert "perfectly" in headline(outcome)
+
+
+def test_a_race_of_few_epochs_is_undecided():
+    settings = dataclasses.replace(sweep(0.01, 0.1, 1.0, steps=100), steps_per_epoch=50)
+    outcome = Simulation(settings, lambda rate: Fate(loss=1 + abs(math.log10(rate / 0.1)))).outcome
+    assert outcome["regime"] == "undecided"
+    assert outcome["not_fitted_because"] == "n_too_small"
+    assert outcome["suggested_max_train_steps"] == 2000
+    assert any("2 epoch(s)" in reason for reason in outcome["reasons"])
 
 
 def test_a_fit_at_the_very_last_step_cannot_be_seen_to_hold():

@@ -5,12 +5,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budgetflow.playbook.regime import read_training_curve
+from budgetflow.playbook.race import SweepSettings
+from budgetflow.playbook.regime import MIN_EPOCHS, read_training_curve
 
 modest = settings(max_examples=100, deadline=None)
 
 EXAMPLES = 1000
 LENGTHS = st.integers(100, 10**6)
+
+
+def read(rows, max_train_steps, num_train_examples=EXAMPLES, epochs=50, **known):
+    """The reading of a curve; of 50 epochs, unless told otherwise."""
+    steps_per_epoch = max(1, math.floor(max_train_steps / epochs))
+    settings = SweepSettings(
+        (0.1,), max_train_steps, 8, num_train_examples, steps_per_epoch, **known
+    )  # fmt: skip
+    return read_training_curve(rows, settings)
 
 
 def curve(max_train_steps, loss, error_rate=None, evaluations=40):
@@ -38,7 +48,7 @@ FAST = st.floats(0.5, 4)  # by 29 % and more
 @given(LENGTHS, st.floats(1e-3, 10), STALLED, st.floats(0.001, 0.5))
 def test_a_stalled_loss_is_a_model_that_cannot_fit(length, loss, exponent, error_rate):
     rows = curve(length, power_law(loss, length, exponent), lambda step: error_rate)
-    reading = read_training_curve(rows, length, EXAMPLES)
+    reading = read(rows, length, EXAMPLES)
     assert reading.looks_like == "model_cannot_fit"
     assert reading.regime == "undecided"
     assert reading.suggested_max_train_steps is None
@@ -49,7 +59,7 @@ def test_a_stalled_loss_is_a_model_that_cannot_fit(length, loss, exponent, error
 @given(LENGTHS, st.floats(1e-3, 10), FAST)
 def test_a_rising_loss_is_not_called_falling(length, loss, exponent):
     rows = curve(length, power_law(loss, length, -exponent))
-    reading = read_training_curve(rows, length, EXAMPLES)
+    reading = read(rows, length, EXAMPLES)
     assert reading.looks_like == "model_cannot_fit"
     assert reading.suggested_max_train_steps is None
     assert "still falling" not in reading.reason
@@ -62,7 +72,7 @@ def test_a_loss_that_falls_slowly_is_compute_bound_and_gets_no_number(
 ):
     law = None if error_rate is None else power_law(error_rate, length, exponent)
     rows = curve(length, power_law(loss, length, exponent), law)
-    reading = read_training_curve(rows, length, EXAMPLES)
+    reading = read(rows, length, EXAMPLES)
     assert reading.looks_like == "compute_bound"
     assert reading.regime == "compute_bound"
     assert reading.suggested_max_train_steps is None
@@ -82,7 +92,7 @@ def test_a_loss_that_falls_fast_is_continued_to_where_it_fits(
 ):
     law = power_law(error_rate, length, exponent)
     rows = curve(length, power_law(0.1, length, exponent), law)
-    reading = read_training_curve(rows, length, examples)
+    reading = read(rows, length, examples)
     fits_at = length * (error_rate / (0.5 / examples)) ** (1 / exponent)
     wanted = min(max(fits_at, 2 * length), 16 * length)
     assert reading.looks_like == "n_too_small"
@@ -93,7 +103,7 @@ def test_a_loss_that_falls_fast_is_continued_to_where_it_fits(
 
 def test_a_loss_that_falls_fast_without_fewer_errors_gets_the_longest_next_run():
     rows = curve(1000, power_law(0.5, 1000, 1), lambda step: 0.3)
-    reading = read_training_curve(rows, 1000, EXAMPLES)
+    reading = read(rows, 1000, EXAMPLES)
     assert reading.looks_like == "n_too_small"
     assert reading.suggested_max_train_steps == 16_000
 
@@ -102,7 +112,7 @@ def test_a_loss_that_falls_fast_without_fewer_errors_gets_the_longest_next_run()
 @given(length=LENGTHS, exponent=FAST, loss=st.floats(1e-3, 10))
 def test_a_task_without_errors_is_continued_by_its_loss(length, exponent, loss):
     rows = curve(length, power_law(loss, length, exponent))
-    reading = read_training_curve(rows, length, EXAMPLES)
+    reading = read(rows, length, EXAMPLES)
     wanted = min(max(length * 100 ** (1 / exponent), 2 * length), 16 * length)
     assert reading.looks_like == "n_too_small"
     assert 0.8 * wanted <= reading.suggested_max_train_steps <= 1.4 * wanted
@@ -111,7 +121,7 @@ def test_a_task_without_errors_is_continued_by_its_loss(length, exponent, loss):
 @pytest.mark.parametrize("length", [1, 2, 50])
 def test_a_single_measurement_is_too_little_to_read(length):
     rows = [{"step": length, "train_loss": 2.3, "train_error_rate": 0.9}]
-    reading = read_training_curve(rows, length, EXAMPLES)
+    reading = read(rows, length, EXAMPLES)
     assert reading.looks_like == "n_too_small"
     assert reading.regime == "undecided"
     assert reading.suggested_max_train_steps > length
@@ -120,7 +130,7 @@ def test_a_single_measurement_is_too_little_to_read(length):
 def test_no_error_among_the_examples_looked_at_is_not_a_reason_to_give_up():
     # Errors may be counted over a part of a large training set.
     rows = curve(1000, power_law(0.1, 1000, 1), lambda step: 0.1 if step < 900 else 0.0)
-    reading = read_training_curve(rows, 1000, EXAMPLES)
+    reading = read(rows, 1000, EXAMPLES)
     assert reading.looks_like == "n_too_small"
     assert reading.suggested_max_train_steps >= 2000
 
@@ -142,10 +152,25 @@ def any_rows(draw):
 
 
 @modest
-@given(any_rows())
-def test_every_curve_gets_one_consistent_reading(length_and_rows):
+@given(
+    any_rows(),
+    st.floats(0.01, 1000),
+    st.sampled_from(
+        [
+            {},
+            {
+                "contradicting_examples": 4,
+                "lowest_train_errors": 2,
+                "lowest_train_loss": 0.5,
+                "lowest_evaluated_error_rate": 0.004,
+            },
+        ]
+    ),
+)
+def test_every_curve_gets_one_consistent_reading(length_and_rows, epochs, known):
     length, rows = length_and_rows
-    reading = read_training_curve(rows, length, EXAMPLES)
+    steps_per_epoch = max(1, math.floor(length / epochs))
+    reading = read(rows, length, EXAMPLES, epochs, **known)
     assert reading.looks_like in ("n_too_small", "model_cannot_fit", "compute_bound")
     assert (reading.regime == "compute_bound") == (reading.looks_like == "compute_bound")
     suggested = reading.suggested_max_train_steps
@@ -153,7 +178,10 @@ def test_every_curve_gets_one_consistent_reading(length_and_rows):
     if suggested is not None:
         assert isinstance(suggested, int)
         # To two digits, rounded up.
-        assert 2 * length <= suggested <= 1.1 * 16 * length
+        at_least = MIN_EPOCHS * steps_per_epoch
+        assert max(2 * length, at_least) <= suggested <= 1.1 * max(16 * length, at_least)
+    if length < MIN_EPOCHS * steps_per_epoch:
+        assert reading.looks_like == "n_too_small"
     assert reading.reason.endswith(".")
 
 
@@ -162,7 +190,7 @@ def test_every_curve_gets_one_consistent_reading(length_and_rows):
 def test_the_unit_of_the_loss_does_not_matter(length_and_rows, factor):
     length, rows = length_and_rows
     scaled = [{**row, "train_loss": row["train_loss"] * factor} for row in rows]
-    readings = [read_training_curve(r, length, EXAMPLES) for r in (rows, scaled)]
+    readings = [read(r, length, EXAMPLES) for r in (rows, scaled)]
     one, other = (dataclasses.replace(reading, reason="") for reading in readings)
     assert one == other
 
@@ -173,16 +201,182 @@ def test_an_error_rate_that_rises_from_zero_has_no_power_law():
         {"step": step, "train_loss": loss, "train_error_rate": error}
         for step, (loss, error) in enumerate(zip(losses, errors, strict=True), start=1)
     ]
-    assert read_training_curve(rows, 4, EXAMPLES).suggested_max_train_steps == 4 * 16
+    assert read(rows, 4, EXAMPLES).suggested_max_train_steps == 4 * 16
 
 
 def test_a_loss_that_counts_as_fitted_is_what_a_curve_is_continued_to():
     # Loss 1 / step, so 0.0005 is reached at step 2000.
     rows = [{"step": s, "train_loss": 1 / s, "train_error_rate": 0.5} for s in range(1, 1001)]
     suggestions = [
-        read_training_curve(rows, 1000, EXAMPLES, threshold).suggested_max_train_steps
+        read(rows, 1000, EXAMPLES, fitted_train_loss=threshold).suggested_max_train_steps
         for threshold in (0.0005, 0.0002, 1e-9)
     ]
     assert suggestions[0] == pytest.approx(2000, rel=0.1)
     assert suggestions[1] == pytest.approx(5000, rel=0.1)
     assert suggestions[2] == 16_000
+
+
+# Short curves.
+
+
+@modest
+@given(
+    steps_per_epoch=st.integers(1, 10**5),
+    epochs=st.floats(0.01, MIN_EPOCHS - 0.01),
+    exponent=st.floats(-1, 0.4),  # rising, stalled, slow
+    error_rate=st.floats(0.001, 0.9),
+)
+def test_a_few_epochs_are_no_sign_of_anything(steps_per_epoch, epochs, exponent, error_rate):
+    length = max(1, math.floor(epochs * steps_per_epoch))
+    rows = curve(length, power_law(2.0, length, exponent), lambda step: error_rate)
+    settings = SweepSettings((0.1,), length, 8, EXAMPLES, steps_per_epoch)
+    reading = read_training_curve(rows, settings)
+    assert (reading.looks_like, reading.regime) == ("n_too_small", "undecided")
+    # Long enough to be read, and never less than twice as long.
+    suggested = reading.suggested_max_train_steps
+    least = max(MIN_EPOCHS * steps_per_epoch, 2 * length)
+    assert least <= suggested <= 1.2 * least + 1
+    for told in (
+        f"N = {length}, {length / steps_per_epoch:.2g} epoch(s)", str(suggested),
+        f"{MIN_EPOCHS} epochs", "compute-bound by choice", "tune in rounds",
+    ):  # fmt: skip
+        assert told in reading.reason
+
+
+def test_the_number_of_epochs_decides_whether_a_slow_curve_is_read():
+    rows = curve(4000, power_law(2.0, 4000, 0.2), lambda step: 0.3)
+    readings = {
+        steps: read_training_curve(rows, SweepSettings((0.1,), 4000, 8, EXAMPLES, steps)).regime
+        for steps in (4000, 1000, 101, 100, 50)
+    }
+    assert readings == {
+        4000: "undecided", 1000: "undecided", 101: "undecided", 100: "compute_bound",
+        50: "compute_bound",
+    }  # fmt: skip
+
+
+# Examples that contradict each other: an error and a loss that no training gets below.
+
+
+def with_floor(share_wrong, examples=EXAMPLES):
+    """What is known of a training set of which a share must be wrong, each of ten alike."""
+    errors = round(share_wrong * examples)
+    # One of ten equal examples has another label; a single pair is one of two.
+    wrong_of = 10 if errors > 1 else 2
+    entropy = -sum(p * math.log(p) for p in (1 / wrong_of, 1 - 1 / wrong_of))
+    return {
+        "contradicting_examples": wrong_of * errors,
+        "lowest_train_errors": errors,
+        "lowest_train_loss": entropy * wrong_of * errors / examples,
+        "lowest_evaluated_error_rate": errors / examples,
+    }
+
+
+FLOORS = [with_floor(0.1), with_floor(0.001), with_floor(1 / 60_000, 60_000)]
+
+
+def above(floor, loss, error_rate, length, exponent, examples=EXAMPLES):
+    """A curve that falls as a power of the step to the lowest loss and error rate possible."""
+    lowest = floor["lowest_train_errors"] / examples
+    excess_loss, excess_error = (power_law(e, length, exponent) for e in (loss, error_rate))
+    return curve(
+        length,
+        lambda step: floor["lowest_train_loss"] + excess_loss(step),
+        lambda step: lowest + excess_error(step),
+    )
+
+
+@modest
+@given(
+    floor=st.sampled_from(FLOORS[:2]),
+    exponent=FAST,
+    loss=st.floats(0.02, 1),
+    error_rate=st.floats(0.002, 0.3),
+)
+def test_a_curve_is_continued_to_the_lowest_error_possible(floor, exponent, loss, error_rate):
+    length = 10_000
+    rows = above(floor, loss, error_rate, length, exponent)
+    reading = read(rows, length, **floor)
+    fits_at = length * (error_rate / (0.5 / EXAMPLES)) ** (1 / exponent)
+    wanted = min(max(fits_at, 2 * length), 16 * length)
+    assert (reading.looks_like, reading.regime) == ("n_too_small", "undecided")
+    assert 0.8 * wanted <= reading.suggested_max_train_steps <= 1.4 * wanted
+
+
+def test_without_knowing_the_floor_the_same_curve_would_be_read_otherwise():
+    floor = FLOORS[0]
+    rows = above(floor, 0.02, 0.01, 10_000, 1)
+    assert read(rows, 10_000).looks_like in ("model_cannot_fit", "compute_bound")
+    reading = read(rows, 10_000, **floor)
+    assert reading.looks_like == "n_too_small"
+    assert "above the lowest possible (0.325)" in reading.reason
+
+
+@modest
+@given(
+    st.sampled_from(FLOORS[:2]), st.floats(0.1, 1), st.floats(0.01, 0.3), STALLED | SLOW
+)  # fmt: skip
+def test_a_curve_far_above_the_floor_is_read_as_one_without(floor, loss, error_rate, exponent):
+    above_it = read(above(floor, loss, error_rate, 10_000, exponent), 10_000, **floor)
+    plain = curve(10_000, power_law(loss, 10_000, exponent), lambda step: error_rate)
+    expected = read(plain, 10_000, contradicting_examples=0)
+    assert above_it.looks_like == expected.looks_like
+    assert above_it.regime == expected.regime
+
+
+@modest
+@given(
+    floor=st.sampled_from([(f, e) for f, e in zip(FLOORS, (1000, 1000, 60_000), strict=True)]),
+    exponent=st.floats(-0.01, 0.4),
+    with_errors=st.booleans(),
+)
+def test_a_curve_at_its_floor_is_neither_compute_bound_nor_one_that_cannot_fit(
+    floor, exponent, with_errors
+):
+    known, examples = floor
+    loss = known["lowest_train_loss"]
+    rows = above(known, 0.01 * loss, 0.4 / examples, 10_000, exponent, examples)
+    if not with_errors:
+        rows = [{k: row[k] for k in ("step", "train_loss")} for row in rows]
+    reading = read(rows, 10_000, examples, **known)
+    assert (reading.looks_like, reading.regime) == ("n_too_small", "undecided")
+    assert reading.suggested_max_train_steps >= 20_000
+    assert "as well fitted as they can be" in reading.reason
+
+
+def test_an_error_rate_at_its_floor_is_enough():
+    # The loss of a large learning rate hovers above the lowest possible one.
+    floor = with_floor(0.1)
+    rows = curve(10_000, lambda step: 0.4, lambda step: 0.1)
+    assert read(rows, 10_000, **floor).looks_like == "n_too_small"
+    # The examples evaluated are only the first ones, and may have more errors than all do.
+    rows = curve(10_000, lambda step: 0.4, lambda step: 0.13)
+    assert read(rows, 10_000, **floor).looks_like == "model_cannot_fit"
+    part = floor | {"lowest_evaluated_error_rate": 0.13}
+    assert read(rows, 10_000, **part).looks_like == "n_too_small"
+
+
+@pytest.mark.parametrize(("threshold", "possible"), [(0.3, False), (0.325, False), (0.33, True)])
+def test_a_loss_that_is_lower_than_possible_is_told(threshold, possible):
+    floor = with_floor(0.1)
+    rows = above(floor, 0.1, 0.01, 10_000, 1)
+    reading = read(rows, 10_000, **floor, fitted_train_loss=threshold)
+    assert (reading.looks_like != "threshold_too_low") is possible
+    if not possible:
+        assert "impossible" in reading.reason and "0.3251" in reading.reason
+        assert reading.suggested_max_train_steps is None
+    else:  # 0.0049 above the lowest, from 0.1 by 1 / step: 20 times the steps, but 16 at most
+        assert reading.suggested_max_train_steps == 160_000
+
+
+@pytest.mark.parametrize(
+    ("contradicting", "told"),
+    [(None, "whether equal inputs have different labels is not known"), (0, "wrong labels."),
+     (200, "200 examples that contradict each other do not explain it")],
+)  # fmt: skip
+def test_a_stalled_curve_tells_what_labels_could_have_to_do_with_it(contradicting, told):
+    rows = curve(10_000, lambda step: 0.5, lambda step: 0.3)
+    reading = read(rows, 10_000, contradicting_examples=contradicting)
+    assert reading.looks_like == "model_cannot_fit"
+    assert reading.reason.endswith(".") and told in reading.reason
+    assert ("Contradictory labels" in reading.reason) is (contradicting is None)

@@ -6,6 +6,9 @@ the fastest one needs to fit the training set perfectly are the initial ``max_tr
 warning: a poor search space invites self-deception, so the best learning rate must not lie at the
 boundary of what was tried.
 
+Where training examples contradict each other, no model fits them all; the race is to the lowest
+possible error then, and every sentence says so.
+
 The fastest trial is a minimum over noise: another seed has another one. With several seeds each
 runs a race of its own, and the answer is the median of theirs.
 """
@@ -113,6 +116,10 @@ def _outcome(settings: SweepSettings, races: dict[int, Race], answer: Race) -> d
         "diverged": sum(t.diverged for t in trials),
         "suggested_max_train_steps": None,
         "fitted_train_loss": settings.fitted_train_loss,
+        "contradicting_examples": settings.contradicting_examples,
+        "lowest_train_errors": (
+            None if settings.contradicting_examples is None else settings.lowest_train_errors
+        ),
     }
     added = [
         f"{outcome['extensions']} of them added outside the first grid" * (first.extensions > 0),
@@ -123,7 +130,8 @@ def _outcome(settings: SweepSettings, races: dict[int, Race], answer: Race) -> d
         f"{len(rates)} constant learning rates from {rates[0]:g} to {rates[-1]:g} "
         f"({math.log10(rates[-1] / rates[0]):.1f} decades) were tried"
         + "".join(f", {text}" for text in added if text)
-        + (f"; {diverged} diverged and are infeasible." if diverged else ".")
+        + (f"; {diverged} diverged and are infeasible." if diverged else "."),
+        *_contradictions(settings),
     ]
     if best is None:
         outcome["not_fitted_because"] = "bad_grid"
@@ -141,20 +149,43 @@ def _outcome(settings: SweepSettings, races: dict[int, Race], answer: Race) -> d
     return {**outcome, "reasons": reasons}
 
 
+def _contradictions(settings: SweepSettings) -> Iterator[str]:
+    """What is known of examples that contradict each other, if any do."""
+    if not settings.contradicting_examples:
+        return
+    errors, examples = settings.lowest_train_errors, settings.num_train_examples
+    consequence = (
+        "the race went to that lowest possible error instead of a perfect fit."
+        if settings.fitted_train_loss is None
+        else f"the lowest possible training loss is {settings.lowest_train_loss:.4g}."
+    )
+    yield (
+        f"{settings.contradicting_examples} of {examples} training examples contradict each other "
+        f"(equal inputs, different labels), so that at least {errors} ({errors / examples:.2%}) "
+        f"must be wrong: {consequence}"
+    )
+
+
+def _fitted(settings: SweepSettings) -> str:
+    """What a trial did that fitted."""
+    if settings.fitted_train_loss is not None:
+        return f"had a training loss under {settings.fitted_train_loss:g}"
+    if settings.contradicting_examples:
+        return f"had the lowest possible error ({settings.lowest_train_errors} examples wrong)"
+    return "fitted the whole training set"
+
+
 def _not_fitted(
     settings: SweepSettings, best: TrialView, at_boundary: bool
 ) -> tuple[dict[str, Any], list[str]]:
     """What follows where no trial fitted the training set: outcome fields and reasons."""
-    reading = read_training_curve(
-        best.rows, settings.max_train_steps, settings.num_train_examples,
-        settings.fitted_train_loss,
-    )  # fmt: skip
+    reading = read_training_curve(best.rows, settings)
     reasons = [
-        f"No trial fitted the training set within {settings.max_train_steps} steps. The lowest "
+        f"No trial {_fitted(settings)} within {settings.max_train_steps} steps. The lowest "
         f"training loss was reached at learning rate {best.base_learning_rate:g} (trial "
         f"{best.trial})."
     ]
-    if at_boundary:
+    if at_boundary and reading.looks_like != "threshold_too_low":
         reasons.append(f"{BOUNDARY_WARNING}, so the grid itself may be at fault. {MOVE_GRID}")
         return {"regime": "undecided", "not_fitted_because": "bad_grid"}, reasons
     return {
@@ -170,13 +201,10 @@ def _reasons_when_fitted(
     assert best.fitted_at_step_bracket is not None
     before, at = best.fitted_at_step_bracket
     when = f"at step {at}" if before == at - 1 else f"between steps {before} and {at}"
-    fitted = "fitted the whole training set"
-    if settings.fitted_train_loss is not None:
-        fitted = f"had a training loss under {settings.fitted_train_loss:g}"
     yield (
         f"The fastest trial (trial {best.trial}, learning rate {best.base_learning_rate:g}) first "
-        f"{fitted} {when}, so training is not compute-bound. N = {settings.max_train_steps} did "
-        "not bind: no trial needed so many."
+        f"{_fitted(settings)} {when}, so training is not compute-bound. N = "
+        f"{settings.max_train_steps} did not bind: no trial needed so many."
     )
     yield _next_best(settings, answer.trials, best, at)
     if answer.at_boundary:
@@ -243,7 +271,9 @@ def _fit_held(settings: SweepSettings, best: TrialView) -> tuple[bool, str] | No
         return None
     worst = max(row[metric] if math.isfinite(row[metric]) else math.inf for row in after)
     last = after[-1]["step"]
-    if worst <= 0 if threshold is None else worst < threshold:
+    # A mean of float32 may be off by its last bits.
+    lowest = settings.lowest_evaluated_error_rate * (1 + 1e-6)
+    if worst <= lowest if threshold is None else worst < threshold:
         return True, f"The fit held: the fastest trial was trained on to step {last}, and kept it."
     return False, (
         f"The fit did not hold: trained on to step {last}, the fastest trial had "

@@ -36,6 +36,14 @@ class SweepSettings:
         refine: the ratio to which the spacing around the best learning rate is halved; None to keep
             that of the grid.
         seeds: the first one's race is over the whole grid, the others' around its best.
+        contradicting_examples: how many training examples have the inputs of another one but a
+            different label; None where nobody counted. If there are any, the race is to the lowest
+            possible error instead of none.
+        lowest_train_errors: the fewest training examples that can be wrong.
+        lowest_train_loss: the lowest possible mean training loss: the entropy of the labels given
+            the inputs.
+        lowest_evaluated_error_rate: the highest error rate that a trial with the fewest errors can
+            have on those training examples that are evaluated (the first ones).
     """
 
     learning_rates: tuple[float, ...]
@@ -46,6 +54,15 @@ class SweepSettings:
     fitted_train_loss: float | None = None
     refine: float | None = None
     seeds: tuple[int, ...] = (0,)
+    contradicting_examples: int | None = None
+    lowest_train_errors: int = 0
+    lowest_train_loss: float = 0.0
+    lowest_evaluated_error_rate: float = 0.0
+
+    @property
+    def epochs(self) -> float:
+        """N in passes over the training set."""
+        return self.max_train_steps / self.steps_per_epoch
 
 
 @dataclasses.dataclass(frozen=True)

@@ -54,7 +54,10 @@ def steps_to_fit(study: StudyResult) -> Figure:
         label = f"answer: {step} steps at {rate:g}"
         left.plot([rate], [step], "*", color=ORANGE, markersize=16, label=label, zorder=5)
     right.set_yscale("log")
-    for axes, title in ((left, "Step of the first perfect fit"), (right, "Last training loss")):
+    first = "Step of the first perfect fit"
+    if outcome.get("contradicting_examples") and outcome.get("fitted_train_loss") is None:
+        first = "Step of the first fit with the fewest errors possible"
+    for axes, title in ((left, first), (right, "Last training loss")):
         axes.axvline(min(rates), color=RED, linestyle=":", label="boundary of the search space")
         axes.axvline(max(rates), color=RED, linestyle=":")
         axes.set(xscale="log", xlabel="constant learning rate")

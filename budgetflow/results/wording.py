@@ -25,6 +25,8 @@ def headline(outcome: dict[str, Any]) -> str:
         )
     if outcome["status"] == "found":
         fitted = "training set is fitted perfectly"
+        if outcome.get("contradicting_examples"):
+            fitted = f"training set is fitted as well as possible, {_lowest_error(outcome)},"
         if (threshold := outcome.get("fitted_train_loss")) is not None:
             fitted = f"training loss is under {threshold:g}"
         answers = [s["max_train_steps"] for s in outcome["seeds"] if s["max_train_steps"]]
@@ -36,7 +38,17 @@ def headline(outcome: dict[str, Any]) -> str:
         )
     if outcome["status"] == "at_boundary":
         return "No answer: the best learning rate lies at the boundary of the search space."
-    return "No answer: no learning rate fitted the training set within the steps allowed."
+    fitted = "fitted the training set"
+    if outcome.get("contradicting_examples") and outcome.get("fitted_train_loss") is None:
+        fitted = f"fitted the training set as well as possible, {_lowest_error(outcome)},"
+    return f"No answer: no learning rate {fitted} within the steps allowed."
+
+
+def _lowest_error(outcome: dict[str, Any]) -> str:
+    return (
+        f"with {outcome['lowest_train_errors']} wrong (since {outcome['contradicting_examples']} "
+        "examples contradict each other)"
+    )
 
 
 def timing_line(timing: dict[str, Any]) -> str:
