@@ -6,23 +6,21 @@ what can be configured. Their field names are the keys of a config, their defaul
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import importlib.machinery
 import importlib.util
 import json
 import re
-import types
-import typing
-from collections.abc import Iterator
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
-from absl import flags
 from ml_collections import config_dict
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from budgetflow.config_values import as_config_dict, clear_errors, plain
 from budgetflow.errors import ConfigError, nearest, nearest_numbers
 from budgetflow.fields import (
     CHECKED,
@@ -39,7 +37,10 @@ from budgetflow.fields import (
 from budgetflow.files import finite
 from budgetflow.schedule_config import ScheduleConfig
 from budgetflow.studies.search_space import Dimension
-from budgetflow.user_code import location, user_code
+from budgetflow.user_code import user_code
+
+# More studies than build on each other; a chain of more has no end.
+MOST_STUDIES = 50
 
 Kind = Literal["lr_sweep", "round", "cooldowns"]
 
@@ -285,8 +286,12 @@ _OF_THE_STUDY = (
 
 
 def default_config(kind: Kind) -> config_dict.ConfigDict:
-    """A config with every key at its default; unknown keys are refused when assigned."""
-    return _as_config_dict(StudyConfig(kind=kind)).lock()
+    """A config with every key at its default; unknown keys are refused when assigned.
+
+    But for the model, task, optimizer, regularization and augmentation, which take arguments of
+    their own.
+    """
+    return as_config_dict(StudyConfig(kind=kind))
 
 
 def building_on(path: str | Path, kind: Kind) -> config_dict.ConfigDict:
@@ -306,50 +311,64 @@ def building_on(path: str | Path, kind: Kind) -> config_dict.ConfigDict:
 
 
 def load_config_file(path: str | Path) -> config_dict.ConfigDict:
-    """What ``get_config()`` of the Python file at ``path`` returns.
+    """What ``get_config()`` of the Python file at ``path`` returns, with all keys.
+
+    Those that it leaves out are at their defaults.
+
+    Args:
+        path: the file; with an argument for its ``get_config``, as in "file.py:argument".
 
     Raises:
-        ConfigError: there is no such file, or it has no ``get_config``.
+        ConfigError: there is no such file, it has no ``get_config``, or that returns something
+            with an unknown key or a wrong value.
     """
-    path = Path(path)
-    if not path.is_file():
-        siblings = [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else []
-        raise ConfigError(f"there is no config file {path}; {nearest(path.name, siblings)}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
+    file = Path(path)
+    argument: tuple[str, ...] = ()
+    if not file.is_file() and ":" in file.name:
+        name, _, text = file.name.partition(":")
+        file, argument = file.with_name(name), (text,)
+    if not file.is_file():
+        folder = file if file.is_dir() else file.parent
+        names = [p.name for p in folder.glob("*.py")] if folder.is_dir() else []
+        where = str(path) or "''"
+        raise ConfigError(f"there is no config file {where}; {nearest(file.name, names)}")
+    config = plain(_get_config(file, argument))
+    with clear_errors(f"{path}: ", StudyConfig):
+        study = _checked(config)
+    return as_config_dict(
+        dataclasses.replace(study, name=study.name or "_".join([file.stem, *argument]))
+    )
+
+
+# Config files whose get_config() is running, each called by the one before.
+_running: list[str] = []
+
+
+def _get_config(file: Path, argument: tuple[str, ...]) -> config_dict.ConfigDict:
+    """What the ``get_config`` of a file that exists returns."""
+    path = ":".join([str(file), *argument])
+    name = ":".join([str(file.resolve()), *argument])
+    if name in _running or len(_running) >= MOST_STUDIES:
+        raise ConfigError(f"{path} builds on itself: {' -> '.join([*_running[:3], name])}")
+    # Not the file's own name, which may be that of a module.
+    loader = importlib.machinery.SourceFileLoader(f"budgetflow_config_{file.stem}", str(file))
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
-    with user_code(str(path)), clear_errors(str(path)):
-        spec.loader.exec_module(module)
-        if not callable(getattr(module, "get_config", None)):
-            raise ConfigError(f"{path} defines no get_config()")
-        config = module.get_config()
+    sys.modules[loader.name] = module  # dataclasses defined in it look it up
+    _running.append(name)
+    try:
+        with user_code(path), clear_errors(f"{path}: ", StudyConfig):
+            loader.exec_module(module)
+            if not callable(getattr(module, "get_config", None)):
+                raise ConfigError(f"{path} defines no get_config()")
+            config = module.get_config(*argument)
+    finally:
+        _running.pop()
     if not isinstance(config, config_dict.ConfigDict):
         raise ConfigError(f"get_config() of {path} returns {type(config).__name__}, not "
                           "a ConfigDict; start from budgetflow.config.default_config")  # fmt: skip
-    if not config.get("name"):
-        with config.unlocked():
-            config.name = path.stem
     return config
-
-
-@contextlib.contextmanager
-def clear_errors(where: str) -> Iterator[None]:
-    """Turns what pydantic, ml_collections and absl say of a config into a ConfigError of one line.
-
-    All else passes through.
-    """
-    try:
-        yield
-    except pydantic.ValidationError as error:
-        raise ConfigError(f"{where}: {_first_problem(error)}{location(error)}") from error
-    except (AttributeError, KeyError, TypeError, flags.Error) as error:
-        text = str(error.args[0]) if error.args else ""
-        if not (isinstance(error, flags.Error) or re.search(r"\b(field|Key) ['\"]", text)):
-            raise
-        # ml_collections lists every field of the config, which hides the one line of use in it.
-        text = re.sub(r'Other fields present: ".*"(?=\s*(Did you mean|$))', "", text, flags=re.S)
-        text = " ".join(text.split()).strip("'")
-        raise ConfigError(f"{where}: {text}{location(error)}") from error
 
 
 def parse_config(config: config_dict.ConfigDict) -> StudyConfig:
@@ -359,13 +378,14 @@ def parse_config(config: config_dict.ConfigDict) -> StudyConfig:
         ConfigError: an unknown key (the nearest valid one is named), a wrong type, a value out of
             range, or a combination that makes no sense.
     """
-    values = _tuples(config.to_dict())
-    try:
-        study = pydantic.TypeAdapter(StudyConfig).validate_python(values)
-    except pydantic.ValidationError as error:
-        raise ConfigError(_first_problem(error)) from error
+    with clear_errors("", StudyConfig):
+        study = _checked(plain(config))
     _check_combinations(study)
     return study
+
+
+def _checked(values: Any) -> StudyConfig:
+    return pydantic.TypeAdapter(StudyConfig).validate_python(values)
 
 
 def to_json(config: StudyConfig) -> dict[str, Any]:
@@ -433,49 +453,3 @@ def _check_lr_sweep(study: StudyConfig) -> None:
                     f"config.{section}.{name} looks like regularization, which the sweep must "
                     "switch off; move it to config.regularization"
                 )
-
-
-def _as_config_dict(value: Any) -> config_dict.ConfigDict:
-    hints = typing.get_type_hints(type(value), include_extras=True)
-    result = config_dict.ConfigDict()
-    for field in dataclasses.fields(value):
-        item = getattr(value, field.name)
-        if dataclasses.is_dataclass(item):
-            item = _as_config_dict(item)
-        elif item is None:
-            # A placeholder takes overrides from the command line in the field's own type.
-            item = config_dict.placeholder(_plain_type(hints[field.name]))
-        result[field.name] = item
-    return result
-
-
-def _plain_type(hint: Any) -> type:
-    """The type behind marks and ``| None``, such as int for ``Positive | None``."""
-    if typing.get_origin(hint) is Annotated:
-        return _plain_type(typing.get_args(hint)[0])
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        some = [kind for kind in typing.get_args(hint) if kind is not types.NoneType]
-        return _plain_type(some[0]) if len(some) == 1 else object
-    return typing.get_origin(hint) or hint
-
-
-def _tuples(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _tuples(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return tuple(_tuples(item) for item in value)
-    return value
-
-
-def _first_problem(error: pydantic.ValidationError) -> str:
-    problem = error.errors()[0]
-    location = [str(part) for part in problem["loc"]]
-    field = "config." + ".".join(location)
-    if problem["type"] == "unexpected_keyword_argument":
-        owner: Any = StudyConfig
-        for name in location[:-1]:
-            owner = typing.get_type_hints(owner).get(name, owner)
-        names = [f.name for f in dataclasses.fields(owner)]
-        return f"{field} does not exist; {nearest(location[-1], names)}"
-    message = problem["msg"].removeprefix("Input should be ")
-    return f"{field} = {problem['input']!r}: should be {message}"

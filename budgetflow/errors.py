@@ -4,7 +4,8 @@ import difflib
 from collections.abc import Callable, Iterable
 
 # As many names as are still read.
-MOST_NAMES = 24
+MOST_NAMES = 32
+MOST_CHARACTERS = 80
 
 
 class UserError(Exception):
@@ -17,6 +18,12 @@ class ConfigError(UserError):
 
 class DamagedFileError(UserError):
     """A file in a study's folder that is not what was written there."""
+
+
+def shown(value: object) -> str:
+    """A value for an error message, shortened if it is long."""
+    text = repr(value)
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}…"
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -12,6 +12,7 @@ import pydantic
 from pydantic import Field
 
 CHECKED = pydantic.ConfigDict(extra="forbid")
+Number = Annotated[float, Field(strict=True)]
 Positive = Annotated[int, Field(gt=0, strict=True)]
 NonNegative = Annotated[int, Field(ge=0, strict=True)]
 AxisSize = Annotated[int, Field(ge=-1, strict=True)]

@@ -1,9 +1,12 @@
 """Runs the study of a config file, and first the studies that it builds on.
 
     python -m budgetflow.launch --config=configs/round2.py
+    python -m budgetflow.launch --config=configs/round2.py --dry_run
+    python -m budgetflow.launch --config=my_sweep.py:small --config.data.batch_size=32
+    python -m budgetflow.launch --config=my_sweep.py --config.sweep.learning_rates="(0.1, 0.3, 1)"
 
-What is complete is not run again. Any key of the config can be set from here, as in
---config.data.batch_size=32; the keys are those of budgetflow.config.StudyConfig.
+What is complete is not run again. Any key of the config can be set from here, and so can arguments
+of model, task, optimizer, regularization and augmentation that the config file leaves out.
 """
 
 from __future__ import annotations
@@ -14,20 +17,18 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 import ml_collections
 from absl import flags, logging
 from etils import epath
-from ml_collections import config_flags
 from rich.console import Console
 from rich.filesize import decimal
 
-from budgetflow import processes
-from budgetflow.config import StudyConfig, clear_errors, load_config_file, parse_config
-from budgetflow.errors import ConfigError, UserError, nearest
+from budgetflow import command_line, processes
+from budgetflow.config import MOST_STUDIES, StudyConfig, load_config_file, parse_config
+from budgetflow.errors import ConfigError, UserError
 from budgetflow.playbook.race import lockstep_grid
 from budgetflow.results.reading import StudyResult, open_study
 from budgetflow.results.terminal import (
@@ -47,8 +48,8 @@ from budgetflow.studies.study import (
 )
 from budgetflow.training.mesh import cpu_devices, cpu_devices_are_given, make_mesh
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "The study's config file.", lock_config=True
+flags.DEFINE_string(
+    "config", None, "The study's config file; file.py:argument hands its get_config an argument."
 )
 _WORKDIR = flags.DEFINE_string(
     "workdir", "runs", "Where the studies' folders lie; gs:// works too."
@@ -89,12 +90,15 @@ def load_chain(config: ml_collections.ConfigDict) -> list[StudyConfig]:
         ConfigError: one of the configs is refused, or the chain leads back to itself.
     """
     chain = [parse_config(config)]
-    seen: set[Path] = set()
+    seen: set[str] = set()
     while (path := chain[0].builds_on) is not None:
-        if Path(path).resolve() in seen:
+        if os.path.abspath(path) in seen or len(seen) == MOST_STUDIES:
             raise ConfigError(f"config.builds_on: {path} builds on itself")
-        seen.add(Path(path).resolve())
-        chain.insert(0, parse_config(load_config_file(path)))
+        seen.add(os.path.abspath(path))
+        try:
+            chain.insert(0, parse_config(load_config_file(path)))
+        except ConfigError as error:
+            raise ConfigError(f"config.builds_on = {path!r}: {error}") from error
     names = [study.name for study in chain]
     if len(set(names)) < len(names):
         raise ConfigError(f"studies that build on each other need names of their own, not {names}")
@@ -231,13 +235,9 @@ def _planned_steps(study: Study) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str]) -> None:
-    """The launcher's entry after absl has parsed the flags."""
-    if len(argv) > 1:
-        raise UserError(f"unexpected argument {argv[1]!r}; flags start with --")
+    """The launcher, for a command line."""
+    config = command_line.parse(argv, flags.FLAGS)
     logging.set_verbosity(logging.ERROR)
-    config = _CONFIG.value
-    if not config.name:
-        config.name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
     chain = load_chain(config)
     profile_steps = _parse_steps(_PROFILE_STEPS.value)
     _keep_compiled(_COMPILATION_CACHE_DIR.value)
@@ -273,40 +273,19 @@ def _make_cpu_devices(chain: list[StudyConfig], num_processes: int) -> None:
         jax.config.update("jax_num_cpu_devices", max(1, most // num_processes))
 
 
-def _parse_flags(argv: list[str]) -> list[str]:
-    if "--help" in argv or "-h" in argv:
-        print(__doc__)
-        print(flags.FLAGS.module_help(sys.modules[__name__]))
-        sys.exit(0)
-    _check_overrides(argv)
-    with clear_errors("flags"):
-        return flags.FLAGS(argv)
-
-
-def _check_overrides(argv: list[str]) -> None:
-    """Checks that --config names a file, and every --config.a.b a key of the config in it."""
-    path = None
-    for argument, following in zip(argv[1:], [*argv[2:], ""], strict=True):
-        flag, equals, value = argument.partition("=")
-        if flag in ("--config", "-config"):
-            path = value if equals else following
-    if path is None:
-        raise ConfigError("--config is missing; name a file, as in --config=configs/lr_sweep.py")
-    config = load_config_file(path)
-    for argument in argv[1:]:
-        flag = argument.partition("=")[0].lstrip("-")
-        section = config
-        for name in flag.split(".")[1:] if flag.startswith("config.") else ():
-            if not isinstance(section, ml_collections.ConfigDict) or name not in section:
-                keys = list(section) if isinstance(section, ml_collections.ConfigDict) else []
-                raise ConfigError(f"--{flag}: {name!r} does not exist; {nearest(name, keys)}")
-            section = section[name]
+def _help(argv: list[str]) -> str:
+    everything = any(argument.endswith("helpfull") for argument in argv)
+    listed = str(flags.FLAGS) if everything else flags.FLAGS.module_help(sys.modules[__name__])
+    return f"{__doc__}\n{listed}\n\n{command_line.describe(argv)}"
 
 
 def run() -> None:
     """Parses the command line and runs; user errors become one line and exit status 2."""
     try:
-        main(_parse_flags(sys.argv))
+        if set(sys.argv) & set(command_line.HELP):
+            print(_help(sys.argv))
+        else:
+            main(sys.argv)
         if jax.process_count() == 1:  # several must part from each other in order
             # All is written; to take JAX and Orbax down takes most of a second.
             processes.exit_at_once(0)

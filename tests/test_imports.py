@@ -32,11 +32,14 @@ FLOORS = {
     "data": GROUND,
     "checkpoints": GROUND,
     "playbook": {"schedules"},
-    "config": GROUND | {"studies.search_space"},
+    "config_values": {"errors", "user_code"},
+    "config": GROUND | {"config_values", "studies.search_space"},
+    "command_line": {"config", "errors"},
     "training": GROUND | {"config", "models", "tasks", "optimizers", "data"},
-    "studies": GROUND | {"config", "playbook", "training", "data", "checkpoints"},
+    "studies": GROUND | {"config", "config_values", "playbook", "training", "data", "checkpoints"},
     "results": GROUND | {"playbook", "studies.trial", "checkpoints"},
-    "launch": GROUND | {"config", "playbook", "studies", "results", "training.mesh"},
+    "launch": GROUND
+    | {"command_line", "config", "playbook", "studies", "results", "training.mesh"},
 }
 
 

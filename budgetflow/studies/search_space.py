@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import ConfigDict
+import pydantic
 from pydantic.dataclasses import dataclass
 
-from budgetflow.errors import ConfigError
+from budgetflow.config_values import plain
+from budgetflow.errors import ConfigError, shown
+from budgetflow.fields import CHECKED, Number
 
-Value = bool | int | float | str | tuple[int, ...]
+Value = bool | int | float | str | tuple[int, ...] | None
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=CHECKED)
 class Dimension:
     """One hyperparameter of a search space; made by :func:`choices` and its siblings.
 
@@ -29,8 +31,8 @@ class Dimension:
     name: str
     distribution: Literal["choices", "uniform", "log_uniform"]
     values: tuple[Value, ...] = ()
-    low: float = math.nan
-    high: float = math.nan
+    low: Number = math.nan
+    high: Number = math.nan
 
     def __post_init__(self) -> None:
         if self.distribution == "choices":
@@ -54,17 +56,28 @@ class Dimension:
 
 def choices(name: str, *values: Value) -> Dimension:
     """The values themselves, equally likely; the only kind that grid search can use."""
-    return Dimension(name, "choices", values=values)
+    return _dimension(name, "choices", values=values)
 
 
 def uniform(name: str, low: float, high: float) -> Dimension:
     """Any number between ``low`` and ``high``."""
-    return Dimension(name, "uniform", low=low, high=high)
+    return _dimension(name, "uniform", low=low, high=high)
 
 
 def log_uniform(name: str, low: float, high: float) -> Dimension:
     """Any number between ``low`` and ``high``, equally likely in each decade: for rates."""
-    return Dimension(name, "log_uniform", low=low, high=high)
+    return _dimension(name, "log_uniform", low=low, high=high)
+
+
+def _dimension(name: str, distribution: str, **fields: Any) -> Dimension:
+    try:
+        return Dimension(plain(name), distribution, **plain(fields))  # type: ignore[arg-type]
+    except pydantic.ValidationError as error:
+        wanted = "a number" if distribution != "choices" else (
+            "a number, a string, True, False, None or a tuple of whole numbers"
+        )  # fmt: skip
+        value = error.errors()[0]["input"]
+        raise ConfigError(f"search space: {name} = {shown(value)}: should be {wanted}") from error
 
 
 def log_grid(low: float, high: float, points: int) -> tuple[float, ...]:

@@ -13,7 +13,8 @@ from etils import epath
 from jax.sharding import Mesh
 
 from budgetflow import processes
-from budgetflow.config import DataConfig, StudyConfig, checks_fit, clear_errors, to_json
+from budgetflow.config import DataConfig, StudyConfig, checks_fit, to_json
+from budgetflow.config_values import clear_errors
 from budgetflow.data.contradictions import check_more_than_one_target, with_fit_targets
 from budgetflow.data.source import Dataset, load_dataset, with_checked_targets
 from budgetflow.errors import ConfigError, UserError, nearest
@@ -301,7 +302,7 @@ def _programs(config: StudyConfig, mesh: Mesh) -> Iterator[tuple[StudyConfig, Pr
         config = switch_off(config)[0]
     search = config.search
     for values in points(search.space, search.method, search.trials, config.seed):
-        with clear_errors("config.search.space"):
+        with clear_errors("config.search.space: ", StudyConfig):
             filled = replace_fields(config, values)
         program = trial_program(
             filled, dataset, frozenset(values), checks_fit(config), trial_slices(mesh)[0]
