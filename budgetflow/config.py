@@ -10,7 +10,6 @@ import dataclasses
 import importlib.machinery
 import importlib.util
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,22 +20,31 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from budgetflow.config_values import as_config_dict, clear_errors, plain
-from budgetflow.errors import ConfigError, nearest, nearest_numbers
+from budgetflow.errors import ConfigError, nearest, shown
 from budgetflow.fields import (
     CHECKED,
+    MAX_RATE,
     AxisSize,
+    Bytes,
     Changes,
     DecayRate,
     Fraction,
+    Name,
     NonNegative,
+    Pattern,
     Positive,
     Rate,
+    Seed,
+    Steps,
     Strength,
     changing,
+    option_type,
+    should_be,
 )
 from budgetflow.files import finite
+from budgetflow.rules import check_combinations
 from budgetflow.schedule_config import ScheduleConfig
-from budgetflow.studies.search_space import Dimension
+from budgetflow.studies.search_space import MAX_TRIALS, Dimension, points
 from budgetflow.user_code import user_code
 
 # More studies than build on each other; a chain of more has no end.
@@ -67,7 +75,7 @@ class DataConfig:
     scale_uint8: bool | None = None
     batch_size: Positive = 64
     # A sweep finds the exact step in memory, a bracket where data is streamed.
-    in_memory_bytes: Annotated[NonNegative, Changes.OUTCOME] = 2**30
+    in_memory_bytes: Annotated[Bytes, Changes.OUTCOME] = 2**30
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -123,7 +131,7 @@ class MeshConfig:
     data: Annotated[AxisSize, Changes.NOTHING] = -1
     fsdp: Annotated[AxisSize, Changes.NOTHING] = 1
     min_sharded_size: Annotated[Positive, Changes.NOTHING] = 2**16
-    overrides: Annotated[tuple[tuple[str, NonNegative | None], ...], Changes.NOTHING] = ()
+    overrides: Annotated[tuple[tuple[Pattern, NonNegative | None], ...], Changes.NOTHING] = ()
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -145,9 +153,9 @@ class SweepConfig:
     """
 
     learning_rates: tuple[Rate, ...] = (0.001, 0.003162, 0.01, 0.03162, 0.1, 0.3162, 1.0)
-    max_extensions: NonNegative = 8
-    refine: Annotated[float, Field(gt=1, allow_inf_nan=False, strict=True)] | None = None
-    seeds: Positive = 1
+    max_extensions: Annotated[int, Field(ge=0, le=64, strict=True)] = 8
+    refine: Annotated[float, Field(ge=1.001, le=MAX_RATE, strict=True)] | None = None
+    seeds: Annotated[int, Field(gt=0, le=1000, strict=True)] = 1
     fitted_train_loss: Rate | None = None
 
 
@@ -157,7 +165,7 @@ class SearchConfig:
 
     Attributes:
         method: "halton", "random" or "grid".
-        trials: number of points; "grid" takes every combination instead.
+        trials: number of points, 16 if not set; "grid" takes every combination instead.
         space: the dimensions, made by ``choices``, ``uniform`` and ``log_uniform``.
         promote_trials: instead of a search space, continue this many of the best trials of the
             round that this study builds on, each with its hyperparameters and base learning rate.
@@ -167,9 +175,13 @@ class SearchConfig:
     """
 
     method: Literal["halton", "random", "grid"] = "halton"
-    trials: Positive = 16
+    trials: Annotated[int, Field(gt=0, le=MAX_TRIALS, strict=True)] | None = None
     space: tuple[Dimension, ...] = ()
-    promote_trials: NonNegative = 0
+    promote_trials: Annotated[int, Field(ge=0, le=MAX_TRIALS, strict=True)] = 0
+
+    def points(self, seed: int) -> list[dict[str, Any]]:
+        """The hyperparameters of each trial; see :func:`budgetflow.studies.search_space.points`."""
+        return points(self.space, self.method, self.trials or 16, seed)
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -230,12 +242,12 @@ class StudyConfig:
     """
 
     kind: Annotated[Kind, Changes.OUTCOME]
-    name: Annotated[str, Changes.NOTHING] = ""
+    name: Annotated[Name, Changes.NOTHING] = ""
     # The fingerprint of that study counts, not where its config lies.
     builds_on: Annotated[str | None, Changes.NOTHING] = None
-    seed: NonNegative = 0
+    seed: Seed = 0
     # The learning rates of each trial are compared one by one.
-    max_train_steps: Annotated[Positive | None, Changes.OUTCOME] = None
+    max_train_steps: Annotated[Steps | None, Changes.OUTCOME] = None
     max_train_steps_factor: Annotated[Rate, Changes.NOTHING] = 1.0
     data: DataConfig = DataConfig()
     model: dict[str, Any] = Field(
@@ -278,6 +290,8 @@ def checks_fit(config: StudyConfig) -> bool:
     return config.kind == "lr_sweep" and config.sweep.fitted_train_loss is None
 
 
+# The sections of any keys: arguments of what they name, and strengths.
+FREE_FORM = ("model", "task", "optimizer", "regularization", "augmentation")
 # What is a study's own; all else is the workload, which the studies that build on it start from.
 _OF_THE_STUDY = (
     "kind", "name", "builds_on", "max_train_steps", "max_train_steps_factor", "schedule", "sweep",
@@ -380,7 +394,11 @@ def parse_config(config: config_dict.ConfigDict) -> StudyConfig:
     """
     with clear_errors("", StudyConfig):
         study = _checked(plain(config))
-    _check_combinations(study)
+    for section in FREE_FORM:
+        for name, value in getattr(study, section).items():
+            if wanted := should_be(option_type(section, name), value):
+                raise ConfigError(f"config.{section}.{name} = {shown(value)}: should be {wanted}")
+    check_combinations(study)
     return study
 
 
@@ -396,60 +414,3 @@ def to_json(config: StudyConfig) -> dict[str, Any]:
 def part(config: StudyConfig, changes: Changes) -> dict[str, Any]:
     """The fields of a config that can change ``changes`` or more, as JSON values."""
     return changing(changes, StudyConfig, to_json(config))
-
-
-def _check_combinations(study: StudyConfig) -> None:
-    for section in ("model", "task", "optimizer", "augmentation"):
-        if not isinstance(getattr(study, section).get("name"), str):
-            raise ConfigError(f"config.{section}.name is missing; it says which {section} to use")
-    parts, batch_size = study.gradient_accumulation, study.data.batch_size
-    if batch_size % parts:
-        hint = nearest_numbers(parts, lambda n: batch_size % n == 0)
-        raise ConfigError(f"config.gradient_accumulation = {parts} does not divide "
-                          f"config.data.batch_size = {batch_size}; {hint}")  # fmt: skip
-    if study.max_train_steps is None and (study.kind == "lr_sweep" or not study.builds_on):
-        raise ConfigError("config.max_train_steps is missing; only a round that builds on another "
-                          "study can take it from there")  # fmt: skip
-    if study.kind == "lr_sweep":
-        _check_lr_sweep(study)
-    elif study.search.promote_trials:
-        if not study.builds_on:
-            raise ConfigError("config.search.promote_trials needs a round to build on")
-        if study.search.space:
-            raise ConfigError("config.search.promote_trials takes hyperparameters from the earlier "
-                              "round; leave config.search.space at its default")  # fmt: skip
-        if study.schedule.base_learning_rate != ScheduleConfig().base_learning_rate:
-            raise ConfigError("config.search.promote_trials keeps each trial's own base learning "
-                              "rate; leave config.schedule.base_learning_rate at its "
-                              "default")  # fmt: skip
-    if study.kind == "cooldowns":
-        _check_cooldowns(study)
-
-
-def _check_cooldowns(study: StudyConfig) -> None:
-    fractions = study.cooldowns.length_fractions
-    if fractions != tuple(sorted({*fractions})) or fractions[-1:] != (1.0,) or fractions[0] == 0:
-        raise ConfigError(f"config.cooldowns.length_fractions = {fractions}: should ascend from "
-                          "above 0 to 1")  # fmt: skip
-    if study.schedule.warmup_fraction is not None:
-        raise ConfigError("config.schedule.warmup_fraction would warm up differently at every "
-                          "length, which then share no steps; set warmup_steps")  # fmt: skip
-
-
-def _check_lr_sweep(study: StudyConfig) -> None:
-    if study.schedule != ScheduleConfig() or study.search != SearchConfig():
-        raise ConfigError("a learning-rate sweep trains at constant learning rates and varies "
-                          "nothing else: config.schedule and config.search are for "
-                          "rounds")  # fmt: skip
-    if len(set(study.sweep.learning_rates)) != len(study.sweep.learning_rates):
-        raise ConfigError("config.sweep.learning_rates holds a learning rate twice")
-    if not study.sweep.learning_rates:
-        raise ConfigError("config.sweep.learning_rates is empty")
-    hidden = re.compile("dropout|drop_rate|drop_path|stochastic_depth|label_smoothing|mixup|cutmix")
-    for section in ("model", "task", "optimizer"):
-        for name, value in getattr(study, section).items():
-            if hidden.search(name) and value:
-                raise ConfigError(
-                    f"config.{section}.{name} looks like regularization, which the sweep must "
-                    "switch off; move it to config.regularization"
-                )

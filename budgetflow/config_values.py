@@ -16,6 +16,7 @@ import pydantic
 from ml_collections import config_dict
 
 from budgetflow.errors import ConfigError, nearest, shown
+from budgetflow.fields import in_words
 from budgetflow.user_code import location
 
 
@@ -94,11 +95,10 @@ def first_problem(error: pydantic.ValidationError, schema: type) -> str:
         return f"{'.'.join(['config', *path, unknown])} does not exist; {hint}"
     # Of a field of several types, pydantic says of each why it is not of that one.
     same = [p for p in problems if _walk(schema, p["loc"])[0] == path]
-    wanted = [p["msg"].removeprefix("Input should be ").removeprefix("Value error, ") for p in same]
     if problem["type"].startswith("missing"):
         options = [repr(option) for option in typing.get_args(hint)]
         return f"{field} is missing" + (f"; {nearest('', options)}" if options else "")
-    return f"{field} = {shown(problem['input'])}: should be {' or '.join(dict.fromkeys(wanted))}"
+    return f"{field} = {shown(problem['input'])}: should be {in_words(p['msg'] for p in same)}"
 
 
 def _walk(schema: Any, location: tuple[str | int, ...]) -> tuple[list[str], Any]:

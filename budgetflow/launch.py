@@ -12,6 +12,7 @@ of model, task, optimizer, regularization and augmentation that the config file 
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import sys
 import threading
@@ -37,16 +38,17 @@ from budgetflow.results.terminal import (
     print_plan,
     print_summary,
 )
+from budgetflow.rules import check_follows, num_trials
 from budgetflow.studies.controller import run_study
 from budgetflow.studies.study import (
     Study,
     check_study,
-    num_trials,
     read_outcome,
     resolve,
     study_peak_bytes,
 )
 from budgetflow.training.mesh import cpu_devices, cpu_devices_are_given, make_mesh
+from budgetflow.workdir import open_workdir
 
 flags.DEFINE_string(
     "config", None, "The study's config file; file.py:argument hands its get_config an argument."
@@ -102,6 +104,8 @@ def load_chain(config: ml_collections.ConfigDict) -> list[StudyConfig]:
     names = [study.name for study in chain]
     if len(set(names)) < len(names):
         raise ConfigError(f"studies that build on each other need names of their own, not {names}")
+    for earlier, study in itertools.pairwise(chain):
+        check_follows(study, earlier)
     return chain
 
 
@@ -127,14 +131,11 @@ def launch(
     Raises:
         UserError: see its message.
     """
-    # Orbax needs an absolute path, as gs://… is already.
-    workdir = workdir if "://" in workdir else os.path.abspath(workdir)
-    for study_config in chain:
-        check_study(study_config)
+    folder_of_all = check(chain, workdir)
     if dry_run:
-        print_plan(console, _plan(chain, epath.Path(workdir)))
+        print_plan(console, _plan(chain, folder_of_all))
         return None
-    if any(processes.on_main(read_outcome, epath.Path(workdir) / c.name) is None for c in chain):
+    if any(processes.on_main(read_outcome, folder_of_all / c.name) is None for c in chain):
         # What reports are drawn with takes a second to import: on a thread, while XLA compiles.
         threading.Thread(
             target=importlib.import_module, args=["budgetflow.results.report"], daemon=True
@@ -144,7 +145,7 @@ def launch(
     outcome: dict[str, Any] | None = None
     trained = False
     for study_config in chain:
-        folder = epath.Path(workdir) / study_config.name
+        folder = folder_of_all / study_config.name
         study = resolve(study_config, folder, earlier)
         was_complete = processes.on_main(read_outcome, folder) is not None
         with StudyProgress(console, study_config.name) as progress:
@@ -156,6 +157,26 @@ def launch(
     if processes.is_main():
         print_summary(console, results, trained)
     return outcome
+
+
+def check(chain: list[StudyConfig], workdir: str) -> epath.Path:
+    """Checks all that can be checked before any study of a chain has run; compiles nothing.
+
+    Returns:
+        The folder that the studies' folders lie in.
+
+    Raises:
+        UserError: the workdir, or a study's config, is refused.
+    """
+    folder_of_all = processes.on_main(open_workdir, workdir)
+    for study_config in chain:
+        if not study_config.name:
+            raise ConfigError("config.name is missing; the study's folder is named so")
+        folder = folder_of_all / study_config.name
+        if processes.on_main(lambda path: path.exists() and not path.is_dir(), folder):
+            raise UserError(f"{folder} is a file; give another --workdir or config.name")
+        check_study(study_config)
+    return folder_of_all
 
 
 def _show(console: Console, folder: epath.Path, was_complete: bool) -> StudyResult:
@@ -293,7 +314,7 @@ def run() -> None:
         # Flags may not be parsed yet.
         if "--traceback" in sys.argv:
             traceback.print_exception(error)
-        print(f"budgetflow: {error}", file=sys.stderr)
+        print(f"budgetflow: {' '.join(str(error).splitlines())}", file=sys.stderr)
         processes.exit_at_once(2)
     except KeyboardInterrupt:
         # What is recorded is safe at any time.

@@ -37,7 +37,7 @@ def test_every_config_that_ships_is_accepted(path):
         ({"max_train_steps": 0}, "config.max_train_steps = 0"),
         ({"data__batch_size": -1}, "config.data.batch_size = -1"),
         ({"schedule__base_learning_rate": float("inf")}, "base_learning_rate = inf"),
-        ({"schedule__base_learning_rate": 0.0}, "greater than 0"),
+        ({"schedule__base_learning_rate": 0.0}, "greater than"),
         ({"schedule__decay": "linaer"}, "'none', 'linear', 'cosine', '1-sqrt'"),
         ({"regularization__dropout_rate": -0.1}, "dropout_rate = -0.1"),
         ({"search__promote_trials": 2}, "needs a round to build on"),
@@ -56,7 +56,7 @@ def test_a_bad_value_is_refused_by_name(fields, message):
         ({"search__space": (log_uniform("optimizer.momentum", 0.1, 0.9),)}, "varies nothing else"),
         ({"sweep__learning_rates": ()}, "is empty"),
         ({"sweep__learning_rates": (0.1, 0.1)}, "twice"),
-        ({"sweep__learning_rates": (0.1, -0.1)}, "greater than 0"),
+        ({"sweep__learning_rates": (0.1, -0.1)}, "greater than"),
         ({"model__dropout_rate": 0.5}, "looks like regularization"),
     ],
 )

@@ -32,14 +32,26 @@ FLOORS = {
     "data": GROUND,
     "checkpoints": GROUND,
     "playbook": {"schedules"},
-    "config_values": {"errors", "user_code"},
-    "config": GROUND | {"config_values", "studies.search_space"},
+    "config_values": {"errors", "fields", "user_code"},
+    "rules": {"config", "errors", "fields", "import_path"},
+    "config": GROUND | {"config_values", "rules", "studies.search_space"},
     "command_line": {"config", "errors"},
+    "workdir": {"errors"},
     "training": GROUND | {"config", "models", "tasks", "optimizers", "data"},
-    "studies": GROUND | {"config", "config_values", "playbook", "training", "data", "checkpoints"},
+    "studies": GROUND
+    | {"config", "config_values", "rules", "playbook", "training", "data", "checkpoints"},
     "results": GROUND | {"playbook", "studies.trial", "checkpoints"},
     "launch": GROUND
-    | {"command_line", "config", "playbook", "studies", "results", "training.mesh"},
+    | {
+        "command_line",
+        "config",
+        "rules",
+        "playbook",
+        "studies",
+        "results",
+        "training.mesh",
+        "workdir",
+    },
 }
 
 

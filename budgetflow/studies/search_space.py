@@ -14,6 +14,9 @@ from budgetflow.config_values import plain
 from budgetflow.errors import ConfigError, shown
 from budgetflow.fields import CHECKED, Number
 
+# More than anyone trains; so many points are still quick to make.
+MAX_TRIALS = 10_000
+
 Value = bool | int | float | str | tuple[int, ...] | None
 
 
@@ -81,7 +84,19 @@ def _dimension(name: str, distribution: str, **fields: Any) -> Dimension:
 
 
 def log_grid(low: float, high: float, points: int) -> tuple[float, ...]:
-    """``points`` numbers from ``low`` to ``high`` at equal ratios, to four significant digits."""
+    """``points`` numbers from ``low`` to ``high`` at equal ratios, to four significant digits.
+
+    Raises:
+        ConfigError: there is no such grid.
+    """
+    low, high, points = plain((low, high, points))
+    numbers = all(isinstance(end, int | float) for end in (low, high))
+    if not (numbers and 0 < low < high < math.inf):
+        raise ConfigError(
+            f"log_grid({low!r}, {high!r}, …): should go from above 0 to a larger number"
+        )
+    if isinstance(points, bool) or not isinstance(points, int) or not 2 <= points <= MAX_TRIALS:
+        raise ConfigError(f"log_grid(…, {points!r}): should be from 2 to {MAX_TRIALS} points")
     return tuple(float(f"{value:.4g}") for value in np.geomspace(low, high, points))
 
 
@@ -108,6 +123,8 @@ def points(
     if not space:
         return [{}]
     if method == "grid":
+        if (size := math.prod(len(dimension.values) for dimension in space)) > MAX_TRIALS:
+            raise ConfigError(f"config.search.space: a grid of {size} trials; at most {MAX_TRIALS}")
         for dimension in space:
             if dimension.distribution != "choices":
                 raise ConfigError(
