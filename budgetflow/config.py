@@ -6,40 +6,49 @@ what can be configured. Their field names are the keys of a config, their defaul
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import importlib.machinery
 import importlib.util
 import json
-import re
-import types
-import typing
-from collections.abc import Iterator
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
-from absl import flags
 from ml_collections import config_dict
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from budgetflow.errors import ConfigError, nearest, nearest_numbers
+from budgetflow.config_values import as_config_dict, clear_errors, plain
+from budgetflow.errors import ConfigError, nearest, shown
 from budgetflow.fields import (
     CHECKED,
+    MAX_RATE,
     AxisSize,
+    Bytes,
     Changes,
     DecayRate,
     Fraction,
+    Name,
     NonNegative,
+    Pattern,
     Positive,
     Rate,
+    Seed,
+    Steps,
     Strength,
     changing,
+    option_type,
+    should_be,
 )
 from budgetflow.files import finite
+from budgetflow.rules import check_combinations
 from budgetflow.schedule_config import ScheduleConfig
-from budgetflow.studies.search_space import Dimension
-from budgetflow.user_code import location, user_code
+from budgetflow.studies.search_space import MAX_TRIALS, Dimension, points
+from budgetflow.user_code import user_code
+
+# More studies than build on each other; a chain of more has no end.
+MOST_STUDIES = 50
 
 Kind = Literal["lr_sweep", "round", "cooldowns"]
 
@@ -66,7 +75,7 @@ class DataConfig:
     scale_uint8: bool | None = None
     batch_size: Positive = 64
     # A sweep finds the exact step in memory, a bracket where data is streamed.
-    in_memory_bytes: Annotated[NonNegative, Changes.OUTCOME] = 2**30
+    in_memory_bytes: Annotated[Bytes, Changes.OUTCOME] = 2**30
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -122,7 +131,7 @@ class MeshConfig:
     data: Annotated[AxisSize, Changes.NOTHING] = -1
     fsdp: Annotated[AxisSize, Changes.NOTHING] = 1
     min_sharded_size: Annotated[Positive, Changes.NOTHING] = 2**16
-    overrides: Annotated[tuple[tuple[str, NonNegative | None], ...], Changes.NOTHING] = ()
+    overrides: Annotated[tuple[tuple[Pattern, NonNegative | None], ...], Changes.NOTHING] = ()
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -144,9 +153,9 @@ class SweepConfig:
     """
 
     learning_rates: tuple[Rate, ...] = (0.001, 0.003162, 0.01, 0.03162, 0.1, 0.3162, 1.0)
-    max_extensions: NonNegative = 8
-    refine: Annotated[float, Field(gt=1, allow_inf_nan=False, strict=True)] | None = None
-    seeds: Positive = 1
+    max_extensions: Annotated[int, Field(ge=0, le=64, strict=True)] = 8
+    refine: Annotated[float, Field(ge=1.001, le=MAX_RATE, strict=True)] | None = None
+    seeds: Annotated[int, Field(gt=0, le=1000, strict=True)] = 1
     fitted_train_loss: Rate | None = None
 
 
@@ -156,7 +165,7 @@ class SearchConfig:
 
     Attributes:
         method: "halton", "random" or "grid".
-        trials: number of points; "grid" takes every combination instead.
+        trials: number of points, 16 if not set; "grid" takes every combination instead.
         space: the dimensions, made by ``choices``, ``uniform`` and ``log_uniform``.
         promote_trials: instead of a search space, continue this many of the best trials of the
             round that this study builds on, each with its hyperparameters and base learning rate.
@@ -166,9 +175,13 @@ class SearchConfig:
     """
 
     method: Literal["halton", "random", "grid"] = "halton"
-    trials: Positive = 16
+    trials: Annotated[int, Field(gt=0, le=MAX_TRIALS, strict=True)] | None = None
     space: tuple[Dimension, ...] = ()
-    promote_trials: NonNegative = 0
+    promote_trials: Annotated[int, Field(ge=0, le=MAX_TRIALS, strict=True)] = 0
+
+    def points(self, seed: int) -> list[dict[str, Any]]:
+        """The hyperparameters of each trial; see :func:`budgetflow.studies.search_space.points`."""
+        return points(self.space, self.method, self.trials or 16, seed)
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -229,12 +242,12 @@ class StudyConfig:
     """
 
     kind: Annotated[Kind, Changes.OUTCOME]
-    name: Annotated[str, Changes.NOTHING] = ""
+    name: Annotated[Name, Changes.NOTHING] = ""
     # The fingerprint of that study counts, not where its config lies.
     builds_on: Annotated[str | None, Changes.NOTHING] = None
-    seed: NonNegative = 0
+    seed: Seed = 0
     # The learning rates of each trial are compared one by one.
-    max_train_steps: Annotated[Positive | None, Changes.OUTCOME] = None
+    max_train_steps: Annotated[Steps | None, Changes.OUTCOME] = None
     max_train_steps_factor: Annotated[Rate, Changes.NOTHING] = 1.0
     data: DataConfig = DataConfig()
     model: dict[str, Any] = Field(
@@ -277,6 +290,8 @@ def checks_fit(config: StudyConfig) -> bool:
     return config.kind == "lr_sweep" and config.sweep.fitted_train_loss is None
 
 
+# The sections of any keys: arguments of what they name, and strengths.
+FREE_FORM = ("model", "task", "optimizer", "regularization", "augmentation")
 # What is a study's own; all else is the workload, which the studies that build on it start from.
 _OF_THE_STUDY = (
     "kind", "name", "builds_on", "max_train_steps", "max_train_steps_factor", "schedule", "sweep",
@@ -285,8 +300,12 @@ _OF_THE_STUDY = (
 
 
 def default_config(kind: Kind) -> config_dict.ConfigDict:
-    """A config with every key at its default; unknown keys are refused when assigned."""
-    return _as_config_dict(StudyConfig(kind=kind)).lock()
+    """A config with every key at its default; unknown keys are refused when assigned.
+
+    But for the model, task, optimizer, regularization and augmentation, which take arguments of
+    their own.
+    """
+    return as_config_dict(StudyConfig(kind=kind))
 
 
 def building_on(path: str | Path, kind: Kind) -> config_dict.ConfigDict:
@@ -306,50 +325,64 @@ def building_on(path: str | Path, kind: Kind) -> config_dict.ConfigDict:
 
 
 def load_config_file(path: str | Path) -> config_dict.ConfigDict:
-    """What ``get_config()`` of the Python file at ``path`` returns.
+    """What ``get_config()`` of the Python file at ``path`` returns, with all keys.
+
+    Those that it leaves out are at their defaults.
+
+    Args:
+        path: the file; with an argument for its ``get_config``, as in "file.py:argument".
 
     Raises:
-        ConfigError: there is no such file, or it has no ``get_config``.
+        ConfigError: there is no such file, it has no ``get_config``, or that returns something
+            with an unknown key or a wrong value.
     """
-    path = Path(path)
-    if not path.is_file():
-        siblings = [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else []
-        raise ConfigError(f"there is no config file {path}; {nearest(path.name, siblings)}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
+    file = Path(path)
+    argument: tuple[str, ...] = ()
+    if not file.is_file() and ":" in file.name:
+        name, _, text = file.name.partition(":")
+        file, argument = file.with_name(name), (text,)
+    if not file.is_file():
+        folder = file if file.is_dir() else file.parent
+        names = [p.name for p in folder.glob("*.py")] if folder.is_dir() else []
+        where = str(path) or "''"
+        raise ConfigError(f"there is no config file {where}; {nearest(file.name, names)}")
+    config = plain(_get_config(file, argument))
+    with clear_errors(f"{path}: ", StudyConfig):
+        study = _checked(config)
+    return as_config_dict(
+        dataclasses.replace(study, name=study.name or "_".join([file.stem, *argument]))
+    )
+
+
+# Config files whose get_config() is running, each called by the one before.
+_running: list[str] = []
+
+
+def _get_config(file: Path, argument: tuple[str, ...]) -> config_dict.ConfigDict:
+    """What the ``get_config`` of a file that exists returns."""
+    path = ":".join([str(file), *argument])
+    name = ":".join([str(file.resolve()), *argument])
+    if name in _running or len(_running) >= MOST_STUDIES:
+        raise ConfigError(f"{path} builds on itself: {' -> '.join([*_running[:3], name])}")
+    # Not the file's own name, which may be that of a module.
+    loader = importlib.machinery.SourceFileLoader(f"budgetflow_config_{file.stem}", str(file))
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
-    with user_code(str(path)), clear_errors(str(path)):
-        spec.loader.exec_module(module)
-        if not callable(getattr(module, "get_config", None)):
-            raise ConfigError(f"{path} defines no get_config()")
-        config = module.get_config()
+    sys.modules[loader.name] = module  # dataclasses defined in it look it up
+    _running.append(name)
+    try:
+        with user_code(path), clear_errors(f"{path}: ", StudyConfig):
+            loader.exec_module(module)
+            if not callable(getattr(module, "get_config", None)):
+                raise ConfigError(f"{path} defines no get_config()")
+            config = module.get_config(*argument)
+    finally:
+        _running.pop()
     if not isinstance(config, config_dict.ConfigDict):
         raise ConfigError(f"get_config() of {path} returns {type(config).__name__}, not "
                           "a ConfigDict; start from budgetflow.config.default_config")  # fmt: skip
-    if not config.get("name"):
-        with config.unlocked():
-            config.name = path.stem
     return config
-
-
-@contextlib.contextmanager
-def clear_errors(where: str) -> Iterator[None]:
-    """Turns what pydantic, ml_collections and absl say of a config into a ConfigError of one line.
-
-    All else passes through.
-    """
-    try:
-        yield
-    except pydantic.ValidationError as error:
-        raise ConfigError(f"{where}: {_first_problem(error)}{location(error)}") from error
-    except (AttributeError, KeyError, TypeError, flags.Error) as error:
-        text = str(error.args[0]) if error.args else ""
-        if not (isinstance(error, flags.Error) or re.search(r"\b(field|Key) ['\"]", text)):
-            raise
-        # ml_collections lists every field of the config, which hides the one line of use in it.
-        text = re.sub(r'Other fields present: ".*"(?=\s*(Did you mean|$))', "", text, flags=re.S)
-        text = " ".join(text.split()).strip("'")
-        raise ConfigError(f"{where}: {text}{location(error)}") from error
 
 
 def parse_config(config: config_dict.ConfigDict) -> StudyConfig:
@@ -359,13 +392,18 @@ def parse_config(config: config_dict.ConfigDict) -> StudyConfig:
         ConfigError: an unknown key (the nearest valid one is named), a wrong type, a value out of
             range, or a combination that makes no sense.
     """
-    values = _tuples(config.to_dict())
-    try:
-        study = pydantic.TypeAdapter(StudyConfig).validate_python(values)
-    except pydantic.ValidationError as error:
-        raise ConfigError(_first_problem(error)) from error
-    _check_combinations(study)
+    with clear_errors("", StudyConfig):
+        study = _checked(plain(config))
+    for section in FREE_FORM:
+        for name, value in getattr(study, section).items():
+            if wanted := should_be(option_type(section, name), value):
+                raise ConfigError(f"config.{section}.{name} = {shown(value)}: should be {wanted}")
+    check_combinations(study)
     return study
+
+
+def _checked(values: Any) -> StudyConfig:
+    return pydantic.TypeAdapter(StudyConfig).validate_python(values)
 
 
 def to_json(config: StudyConfig) -> dict[str, Any]:
@@ -376,106 +414,3 @@ def to_json(config: StudyConfig) -> dict[str, Any]:
 def part(config: StudyConfig, changes: Changes) -> dict[str, Any]:
     """The fields of a config that can change ``changes`` or more, as JSON values."""
     return changing(changes, StudyConfig, to_json(config))
-
-
-def _check_combinations(study: StudyConfig) -> None:
-    for section in ("model", "task", "optimizer", "augmentation"):
-        if not isinstance(getattr(study, section).get("name"), str):
-            raise ConfigError(f"config.{section}.name is missing; it says which {section} to use")
-    parts, batch_size = study.gradient_accumulation, study.data.batch_size
-    if batch_size % parts:
-        hint = nearest_numbers(parts, lambda n: batch_size % n == 0)
-        raise ConfigError(f"config.gradient_accumulation = {parts} does not divide "
-                          f"config.data.batch_size = {batch_size}; {hint}")  # fmt: skip
-    if study.max_train_steps is None and (study.kind == "lr_sweep" or not study.builds_on):
-        raise ConfigError("config.max_train_steps is missing; only a round that builds on another "
-                          "study can take it from there")  # fmt: skip
-    if study.kind == "lr_sweep":
-        _check_lr_sweep(study)
-    elif study.search.promote_trials:
-        if not study.builds_on:
-            raise ConfigError("config.search.promote_trials needs a round to build on")
-        if study.search.space:
-            raise ConfigError("config.search.promote_trials takes hyperparameters from the earlier "
-                              "round; leave config.search.space at its default")  # fmt: skip
-        if study.schedule.base_learning_rate != ScheduleConfig().base_learning_rate:
-            raise ConfigError("config.search.promote_trials keeps each trial's own base learning "
-                              "rate; leave config.schedule.base_learning_rate at its "
-                              "default")  # fmt: skip
-    if study.kind == "cooldowns":
-        _check_cooldowns(study)
-
-
-def _check_cooldowns(study: StudyConfig) -> None:
-    fractions = study.cooldowns.length_fractions
-    if fractions != tuple(sorted({*fractions})) or fractions[-1:] != (1.0,) or fractions[0] == 0:
-        raise ConfigError(f"config.cooldowns.length_fractions = {fractions}: should ascend from "
-                          "above 0 to 1")  # fmt: skip
-    if study.schedule.warmup_fraction is not None:
-        raise ConfigError("config.schedule.warmup_fraction would warm up differently at every "
-                          "length, which then share no steps; set warmup_steps")  # fmt: skip
-
-
-def _check_lr_sweep(study: StudyConfig) -> None:
-    if study.schedule != ScheduleConfig() or study.search != SearchConfig():
-        raise ConfigError("a learning-rate sweep trains at constant learning rates and varies "
-                          "nothing else: config.schedule and config.search are for "
-                          "rounds")  # fmt: skip
-    if len(set(study.sweep.learning_rates)) != len(study.sweep.learning_rates):
-        raise ConfigError("config.sweep.learning_rates holds a learning rate twice")
-    if not study.sweep.learning_rates:
-        raise ConfigError("config.sweep.learning_rates is empty")
-    hidden = re.compile("dropout|drop_rate|drop_path|stochastic_depth|label_smoothing|mixup|cutmix")
-    for section in ("model", "task", "optimizer"):
-        for name, value in getattr(study, section).items():
-            if hidden.search(name) and value:
-                raise ConfigError(
-                    f"config.{section}.{name} looks like regularization, which the sweep must "
-                    "switch off; move it to config.regularization"
-                )
-
-
-def _as_config_dict(value: Any) -> config_dict.ConfigDict:
-    hints = typing.get_type_hints(type(value), include_extras=True)
-    result = config_dict.ConfigDict()
-    for field in dataclasses.fields(value):
-        item = getattr(value, field.name)
-        if dataclasses.is_dataclass(item):
-            item = _as_config_dict(item)
-        elif item is None:
-            # A placeholder takes overrides from the command line in the field's own type.
-            item = config_dict.placeholder(_plain_type(hints[field.name]))
-        result[field.name] = item
-    return result
-
-
-def _plain_type(hint: Any) -> type:
-    """The type behind marks and ``| None``, such as int for ``Positive | None``."""
-    if typing.get_origin(hint) is Annotated:
-        return _plain_type(typing.get_args(hint)[0])
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        some = [kind for kind in typing.get_args(hint) if kind is not types.NoneType]
-        return _plain_type(some[0]) if len(some) == 1 else object
-    return typing.get_origin(hint) or hint
-
-
-def _tuples(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _tuples(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return tuple(_tuples(item) for item in value)
-    return value
-
-
-def _first_problem(error: pydantic.ValidationError) -> str:
-    problem = error.errors()[0]
-    location = [str(part) for part in problem["loc"]]
-    field = "config." + ".".join(location)
-    if problem["type"] == "unexpected_keyword_argument":
-        owner: Any = StudyConfig
-        for name in location[:-1]:
-            owner = typing.get_type_hints(owner).get(name, owner)
-        names = [f.name for f in dataclasses.fields(owner)]
-        return f"{field} does not exist; {nearest(location[-1], names)}"
-    message = problem["msg"].removeprefix("Input should be ")
-    return f"{field} = {problem['input']!r}: should be {message}"

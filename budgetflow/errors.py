@@ -1,10 +1,12 @@
 """The errors a user can act on. The launcher prints them on one line and exits with status 2."""
 
 import difflib
+import itertools
 from collections.abc import Callable, Iterable
 
 # As many names as are still read.
-MOST_NAMES = 24
+MOST_NAMES = 32
+MOST_CHARACTERS = 80
 
 
 class UserError(Exception):
@@ -17,6 +19,12 @@ class ConfigError(UserError):
 
 class DamagedFileError(UserError):
     """A file in a study's folder that is not what was written there."""
+
+
+def shown(value: object) -> str:
+    """A value for an error message, shortened if it is long."""
+    text = repr(value)
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}…"
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
@@ -32,8 +40,10 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 
 def nearest_numbers(number: int, valid: Callable[[int], bool]) -> str:
     """A hint that ends an error message: the valid numbers next to ``number``, from 1 up."""
-    below = next((n for n in range(number - 1, 0, -1) if valid(n)), None)
-    # Far enough for the multiples of any number of devices.
+    # Far enough for the multiples of any number of devices, and for what divides a batch.
+    near = range(number - 1, max(number - 2**16, 0), -1)
+    divisors = range(min(number - 1, 2**16), 0, -1)
+    below = next((n for n in itertools.chain(near, divisors) if valid(n)), None)
     above = next((n for n in range(number + 1, number + 2**16) if valid(n)), None)
     found = [str(n) for n in (below, above) if n is not None]
     return f"nearest that fits: {' or '.join(found)}" if found else "no other number fits"

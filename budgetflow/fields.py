@@ -4,21 +4,111 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
+import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import pydantic
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 CHECKED = pydantic.ConfigDict(extra="forbid")
-Positive = Annotated[int, Field(gt=0, strict=True)]
-NonNegative = Annotated[int, Field(ge=0, strict=True)]
-AxisSize = Annotated[int, Field(ge=-1, strict=True)]
+# The learning rates of all steps of a trial are held in memory, and compared with other trials'.
+MAX_STEPS = 10**7
+# As JAX has it on devices.
+MAX_INT = 2**31 - 1
+# Nothing between these is 0 or infinite in float32.
+LEAST_RATE, MAX_RATE = 1e-30, 1e30
+# The last number below 1 that is below it in float32 too.
+ALMOST_ONE = 0.9999999
+
+
+def _check_name(name: str) -> str:
+    if not _can_be_a_folder(name):
+        raise ValueError(
+            "the name of a folder: at most 100 bytes, no slash and no control character "
+            "among them, the first one no dot, dash or space, and not 'trials'"
+        )
+    return name
+
+
+def _can_be_a_folder(name: str) -> bool:
+    """Whether a study can have a name; none at all stands for that of its config file."""
+    fits = len(name.encode()) <= 100 and name.isprintable() and not {"/", "\\"} & set(name)
+    return fits and not name.startswith((".", "-", " ")) and name != "trials"
+
+
+def _check_pattern(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"a regular expression ({error})") from error
+    return pattern
+
+
+def _check_option(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_check_option(item) for item in value)
+    if isinstance(value, int | float) and not -MAX_RATE <= value <= MAX_RATE:
+        raise ValueError(f"finite, from {-MAX_RATE} to {MAX_RATE}")
+    if not isinstance(value, bool | int | float | str | None):
+        raise ValueError("a number, a string, True, False, None or a tuple of these")
+    return value
+
+
+Pattern = Annotated[str, AfterValidator(_check_pattern)]
+Name = Annotated[str, AfterValidator(_check_name)]
+Number = Annotated[float, Field(strict=True)]
+Positive = Annotated[int, Field(gt=0, le=MAX_INT, strict=True)]
+NonNegative = Annotated[int, Field(ge=0, le=MAX_INT, strict=True)]
+Steps = Annotated[int, Field(gt=0, le=MAX_STEPS, strict=True)]
+SomeSteps = Annotated[int, Field(ge=0, le=MAX_STEPS, strict=True)]
+Bytes = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
+Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
+# More devices than any machine has, on one axis.
+AxisSize = Annotated[int, Field(ge=-1, le=2**20, strict=True)]
 Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
-DecayRate = Annotated[float, Field(ge=0, lt=1, strict=True)]
-Strength = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+DecayRate = Annotated[float, Field(ge=0, le=ALMOST_ONE, strict=True)]
+Strength = Annotated[float, Field(ge=0, le=MAX_RATE, strict=True)]
+Rate = Annotated[float, Field(ge=LEAST_RATE, le=MAX_RATE, strict=True)]
+# An argument of a model, a task or an optimizer.
+Option = Annotated[Any, AfterValidator(_check_option)]
+
+# What an argument of a section of any keys is, by section and by name.
+_SECTIONS = {
+    "model": Option, "task": Option, "optimizer": Option, "regularization": Strength,
+    "augmentation": Strength,
+}  # fmt: skip
+_OPTIONS = {
+    "name": str, "dropout_rate": DecayRate, "label_smoothing": DecayRate,
+    "flip_probability": Fraction, "momentum": DecayRate | None, "b1": DecayRate, "b2": DecayRate,
+}  # fmt: skip
+
+
+def option_type(section: str, name: str) -> Any:
+    """The type of an argument in a section of any keys, such as ``momentum`` of "optimizer"."""
+    return _OPTIONS.get(name, _SECTIONS[section])
+
+
+@functools.cache
+def _adapter(kind: Any) -> pydantic.TypeAdapter[Any]:
+    return pydantic.TypeAdapter(kind)
+
+
+def should_be(kind: Any, value: Any) -> str | None:
+    """What a value of a type should be, such as "greater than 0"; None if it is."""
+    try:
+        _adapter(kind).validate_python(value)
+    except pydantic.ValidationError as error:
+        return in_words(problem["msg"] for problem in error.errors(include_url=False))
+    return None
+
+
+def in_words(messages: Iterable[str]) -> str:
+    """What pydantic says that a value should be, as the end of a sentence."""
+    wanted = (m.removeprefix("Input should be ").removeprefix("Value error, ") for m in messages)
+    return " or ".join(dict.fromkeys(wanted))
 
 
 class Changes(enum.IntEnum):

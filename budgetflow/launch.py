@@ -1,33 +1,35 @@
 """Runs the study of a config file, and first the studies that it builds on.
 
     python -m budgetflow.launch --config=configs/round2.py
+    python -m budgetflow.launch --config=configs/round2.py --dry_run
+    python -m budgetflow.launch --config=my_sweep.py:small --config.data.batch_size=32
+    python -m budgetflow.launch --config=my_sweep.py --config.sweep.learning_rates="(0.1, 0.3, 1)"
 
-What is complete is not run again. Any key of the config can be set from here, as in
---config.data.batch_size=32; the keys are those of budgetflow.config.StudyConfig.
+What is complete is not run again. Any key of the config can be set from here, and so can arguments
+of model, task, optimizer, regularization and augmentation that the config file leaves out.
 """
 
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import sys
 import threading
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 import ml_collections
 from absl import flags, logging
 from etils import epath
-from ml_collections import config_flags
 from rich.console import Console
 from rich.filesize import decimal
 
-from budgetflow import processes
-from budgetflow.config import StudyConfig, clear_errors, load_config_file, parse_config
-from budgetflow.errors import ConfigError, UserError, nearest
+from budgetflow import command_line, processes
+from budgetflow.config import MOST_STUDIES, StudyConfig, load_config_file, parse_config
+from budgetflow.errors import ConfigError, UserError
 from budgetflow.playbook.race import lockstep_grid
 from budgetflow.results.reading import StudyResult, open_study
 from budgetflow.results.terminal import (
@@ -36,19 +38,20 @@ from budgetflow.results.terminal import (
     print_plan,
     print_summary,
 )
+from budgetflow.rules import check_follows, num_trials
 from budgetflow.studies.controller import run_study
 from budgetflow.studies.study import (
     Study,
     check_study,
-    num_trials,
     read_outcome,
     resolve,
     study_peak_bytes,
 )
 from budgetflow.training.mesh import cpu_devices, cpu_devices_are_given, make_mesh
+from budgetflow.workdir import open_workdir
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "The study's config file.", lock_config=True
+flags.DEFINE_string(
+    "config", None, "The study's config file; file.py:argument hands its get_config an argument."
 )
 _WORKDIR = flags.DEFINE_string(
     "workdir", "runs", "Where the studies' folders lie; gs:// works too."
@@ -89,15 +92,20 @@ def load_chain(config: ml_collections.ConfigDict) -> list[StudyConfig]:
         ConfigError: one of the configs is refused, or the chain leads back to itself.
     """
     chain = [parse_config(config)]
-    seen: set[Path] = set()
+    seen: set[str] = set()
     while (path := chain[0].builds_on) is not None:
-        if Path(path).resolve() in seen:
+        if os.path.abspath(path) in seen or len(seen) == MOST_STUDIES:
             raise ConfigError(f"config.builds_on: {path} builds on itself")
-        seen.add(Path(path).resolve())
-        chain.insert(0, parse_config(load_config_file(path)))
+        seen.add(os.path.abspath(path))
+        try:
+            chain.insert(0, parse_config(load_config_file(path)))
+        except ConfigError as error:
+            raise ConfigError(f"config.builds_on = {path!r}: {error}") from error
     names = [study.name for study in chain]
     if len(set(names)) < len(names):
         raise ConfigError(f"studies that build on each other need names of their own, not {names}")
+    for earlier, study in itertools.pairwise(chain):
+        check_follows(study, earlier)
     return chain
 
 
@@ -123,14 +131,11 @@ def launch(
     Raises:
         UserError: see its message.
     """
-    # Orbax needs an absolute path, as gs://… is already.
-    workdir = workdir if "://" in workdir else os.path.abspath(workdir)
-    for study_config in chain:
-        check_study(study_config)
+    folder_of_all = check(chain, workdir)
     if dry_run:
-        print_plan(console, _plan(chain, epath.Path(workdir)))
+        print_plan(console, _plan(chain, folder_of_all))
         return None
-    if any(processes.on_main(read_outcome, epath.Path(workdir) / c.name) is None for c in chain):
+    if any(processes.on_main(read_outcome, folder_of_all / c.name) is None for c in chain):
         # What reports are drawn with takes a second to import: on a thread, while XLA compiles.
         threading.Thread(
             target=importlib.import_module, args=["budgetflow.results.report"], daemon=True
@@ -140,7 +145,7 @@ def launch(
     outcome: dict[str, Any] | None = None
     trained = False
     for study_config in chain:
-        folder = epath.Path(workdir) / study_config.name
+        folder = folder_of_all / study_config.name
         study = resolve(study_config, folder, earlier)
         was_complete = processes.on_main(read_outcome, folder) is not None
         with StudyProgress(console, study_config.name) as progress:
@@ -152,6 +157,26 @@ def launch(
     if processes.is_main():
         print_summary(console, results, trained)
     return outcome
+
+
+def check(chain: list[StudyConfig], workdir: str) -> epath.Path:
+    """Checks all that can be checked before any study of a chain has run; compiles nothing.
+
+    Returns:
+        The folder that the studies' folders lie in.
+
+    Raises:
+        UserError: the workdir, or a study's config, is refused.
+    """
+    folder_of_all = processes.on_main(open_workdir, workdir)
+    for study_config in chain:
+        if not study_config.name:
+            raise ConfigError("config.name is missing; the study's folder is named so")
+        folder = folder_of_all / study_config.name
+        if processes.on_main(lambda path: path.exists() and not path.is_dir(), folder):
+            raise UserError(f"{folder} is a file; give another --workdir or config.name")
+        check_study(study_config)
+    return folder_of_all
 
 
 def _show(console: Console, folder: epath.Path, was_complete: bool) -> StudyResult:
@@ -231,13 +256,9 @@ def _planned_steps(study: Study) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str]) -> None:
-    """The launcher's entry after absl has parsed the flags."""
-    if len(argv) > 1:
-        raise UserError(f"unexpected argument {argv[1]!r}; flags start with --")
+    """The launcher, for a command line."""
+    config = command_line.parse(argv, flags.FLAGS)
     logging.set_verbosity(logging.ERROR)
-    config = _CONFIG.value
-    if not config.name:
-        config.name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
     chain = load_chain(config)
     profile_steps = _parse_steps(_PROFILE_STEPS.value)
     _keep_compiled(_COMPILATION_CACHE_DIR.value)
@@ -273,40 +294,19 @@ def _make_cpu_devices(chain: list[StudyConfig], num_processes: int) -> None:
         jax.config.update("jax_num_cpu_devices", max(1, most // num_processes))
 
 
-def _parse_flags(argv: list[str]) -> list[str]:
-    if "--help" in argv or "-h" in argv:
-        print(__doc__)
-        print(flags.FLAGS.module_help(sys.modules[__name__]))
-        sys.exit(0)
-    _check_overrides(argv)
-    with clear_errors("flags"):
-        return flags.FLAGS(argv)
-
-
-def _check_overrides(argv: list[str]) -> None:
-    """Checks that --config names a file, and every --config.a.b a key of the config in it."""
-    path = None
-    for argument, following in zip(argv[1:], [*argv[2:], ""], strict=True):
-        flag, equals, value = argument.partition("=")
-        if flag in ("--config", "-config"):
-            path = value if equals else following
-    if path is None:
-        raise ConfigError("--config is missing; name a file, as in --config=configs/lr_sweep.py")
-    config = load_config_file(path)
-    for argument in argv[1:]:
-        flag = argument.partition("=")[0].lstrip("-")
-        section = config
-        for name in flag.split(".")[1:] if flag.startswith("config.") else ():
-            if not isinstance(section, ml_collections.ConfigDict) or name not in section:
-                keys = list(section) if isinstance(section, ml_collections.ConfigDict) else []
-                raise ConfigError(f"--{flag}: {name!r} does not exist; {nearest(name, keys)}")
-            section = section[name]
+def _help(argv: list[str]) -> str:
+    everything = any(argument.endswith("helpfull") for argument in argv)
+    listed = str(flags.FLAGS) if everything else flags.FLAGS.module_help(sys.modules[__name__])
+    return f"{__doc__}\n{listed}\n\n{command_line.describe(argv)}"
 
 
 def run() -> None:
     """Parses the command line and runs; user errors become one line and exit status 2."""
     try:
-        main(_parse_flags(sys.argv))
+        if set(sys.argv) & set(command_line.HELP):
+            print(_help(sys.argv))
+        else:
+            main(sys.argv)
         if jax.process_count() == 1:  # several must part from each other in order
             # All is written; to take JAX and Orbax down takes most of a second.
             processes.exit_at_once(0)
@@ -314,7 +314,7 @@ def run() -> None:
         # Flags may not be parsed yet.
         if "--traceback" in sys.argv:
             traceback.print_exception(error)
-        print(f"budgetflow: {error}", file=sys.stderr)
+        print(f"budgetflow: {' '.join(str(error).splitlines())}", file=sys.stderr)
         processes.exit_at_once(2)
     except KeyboardInterrupt:
         # What is recorded is safe at any time.

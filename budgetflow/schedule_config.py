@@ -12,7 +12,16 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from budgetflow.errors import ConfigError
-from budgetflow.fields import CHECKED, Fraction, NonNegative, Positive, Rate, Strength
+from budgetflow.fields import (
+    ALMOST_ONE,
+    CHECKED,
+    LEAST_RATE,
+    Fraction,
+    Rate,
+    SomeSteps,
+    Steps,
+    Strength,
+)
 from budgetflow.schedules import ENDLESS, Schedule, Shape
 from budgetflow.user_code import user_code
 
@@ -41,19 +50,19 @@ class ScheduleConfig:
     """
 
     base_learning_rate: Rate = 0.1
-    warmup_steps: NonNegative | None = None
+    warmup_steps: SomeSteps | None = None
     warmup_fraction: Fraction | None = None
     decay: Shape = "none"
-    decay_steps: NonNegative | None = None
+    decay_steps: SomeSteps | None = None
     decay_fraction: Fraction | None = None
     final_learning_rate: Strength | None = None
     final_learning_rate_fraction: Fraction | None = None
-    final_steps: NonNegative = 0
+    final_steps: SomeSteps = 0
     power: Rate = 1.0
-    timescale_steps: Positive | None = None
-    drop_steps: tuple[Positive, ...] = ()
+    timescale_steps: Steps | None = None
+    drop_steps: tuple[Steps, ...] = ()
     drop_fractions: tuple[Fraction, ...] = ()
-    drop_factor: Annotated[float, Field(gt=0, lt=1, strict=True)] = 0.1
+    drop_factor: Annotated[float, Field(ge=LEAST_RATE, le=ALMOST_ONE, strict=True)] = 0.1
     function: str | None = None
 
 

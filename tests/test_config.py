@@ -37,7 +37,7 @@ def test_every_config_that_ships_is_accepted(path):
         ({"max_train_steps": 0}, "config.max_train_steps = 0"),
         ({"data__batch_size": -1}, "config.data.batch_size = -1"),
         ({"schedule__base_learning_rate": float("inf")}, "base_learning_rate = inf"),
-        ({"schedule__base_learning_rate": 0.0}, "greater than 0"),
+        ({"schedule__base_learning_rate": 0.0}, "greater than"),
         ({"schedule__decay": "linaer"}, "'none', 'linear', 'cosine', '1-sqrt'"),
         ({"regularization__dropout_rate": -0.1}, "dropout_rate = -0.1"),
         ({"search__promote_trials": 2}, "needs a round to build on"),
@@ -56,7 +56,7 @@ def test_a_bad_value_is_refused_by_name(fields, message):
         ({"search__space": (log_uniform("optimizer.momentum", 0.1, 0.9),)}, "varies nothing else"),
         ({"sweep__learning_rates": ()}, "is empty"),
         ({"sweep__learning_rates": (0.1, 0.1)}, "twice"),
-        ({"sweep__learning_rates": (0.1, -0.1)}, "greater than 0"),
+        ({"sweep__learning_rates": (0.1, -0.1)}, "greater than"),
         ({"model__dropout_rate": 0.5}, "looks like regularization"),
     ],
 )
@@ -66,8 +66,8 @@ def test_a_sweep_cannot_deceive_itself(fields, message):
 
 
 def test_a_locked_config_refuses_unknown_keys_when_assigned():
-    with pytest.raises(AttributeError, match="momentum"):
-        default_config("round").optimizer.momentun = 0.5
+    with pytest.raises(AttributeError, match="batch_size"):
+        default_config("round").data.batchsize = 5
 
 
 def test_a_study_starts_from_the_workload_it_builds_on(tmp_path):
@@ -97,7 +97,7 @@ def test_a_study_starts_from_the_workload_it_builds_on(tmp_path):
         (
             "from budgetflow.config import default_config\n"
             "def get_config():\n    default_config('round').max_train_step = 3",
-            'Did you mean "max_train_steps"',
+            "did you mean .max_train_steps",
         ),
         (
             "from budgetflow.studies.search_space import uniform\n"

@@ -32,11 +32,26 @@ FLOORS = {
     "data": GROUND,
     "checkpoints": GROUND,
     "playbook": {"schedules"},
-    "config": GROUND | {"studies.search_space"},
+    "config_values": {"errors", "fields", "user_code"},
+    "rules": {"config", "errors", "fields", "import_path"},
+    "config": GROUND | {"config_values", "rules", "studies.search_space"},
+    "command_line": {"config", "errors"},
+    "workdir": {"errors"},
     "training": GROUND | {"config", "models", "tasks", "optimizers", "data"},
-    "studies": GROUND | {"config", "playbook", "training", "data", "checkpoints"},
+    "studies": GROUND
+    | {"config", "config_values", "rules", "playbook", "training", "data", "checkpoints"},
     "results": GROUND | {"playbook", "studies.trial", "checkpoints"},
-    "launch": GROUND | {"config", "playbook", "studies", "results", "training.mesh"},
+    "launch": GROUND
+    | {
+        "command_line",
+        "config",
+        "rules",
+        "playbook",
+        "studies",
+        "results",
+        "training.mesh",
+        "workdir",
+    },
 }
 
 

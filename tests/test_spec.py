@@ -40,7 +40,7 @@ def test_trials_that_differ_in_numbers_share_a_program(digits):
         ({"task__num_classes": 0.5}, "config.task.name = .*num_classes = 0.5: should be a whole"),
         ({"augmentation__shift": 1.0}, "did you mean 'shift_pixels'"),
         ({"augmentation__name": "optax.sgd"}, "not an option of optax"),
-        ({"regularization__stochastic_depth": 0.1}, "stochastic_depth is on, but neither"),
+        ({"regularization__stochastic_depth": 0.1}, "stochastic_depth = 0.1: neither"),
         ({"evaluation__selection_metric": "losss"}, "did you mean 'loss'"),
     ],
 )

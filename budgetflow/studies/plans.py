@@ -22,7 +22,7 @@ from budgetflow.schedule_config import ScheduleConfig, resolve_schedule
 from budgetflow.schedules import Schedule
 from budgetflow.studies.fingerprint import state_key
 from budgetflow.studies.reuse import MIN_REUSED_STEPS, is_reusable
-from budgetflow.studies.search_space import points, replace_fields
+from budgetflow.studies.search_space import replace_fields
 from budgetflow.studies.trial import TrialRecord, read_trials
 
 
@@ -142,8 +142,7 @@ def _is_round(folder: epath.Path) -> bool:
 
 def _sampled(config: StudyConfig, ranked: list[TrialRecord]) -> Iterator[TrialPlan]:
     """The points of the search space, each at every length."""
-    search = config.search
-    for values in points(search.space, search.method, search.trials, config.seed):
+    for values in config.search.points(config.seed):
         filled = replace_fields(config, values)
         for length in trial_lengths(config):
             schedule = schedule_at(filled, length)

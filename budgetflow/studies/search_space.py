@@ -7,15 +7,20 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import ConfigDict
+import pydantic
 from pydantic.dataclasses import dataclass
 
-from budgetflow.errors import ConfigError
+from budgetflow.config_values import plain
+from budgetflow.errors import ConfigError, shown
+from budgetflow.fields import CHECKED, Number
 
-Value = bool | int | float | str | tuple[int, ...]
+# More than anyone trains; so many points are still quick to make.
+MAX_TRIALS = 10_000
+
+Value = bool | int | float | str | tuple[int, ...] | None
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=CHECKED)
 class Dimension:
     """One hyperparameter of a search space; made by :func:`choices` and its siblings.
 
@@ -29,8 +34,8 @@ class Dimension:
     name: str
     distribution: Literal["choices", "uniform", "log_uniform"]
     values: tuple[Value, ...] = ()
-    low: float = math.nan
-    high: float = math.nan
+    low: Number = math.nan
+    high: Number = math.nan
 
     def __post_init__(self) -> None:
         if self.distribution == "choices":
@@ -54,21 +59,44 @@ class Dimension:
 
 def choices(name: str, *values: Value) -> Dimension:
     """The values themselves, equally likely; the only kind that grid search can use."""
-    return Dimension(name, "choices", values=values)
+    return _dimension(name, "choices", values=values)
 
 
 def uniform(name: str, low: float, high: float) -> Dimension:
     """Any number between ``low`` and ``high``."""
-    return Dimension(name, "uniform", low=low, high=high)
+    return _dimension(name, "uniform", low=low, high=high)
 
 
 def log_uniform(name: str, low: float, high: float) -> Dimension:
     """Any number between ``low`` and ``high``, equally likely in each decade: for rates."""
-    return Dimension(name, "log_uniform", low=low, high=high)
+    return _dimension(name, "log_uniform", low=low, high=high)
+
+
+def _dimension(name: str, distribution: str, **fields: Any) -> Dimension:
+    try:
+        return Dimension(plain(name), distribution, **plain(fields))  # type: ignore[arg-type]
+    except pydantic.ValidationError as error:
+        wanted = "a number" if distribution != "choices" else (
+            "a number, a string, True, False, None or a tuple of whole numbers"
+        )  # fmt: skip
+        value = error.errors()[0]["input"]
+        raise ConfigError(f"search space: {name} = {shown(value)}: should be {wanted}") from error
 
 
 def log_grid(low: float, high: float, points: int) -> tuple[float, ...]:
-    """``points`` numbers from ``low`` to ``high`` at equal ratios, to four significant digits."""
+    """``points`` numbers from ``low`` to ``high`` at equal ratios, to four significant digits.
+
+    Raises:
+        ConfigError: there is no such grid.
+    """
+    low, high, points = plain((low, high, points))
+    numbers = all(isinstance(end, int | float) for end in (low, high))
+    if not (numbers and 0 < low < high < math.inf):
+        raise ConfigError(
+            f"log_grid({low!r}, {high!r}, …): should go from above 0 to a larger number"
+        )
+    if isinstance(points, bool) or not isinstance(points, int) or not 2 <= points <= MAX_TRIALS:
+        raise ConfigError(f"log_grid(…, {points!r}): should be from 2 to {MAX_TRIALS} points")
     return tuple(float(f"{value:.4g}") for value in np.geomspace(low, high, points))
 
 
@@ -95,6 +123,8 @@ def points(
     if not space:
         return [{}]
     if method == "grid":
+        if (size := math.prod(len(dimension.values) for dimension in space)) > MAX_TRIALS:
+            raise ConfigError(f"config.search.space: a grid of {size} trials; at most {MAX_TRIALS}")
         for dimension in space:
             if dimension.distribution != "choices":
                 raise ConfigError(

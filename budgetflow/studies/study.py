@@ -13,15 +13,16 @@ from etils import epath
 from jax.sharding import Mesh
 
 from budgetflow import processes
-from budgetflow.config import DataConfig, StudyConfig, checks_fit, clear_errors, to_json
+from budgetflow.config import DataConfig, StudyConfig, checks_fit, to_json
 from budgetflow.data.contradictions import check_more_than_one_target, with_fit_targets
 from budgetflow.data.source import Dataset, load_dataset, with_checked_targets
-from budgetflow.errors import ConfigError, UserError, nearest
+from budgetflow.errors import ConfigError, UserError
 from budgetflow.fields import Changes
 from budgetflow.files import read_json, write_json
 from budgetflow.playbook import cooldowns, lr_sweep, rounds
 from budgetflow.playbook.measurement import Decision, Selection, TrialView
 from budgetflow.playbook.race import SweepSettings, lockstep_grid
+from budgetflow.rules import num_trials
 from budgetflow.schedule_config import ScheduleConfig
 from budgetflow.schedules import Schedule
 from budgetflow.studies.fingerprint import (
@@ -37,7 +38,8 @@ from budgetflow.studies.plans import (
     schedule_at,
     trial_lengths,
 )
-from budgetflow.studies.search_space import points, replace_fields
+from budgetflow.studies.search_space import replace_fields
+from budgetflow.studies.searchable import check_search_space
 from budgetflow.training.memory import peak_bytes, state_bytes
 from budgetflow.training.mesh import check_batch_size, make_mesh, trial_slices
 from budgetflow.training.spec import make_task, task_num_outputs
@@ -46,8 +48,6 @@ from budgetflow.training.tracing import task_metrics
 from budgetflow.training.trial_run import trial_program
 from budgetflow.user_code import user_code
 
-# The sections of a config that a search space may vary.
-SEARCHABLE = ("schedule", "optimizer", "regularization", "augmentation", "model")
 # A guess, for how long a sweep will take.
 EPOCHS_TO_FIT = 20
 
@@ -195,18 +195,6 @@ def resolve(config: StudyConfig, folder: epath.Path, earlier: epath.Path | None)
     return dataclasses.replace(study, round_plans=plans)
 
 
-def num_trials(config: StudyConfig) -> int:
-    """How many trials a study starts with."""
-    if config.kind == "lr_sweep":
-        return len(config.sweep.learning_rates)
-    search = config.search
-    lengths = len(config.cooldowns.length_fractions) if config.kind == "cooldowns" else 1
-    return lengths * (
-        search.promote_trials
-        or len(points(search.space, search.method, search.trials, config.seed))
-    )
-
-
 def study_dataset(config: StudyConfig) -> Dataset:
     """Opens the study's data.
 
@@ -299,52 +287,12 @@ def _programs(config: StudyConfig, mesh: Mesh) -> Iterator[tuple[StudyConfig, Pr
     dataset = study_dataset(config)
     if config.kind == "lr_sweep":
         config = switch_off(config)[0]
-    search = config.search
-    for values in points(search.space, search.method, search.trials, config.seed):
-        with clear_errors("config.search.space"):
-            filled = replace_fields(config, values)
+    for values in config.search.points(config.seed):
+        filled = replace_fields(config, values)
         program = trial_program(
             filled, dataset, frozenset(values), checks_fit(config), trial_slices(mesh)[0]
         )
         yield filled, program
-
-
-def check_search_space(config: StudyConfig) -> None:
-    """Checks that every dimension names a field of the config that may vary.
-
-    Raises:
-        ConfigError: it does not; for ``max_train_steps`` with the playbook's reason.
-    """
-    seen = set()
-    for dimension in config.search.space:
-        section, _, field = dimension.name.partition(".")
-        if "max_train_steps" in dimension.name:
-            raise ConfigError(
-                "config.search.space varies max_train_steps: never tune the number of steps "
-                "within a "
-                "study. Pick one value for all its trials, plot the best steps that retrospective "
-                "checkpoint selection finds, and use them to choose the next study's value"
-            )
-        if section not in SEARCHABLE:
-            names = ", ".join(f"{name}.…" for name in SEARCHABLE)
-            raise ConfigError(
-                f"config.search.space cannot vary {dimension.name!r}; what can vary: {names}"
-            )
-        owner = getattr(config, section)
-        fields = (
-            owner
-            if isinstance(owner, dict)
-            else {f.name for f in dataclasses.fields(ScheduleConfig)}
-        )
-        # A free-form section may vary an argument that the config leaves at its default; whether
-        # the model or optimizer takes it is checked with each trial.
-        if field not in fields and not isinstance(owner, dict):
-            raise ConfigError(
-                f"config.search.space: {section} has no field {field!r}; {nearest(field, fields)}"
-            )
-        if dimension.name in seen:
-            raise ConfigError(f"config.search.space holds {dimension.name} twice")
-        seen.add(dimension.name)
 
 
 def open_folder(study: Study) -> None:

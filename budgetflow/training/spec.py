@@ -15,7 +15,7 @@ from flax import nnx
 from budgetflow.config import StudyConfig
 from budgetflow.data.records import leaves
 from budgetflow.data.source import Dataset
-from budgetflow.errors import ConfigError
+from budgetflow.errors import ConfigError, nearest
 from budgetflow.import_path import check_arguments, import_object, keyword_names
 from budgetflow.metrics import Metric, as_metric
 from budgetflow.optimizers import OptimizerSpec, optimizer_spec
@@ -24,6 +24,8 @@ from budgetflow.user_code import user_code
 Options = tuple[tuple[str, Any], ...]
 # Shape and type of an array; of arrays by name.
 Form = tuple[tuple[int, ...], str] | tuple[tuple[str, Any], ...]
+# Of the keywords of a model's __call__ and a task's loss, those that are no regularization.
+PROVIDED = {"inputs", "outputs", "batch", "rngs", "x", "self", "args", "kwargs"}
 PROVIDED_TO_MODEL = {"input_shape", "num_outputs", "rngs"}
 
 
@@ -333,11 +335,16 @@ def _regularization(
         for name, strength in config.regularization.items()
         if strength > 0 or f"regularization.{name}" in varied
     }
-    taken = {owner: on & keyword_names(function) for owner, function in takers.items()}
-    for name in on - set().union(*taken.values()) - {"weight_decay"}:
+    takes = {owner: keyword_names(function) for owner, function in takers.items()}
+    taken = {owner: on & names for owner, names in takes.items()}
+    valid = {"weight_decay"}.union(*takes.values())
+    # Those of the default config may be off for a model that does not take them.
+    off = {"dropout_rate", "label_smoothing"} - on
+    for name in {*config.regularization} - valid - off:
         raise ConfigError(
-            f"config.regularization.{name} is on, but neither the __call__ of "
-            f"{config.model['name']} nor the loss of {config.task['name']} takes it"
+            f"config.regularization.{name} = {config.regularization[name]}: neither the __call__ "
+            f"of {config.model['name']} nor the loss of {config.task['name']} takes it; "
+            f"{nearest(name, valid - PROVIDED)}"
         )
     return {owner: tuple(sorted(names)) for owner, names in taken.items()}
 
