@@ -86,7 +86,8 @@ class EvaluationConfig:
         evaluations: evaluations of each trial, evenly spaced, the last at its last step.
         batch_size: examples evaluated at once; changes nothing but speed.
         train_examples: how many training examples to evaluate on (the first ones).
-        selection_metric: the validation metric, lower is better, that picks checkpoints and trials.
+        selection_metric: the validation metric that picks checkpoints and trials; lower is better,
+            unless the task says otherwise.
     """
 
     evaluations: Positive = 40

@@ -73,6 +73,8 @@ OTHER = {
     "precision": "bfloat16",
     "gradient_accumulation": 2,
     "ema_decay": 0.9,
+    "weight_decay_mask": "matrices",
+    "clip_gradient_norm": 1.0,
     "mesh.trial": 1,
     "mesh.vmap_trials": 2,
     "mesh.data": 1,

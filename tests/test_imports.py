@@ -39,7 +39,7 @@ FLOORS = {
     "workdir": {"errors"},
     "training": GROUND | {"config", "models", "tasks", "optimizers", "data"},
     "studies": GROUND
-    | {"config", "config_values", "rules", "playbook", "training", "data", "checkpoints"},
+    | {"config", "config_values", "rules", "playbook", "training", "tasks", "data", "checkpoints"},
     "results": GROUND | {"playbook", "studies.trial", "checkpoints"},
     "launch": GROUND
     | {

@@ -30,8 +30,8 @@ class Contradictions:
         lowest_loss: the lowest mean cross-entropy, of a model that gives each target its frequency
             among identical inputs.
         groups: for each example the number of its inputs.
-        choices: the targets that are most frequent among identical inputs, [examples, choices,
-            ...]; the first is repeated where there are fewer.
+        choices: the targets that are most frequent among identical inputs, [examples, choices]; the
+            first is repeated where there are fewer.
     """
 
     examples: int
@@ -40,34 +40,29 @@ class Contradictions:
     groups: np.ndarray
     choices: np.ndarray
 
-    def most_errors_within(self, split: Split, first: int) -> int:
-        """The most errors among the first examples of a model with as few errors as can be."""
-        assert split.arrays is not None
-        groups, targets = self.groups[:first], split.arrays["targets"][:first]
-        errors = [
-            np.bincount(groups, weights=_differ(targets, self.choices[:first, choice]))
-            for choice in range(self.choices.shape[1])
-        ]
+    def most_errors_within(self, targets: np.ndarray) -> int:
+        """The most errors that a model with as few errors as can be has among the first targets."""
+        groups, choices = self.groups[: len(targets)], self.choices[: len(targets)]
+        errors = [np.bincount(groups, weights=targets != choice) for choice in choices.T]
         return int(np.max(errors, axis=0).sum())
 
 
 @functools.lru_cache(maxsize=8)
 def contradictions(split: Split) -> Contradictions | None:
-    """The contradictions of a split; None where it is streamed, has none, or cannot have any.
+    """The contradictions of a split; None where they cannot be counted.
 
-    Looked at are whole numbers as targets: for others, equal and nearly equal is the task's matter.
+    They can in memory, where each target is a whole number: for others, what is equal and what
+    nearly so is the task's matter.
     """
     if split.arrays is None or isinstance(split.arrays["targets"], dict):
         return None
     targets = split.arrays["targets"]
-    if targets.dtype.kind not in "biu":
+    if targets.dtype.kind not in "biu" or targets.ndim != 1:
         return None
     groups = _numbered([array for _, array in leaves({"inputs": split.arrays["inputs"]})])
     kinds = _numbered([targets])
     pairs, counts = np.unique(np.stack([groups, kinds]), axis=1, return_counts=True)
-    different = np.bincount(pairs[0], minlength=groups.max() + 1)
-    if different.max() == 1:
-        return None
+    different = np.bincount(pairs[0])
     sizes, most = np.bincount(groups), np.zeros(groups.max() + 1, int)
     np.maximum.at(most, pairs[0], counts)
     # Of each group its most frequent kinds, as the number of an example that is of that kind.
@@ -82,7 +77,7 @@ def contradictions(split: Split) -> Contradictions | None:
     return Contradictions(
         examples=int(sizes[different > 1].sum()),
         lowest_errors=int((sizes - most).sum()),
-        lowest_loss=float(-(counts * np.log(shares)).sum() / len(groups)),
+        lowest_loss=float((counts * -np.log(shares)).sum() / len(groups)) + 0.0,
         groups=groups,
         choices=targets[chosen[groups]],
     )
@@ -91,7 +86,9 @@ def contradictions(split: Split) -> Contradictions | None:
 def with_fit_targets(split: Split) -> Split:
     """A split whose contradicting examples count as fitted by any of the best answers to them."""
     found = contradictions(split)
-    return split if found is None else dataclasses.replace(split, fit_targets=found.choices)
+    if found is None or not found.examples:
+        return split
+    return dataclasses.replace(split, fit_targets=found.choices)
 
 
 def check_more_than_one_target(split: Split) -> None:
@@ -118,7 +115,3 @@ def _numbered(arrays: list[np.ndarray]) -> np.ndarray:
         hashlib.blake2b(b"".join(rows), digest_size=16).digest() for rows in zip(*flat, strict=True)
     ]
     return np.unique(np.array(digests, dtype="S16"), return_inverse=True)[1].reshape(-1)
-
-
-def _differ(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    return (first != second).reshape(len(first), -1).any(axis=1)

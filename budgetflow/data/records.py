@@ -54,8 +54,8 @@ class Split:
             ``transform(record, rng)``; None for nothing.
         opened_by: the import path behind the source; None for a TFDS data set.
         bad_targets: the task's check of targets, of a streamed split.
-        fit_targets: where identical inputs have different targets: [num_examples, choices, ...],
-            any of which counts as fitting an example; see :mod:`budgetflow.data.contradictions`.
+        fit_targets: where identical inputs have different targets: [num_examples, choices], any of
+            which counts as fitting an example; see :mod:`budgetflow.data.contradictions`.
     """
 
     name: str

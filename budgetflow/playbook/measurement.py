@@ -109,6 +109,11 @@ class Selection:
         return worse / abs(than) if than else math.copysign(math.inf, worse)
 
 
+def in_digits(value: float | None) -> str:
+    """A figure for people, to four digits; "undefined" if it is none (JSON's null) or NaN."""
+    return "undefined" if value is None or math.isnan(value) else f"{value:.4g}"
+
+
 @dataclasses.dataclass(frozen=True)
 class Add:
     """Decision: these trials join the study; number to hyperparameters."""

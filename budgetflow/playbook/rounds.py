@@ -16,6 +16,7 @@ from budgetflow.playbook.measurement import (
     Row,
     Selection,
     TrialView,
+    in_digits,
 )
 from budgetflow.playbook.sharing import Branch
 
@@ -134,7 +135,7 @@ def best_trial(
         return nothing, ["Every trial diverged: look for a lower learning rate or a longer warmup."]
     best, row = ranked[0]
     metrics = validation(row)
-    shown = (f"validation {name.replace('_', ' ')} {value:.4g}" for name, value in metrics.items())
+    shown = (f"validation {k.replace('_', ' ')} {in_digits(v)}" for k, v in metrics.items())
     found = {"best_trial": best.trial, "best_step": row["step"], "best_validation": metrics}
     return found, [
         f"Trial {best.trial} is the best, by its checkpoint of step {row['step']}: "

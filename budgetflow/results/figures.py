@@ -183,7 +183,7 @@ def _curves(axes: Axes, trials: Sequence[TrialResult], key: str, best: int) -> N
             label=label,
         )  # fmt: skip
         step = record.best_step
-        if is_best and key.startswith("validation") and step is not None:
+        if is_best and key.startswith("validation") and step is not None and step in points:
             label = f"its best step, {step}"
             axes.plot(
                 [step], [points[step]], "*", color=ORANGE, markersize=12, zorder=4, label=label

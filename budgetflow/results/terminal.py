@@ -128,7 +128,10 @@ def _trial_table(study: StudyResult) -> Table:
         shown = ["seed", *shown] if frame["seed"].nunique() > 1 else shown
     else:
         diverged = frame["status"] == "diverged"
-        by = ["diverged", study.selection.key]
+        key = study.selection.key
+        if key not in frame:  # no trial has a best step
+            frame[key] = np.nan
+        by = ["diverged", key]
         ascending = [True, not study.selection.higher_is_better]
         frame = frame.assign(diverged=diverged).sort_values(by, ascending=ascending)
         varied = sorted({name for t in study.trials for name in t.record.hyperparameters})

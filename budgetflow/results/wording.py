@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from budgetflow.playbook.measurement import in_digits
+
 
 def headline(outcome: dict[str, Any]) -> str:
     """The outcome of a study in one sentence."""
@@ -17,8 +19,11 @@ def headline(outcome: dict[str, Any]) -> str:
     if outcome["kind"] != "lr_sweep":
         if outcome["best_trial"] is None:
             return "Every trial diverged."
-        values = [f"validation {_words(k)} {v:.4g}" for k, v in outcome["best_validation"].items()]
-        values += [f"test {_words(k)} {v:.4g}" for k, v in outcome.get("best_test", {}).items()]
+        values = [
+            f"{split} {_words(name)} {in_digits(value)}"
+            for split in ("validation", "test")
+            for name, value in outcome.get(f"best_{split}", {}).items()
+        ]
         return (
             f"Best of {outcome['trials']} trials of {outcome['max_train_steps']} steps: trial "
             f"{outcome['best_trial']} at step {outcome['best_step']}: {', '.join(values)}."

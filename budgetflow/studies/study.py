@@ -14,7 +14,11 @@ from jax.sharding import Mesh
 
 from budgetflow import processes
 from budgetflow.config import DataConfig, StudyConfig, checks_fit, to_json
-from budgetflow.data.contradictions import check_more_than_one_target, with_fit_targets
+from budgetflow.data.contradictions import (
+    check_more_than_one_target,
+    contradictions,
+    with_fit_targets,
+)
 from budgetflow.data.source import Dataset, load_dataset, with_checked_targets
 from budgetflow.errors import ConfigError, UserError
 from budgetflow.fields import Changes
@@ -40,6 +44,7 @@ from budgetflow.studies.plans import (
 )
 from budgetflow.studies.search_space import replace_fields
 from budgetflow.studies.searchable import check_search_space
+from budgetflow.tasks import Classification
 from budgetflow.training.memory import peak_bytes, state_bytes
 from budgetflow.training.mesh import check_batch_size, make_mesh, trial_slices
 from budgetflow.training.spec import make_task, task_num_outputs
@@ -127,15 +132,7 @@ class Study:
         """What to do next, given what the trials have shown."""
         config = self.config
         if config.kind == "lr_sweep":
-            return lr_sweep.decide(
-                SweepSettings(
-                    config.sweep.learning_rates, self.max_train_steps, config.sweep.max_extensions,
-                    self.dataset.train.num_examples, self.steps_per_epoch,
-                    config.sweep.fitted_train_loss, config.sweep.refine,
-                    tuple(range(config.seed, config.seed + config.sweep.seeds)),
-                ),
-                trials,
-            )  # fmt: skip
+            return lr_sweep.decide(self._sweep_settings(), trials)
         settings = rounds.RoundSettings(
             tuple(
                 rounds.PlannedTrial(plan.hyperparameters, plan.length_steps, plan.branch)
@@ -147,6 +144,27 @@ class Study:
         if config.kind == "cooldowns":
             return rounds.decide(settings, trials, cooldowns.outcome)
         return rounds.decide(settings, trials, rounds.outcome)
+
+    def _sweep_settings(self) -> SweepSettings:
+        config, train = self.config, self.dataset.train
+        settings = SweepSettings(
+            config.sweep.learning_rates, self.max_train_steps, config.sweep.max_extensions,
+            train.num_examples, self.steps_per_epoch, config.sweep.fitted_train_loss,
+            config.sweep.refine, tuple(range(config.seed, config.seed + config.sweep.seeds)),
+        )  # fmt: skip
+        if (found := contradictions(train)) is None:
+            return settings
+        assert train.arrays is not None
+        evaluated = train.arrays["targets"][: config.evaluation.train_examples]
+        # The loss of another task may be lower, or anything.
+        is_cross_entropy = isinstance(make_task(config.task), Classification)
+        return dataclasses.replace(
+            settings,
+            contradicting_examples=found.examples,
+            lowest_train_errors=found.lowest_errors,
+            lowest_train_loss=found.lowest_loss if is_cross_entropy else 0.0,
+            lowest_evaluated_error_rate=found.most_errors_within(evaluated) / len(evaluated),
+        )
 
     def stops(self, plan: TrialPlan) -> list[int]:
         """The steps at which a trial is evaluated, its last step and every pinned one included."""
