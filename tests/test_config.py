@@ -123,3 +123,19 @@ def test_every_field_is_set_from_a_config():
     config = default_config("round")
     names = {f.name for f in dataclasses.fields(small_config())}
     assert set(config) == names
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("clip_gradient_norm", 0.0, "config.clip_gradient_norm = 0.0: should be greater than 0"),
+        (
+            "weight_decay_mask",
+            "kernels",
+            "config.weight_decay_mask = 'kernels': should be 'all' or",
+        ),
+    ],
+)
+def test_an_impossible_clipping_or_mask_is_refused(field, value, message):
+    with pytest.raises(ConfigError, match=message):
+        small_config(**{field: value})

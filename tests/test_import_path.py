@@ -1,3 +1,5 @@
+import functools
+
 import pytest
 from flax import nnx
 
@@ -17,6 +19,15 @@ class Module(nnx.Module):
 
 def takes_anything(first, **rest):
     pass
+
+
+def takes_one(first, second):
+    pass
+
+
+class Callable:
+    def __call__(self, first):
+        pass
 
 
 def test_import_paths_are_told_from_data_set_names():
@@ -46,6 +57,12 @@ def test_a_modules_arguments_are_its_constructors():
     assert keyword_names(Module) == {"width", "depth", "rngs"}
     check_arguments(Module, {"depth"}, "config.model", {"width", "rngs"})
     check_arguments(takes_anything, {"first", "more"}, "config.model", set())
+
+
+@pytest.mark.parametrize("function", [functools.partial(takes_one, second=1), Callable()])
+def test_what_has_no_name_of_its_own_is_named_too(function):
+    with pytest.raises(ConfigError, match=f"is not an option of {__name__}.(takes_one|Callable)"):
+        check_arguments(function, {"third"}, "config.x", {"first", "second"})
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from budgetflow.training.tracing import check_parts
 def spec_of(digits, **fields):
     config = small_config(**fields)
     spec = program_spec(config, digits, frozenset(), False)
-    check_parts(spec, config)
+    check_parts(spec, config, frozenset())
     return spec
 
 

@@ -18,7 +18,7 @@ from budgetflow.data.source import Dataset
 from budgetflow.errors import ConfigError, nearest
 from budgetflow.import_path import check_arguments, import_object, keyword_names
 from budgetflow.metrics import Metric, as_metric
-from budgetflow.optimizers import OptimizerSpec, optimizer_spec
+from budgetflow.optimizers import OptimizerSpec, check_optimizer, optimizer_spec
 from budgetflow.user_code import user_code
 
 Options = tuple[tuple[str, Any], ...]
@@ -35,7 +35,7 @@ class ProgramSpec:
 
     Attributes:
         model, task: the config's sections.
-        optimizer: without its traced numbers.
+        optimizer: what makes the optimizer.
         augmentation: the augmentation's import path, or None where all its strengths are off.
         model_regularization, task_regularization: keys of ``config.regularization`` that are on in
             this study, by who takes them.
@@ -183,6 +183,7 @@ def program_spec(
             f"{config.task['name']} has no method fitted(outputs, batch); add one, or set "
             "config.sweep.fitted_train_loss"
         )
+    check_optimizer(config.optimizer)
     num_outputs = task_num_outputs(config.task, task, dataset.num_classes)
     takers = {"model": model_class.__call__, "task": task.loss}
     taken = _regularization(config, varied, takers)
@@ -222,21 +223,10 @@ def traced_numbers(config: StudyConfig, spec: ProgramSpec) -> dict[str, Any]:
     return {
         "seed": np.uint32(config.seed),
         **({"ema_decay": np.float32(config.ema_decay)} if spec.averages_params else {}),
-        **(clips if spec.optimizer.clips_gradients else {}),
+        **(clips if spec.optimizer.clips_gradient else {}),
         "optimizer": numbers(config.optimizer, spec.optimizer.traced),
         "regularization": numbers(config.regularization, strengths),
         "augmentation": numbers(config.augmentation, augmentation),
-    }
-
-
-def numbers_of(spec: ProgramSpec) -> dict[str, Any]:
-    """The shapes and types of those traced numbers that a state at step 0 depends on."""
-    number = jax.ShapeDtypeStruct((), np.dtype(np.float32))
-    return {
-        "seed": jax.ShapeDtypeStruct((), np.dtype(np.uint32)),
-        "clip_gradient_norm": number,
-        "optimizer": dict.fromkeys(spec.optimizer.traced, number),
-        "regularization": {"weight_decay": number},
     }
 
 

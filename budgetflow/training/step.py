@@ -21,7 +21,7 @@ from jax.sharding import Mesh
 
 from budgetflow.config import MeshConfig
 from budgetflow.import_path import keyword_names
-from budgetflow.optimizers import averaged_params, make_optimizer, update
+from budgetflow.optimizers import example_numbers, make_optimizer, schedule_free_params
 from budgetflow.training.mesh import batch_sharding, replicated, state_shardings
 from budgetflow.training.spec import (
     ProgramSpec,
@@ -29,10 +29,8 @@ from budgetflow.training.spec import (
     as_type,
     augmented,
     model_inputs,
-    numbers_of,
 )
 from budgetflow.training.tracing import has_convolutions
-from budgetflow.user_code import user_code
 
 Arrays = dict[str, Any]
 # Training examples that the fit check looks at between two chances to stop.
@@ -136,7 +134,8 @@ def make_program(spec: ProgramSpec, mesh: Mesh, layout: MeshConfig) -> Program:
     """
     # XLA runs convolutions inside loops 8 to 21 times slower on the CPU.
     loops = not (has_convolutions(spec) and _on_cpu(mesh))
-    shapes = jax.eval_shape(functools.partial(init, spec), numbers_of(spec), np.float32(0))
+    numbers = {"seed": np.uint32(0), **example_numbers(spec.optimizer)}
+    shapes = jax.eval_shape(functools.partial(init, spec), numbers, np.float32(0))
     state = state_shardings(shapes, mesh, layout)
     everywhere = replicated(mesh)
 
@@ -173,12 +172,13 @@ def make_program(spec: ProgramSpec, mesh: Mesh, layout: MeshConfig) -> Program:
 def init(spec: ProgramSpec, numbers: dict[str, Any], learning_rate: jax.Array) -> TrainState:
     """The state at step 0; that of an optimizer may depend on all of its numbers."""
     _, params, model_state = _split(spec.build_model(jax.random.key(numbers["seed"])))
-    with user_code("config.optimizer.name", spec.optimizer.name):
-        opt_state = make_optimizer(spec.optimizer, numbers, learning_rate).init(params)
-    opt_state = jax.tree.map(jnp.asarray, opt_state)
-    # A copy, since both are donated to the train step.
-    averages = spec.averages_params or averaged_params(opt_state, params) is not None
-    ema_params = jax.tree.map(jnp.copy, params) if averages else {}
+    opt_state = make_optimizer(spec.optimizer, numbers, learning_rate).init(params)
+    ema_params = schedule_free_params(opt_state, params)
+    if spec.averages_params:
+        # A copy, since both are donated to the train step; in bfloat16 it would stand still.
+        ema_params = jax.tree.map(
+            lambda a: jnp.array(a, jnp.promote_types(a.dtype, "float32")), params
+        )
     return TrainState(jnp.int32(0), params, model_state, opt_state, ema_params)
 
 
@@ -247,15 +247,15 @@ def train_step(
     if data is not None:
         batch = _examples({name: data[name] for name in ("inputs", "targets")}, batch)
     value, model_state, gradients = _gradients(spec, mesh, state, batch, numbers)
-    params, opt_state = update(
-        spec.optimizer, numbers, learning_rate, gradients, state.opt_state, state.params, value
-    )
-    ema_params = averaged_params(opt_state, params) or state.ema_params
+    optimizer = make_optimizer(spec.optimizer, numbers, learning_rate)
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params, value=value)
+    params = optax.apply_updates(state.params, updates)
+    ema_params = schedule_free_params(opt_state, params)
     if spec.averages_params:
         # Shorter at the start, as in TensorFlow's ExponentialMovingAverage, to forget the initial
         # parameters soon.
         decay = jnp.minimum(numbers["ema_decay"], (1 + state.step) / (10 + state.step))
-        ema_params = optax.incremental_update(params, ema_params, 1 - decay)
+        ema_params = optax.incremental_update(params, state.ema_params, 1 - decay)
     after = TrainState(state.step + 1, params, model_state, opt_state, ema_params)
     first_time = (progress.diverged_at_step < 0) & ~jnp.isfinite(value)
     progress = progress._replace(

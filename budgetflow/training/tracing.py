@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import jax
@@ -12,14 +12,20 @@ from flax import nnx
 from budgetflow.config import StudyConfig
 from budgetflow.errors import ConfigError, nearest
 from budgetflow.metrics import Metric
+from budgetflow.training.optimizer_check import check_update
 from budgetflow.training.spec import ProgramSpec, apply_model, as_type, model_inputs
 
 # Sizes of a traced batch, one of which is no other dimension of its arrays.
 _BATCH_SIZES = (1009, 1013, 1019, 1021)
 
 
-def check_parts(spec: ProgramSpec, config: StudyConfig) -> None:
-    """Checks by tracing that model, task and data fit together; nothing is compiled.
+def check_parts(spec: ProgramSpec, config: StudyConfig, varied: Collection[str]) -> None:
+    """Checks by tracing that model, task, data and optimizer fit together; nothing is compiled.
+
+    Args:
+        spec: the program's.
+        config: the trial's config.
+        varied: the fields that the study's search space varies.
 
     Raises:
         ConfigError: one of them cannot be traced, or gives what has a wrong shape.
@@ -40,6 +46,15 @@ def check_parts(spec: ProgramSpec, config: StudyConfig) -> None:
     if (metric := config.evaluation.selection_metric) not in metrics:
         raise ConfigError(f"config.evaluation.selection_metric = {metric!r} is no metric of "
                           f"{config.task['name']}; {nearest(metric, metrics)}")  # fmt: skip
+    weight_decay = config.regularization.get("weight_decay", 0.0)
+    _check_update(spec, weight_decay > 0 or "regularization.weight_decay" in varied)
+
+
+@functools.lru_cache(maxsize=32)
+def _check_update(spec: ProgramSpec, decays_weights: bool) -> None:
+    model = nnx.eval_shape(lambda: spec.build_model(jax.random.key(0)))
+    params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+    check_update(spec.optimizer, params, decays_weights, spec.averages_params)
 
 
 @functools.lru_cache(maxsize=32)

@@ -272,7 +272,7 @@ def trial_program(
         mesh: with axes ``data`` and ``fsdp``.
     """
     spec = program_spec(config, dataset, varied, checks_fit)
-    check_parts(spec, config)
+    check_parts(spec, config, varied)
     return make_program(spec, mesh, config.mesh)
 
 
