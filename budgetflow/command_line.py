@@ -34,7 +34,7 @@ def parse(argv: Sequence[str], others: flags.FlagValues) -> config_dict.ConfigDi
         path, arguments = _split(others.read_flags_from_files(list(argv), force_gnu=False))
         config = load_config_file(path)
         for argument in arguments[1:]:
-            _check_key(config, argument.partition("=")[0])
+            _check_key(config, *argument.partition("=")[::2])
         of_config = flags.FlagValues()
         config_flags.DEFINE_config_dict(
             "config", config, lock_config=False, accept_new_attributes=True,
@@ -54,7 +54,7 @@ def parse(argv: Sequence[str], others: flags.FlagValues) -> config_dict.ConfigDi
     return config
 
 
-def _check_key(config: config_dict.ConfigDict, flag: str) -> None:
+def _check_key(config: config_dict.ConfigDict, flag: str, value: str) -> None:
     """Checks that a flag like --config.a.b names a key of the config, or a new one where it may."""
     if not re.match(r"--?(no)?config\.", flag):
         return
@@ -68,6 +68,11 @@ def _check_key(config: config_dict.ConfigDict, flag: str) -> None:
                 f"{flag}: {name!r} does not exist; {nearest(name, section if is_section else ())}"
             )
         section = section.get(name)
+    if isinstance(section, config_dict.ConfigDict) and not value.startswith("{"):
+        keys = f"{flag}.{next(iter(section), '…')}=…"
+        raise ConfigError(
+            f"{flag} = {value}: should be a dictionary; or set its keys, as in {keys}"
+        )
 
 
 def describe(argv: Sequence[str]) -> str:

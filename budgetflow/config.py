@@ -28,6 +28,7 @@ from budgetflow.fields import (
     Bytes,
     Changes,
     DecayRate,
+    Flag,
     Fraction,
     Name,
     NonNegative,
@@ -37,9 +38,10 @@ from budgetflow.fields import (
     Seed,
     Steps,
     Strength,
+    Text,
     changing,
     option_type,
-    should_be,
+    should,
 )
 from budgetflow.files import finite
 from budgetflow.rules import check_combinations
@@ -50,6 +52,7 @@ from budgetflow.user_code import user_code
 # More studies than build on each other; a chain of more has no end.
 MOST_STUDIES = 50
 
+SomeTexts = Annotated[tuple[Text, ...], Field(min_length=1)]
 Kind = Literal["lr_sweep", "round", "cooldowns"]
 
 
@@ -63,16 +66,16 @@ class DataConfig:
     but the one that yields the final model.
     """
 
-    name: str = "digits"
+    name: Text = "digits"
     # What is read from there is in the digest of the data.
-    data_dir: Annotated[str | None, Changes.NOTHING] = None
-    train_split: str = "train"
-    validation_split: Annotated[str, Changes.MEASUREMENTS] = "validation"
-    test_split: Annotated[str | None, Changes.OUTCOME] = None
-    input_key: str | tuple[str, ...] | None = None
-    target_key: str | tuple[str, ...] | None = None
-    transform: str | None = None
-    scale_uint8: bool | None = None
+    data_dir: Annotated[Text | None, Changes.NOTHING] = None
+    train_split: Text = "train"
+    validation_split: Annotated[Text, Changes.MEASUREMENTS] = "validation"
+    test_split: Annotated[Text | None, Changes.OUTCOME] = None
+    input_key: Text | SomeTexts | None = None
+    target_key: Text | SomeTexts | None = None
+    transform: Text | None = None
+    scale_uint8: Flag | None = None
     batch_size: Positive = 64
     # A sweep finds the exact step in memory, a bracket where data is streamed.
     in_memory_bytes: Annotated[Bytes, Changes.OUTCOME] = 2**30
@@ -93,7 +96,7 @@ class EvaluationConfig:
     evaluations: Positive = 40
     batch_size: Positive = 512
     train_examples: Positive = 10_000
-    selection_metric: str = "error_rate"
+    selection_metric: Text = "error_rate"
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -245,7 +248,7 @@ class StudyConfig:
     kind: Annotated[Kind, Changes.OUTCOME]
     name: Annotated[Name, Changes.NOTHING] = ""
     # The fingerprint of that study counts, not where its config lies.
-    builds_on: Annotated[str | None, Changes.NOTHING] = None
+    builds_on: Annotated[Text | None, Changes.NOTHING] = None
     seed: Seed = 0
     # The learning rates of each trial are compared one by one.
     max_train_steps: Annotated[Steps | None, Changes.OUTCOME] = None
@@ -397,8 +400,8 @@ def parse_config(config: config_dict.ConfigDict) -> StudyConfig:
         study = _checked(plain(config))
     for section in FREE_FORM:
         for name, value in getattr(study, section).items():
-            if wanted := should_be(option_type(section, name), value):
-                raise ConfigError(f"config.{section}.{name} = {shown(value)}: should be {wanted}")
+            if wanted := should(option_type(section, name), value):
+                raise ConfigError(f"config.{section}.{name} = {shown(value)}: should {wanted}")
     check_combinations(study)
     return study
 

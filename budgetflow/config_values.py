@@ -97,8 +97,9 @@ def first_problem(error: pydantic.ValidationError, schema: type) -> str:
     same = [p for p in problems if _walk(schema, p["loc"])[0] == path]
     if problem["type"].startswith("missing"):
         options = [repr(option) for option in typing.get_args(hint)]
-        return f"{field} is missing" + (f"; {nearest('', options)}" if options else "")
-    return f"{field} = {shown(problem['input'])}: should be {in_words(p['msg'] for p in same)}"
+        hint = nearest("", options) if options else "it should be set"
+        return f"{field} is missing in {shown(problem['input'])}; {hint}"
+    return f"{field} = {shown(problem['input'])}: should {in_words(p['msg'] for p in same)}"
 
 
 def _walk(schema: Any, location: tuple[str | int, ...]) -> tuple[list[str], Any]:

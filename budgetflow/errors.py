@@ -12,6 +12,10 @@ MOST_CHARACTERS = 80
 class UserError(Exception):
     """Something in the config, the command line or a study's folder that only the user can mend."""
 
+    def __str__(self) -> str:
+        """The message on one line, whatever it was made of."""
+        return " ".join(line.strip() for line in super().__str__().splitlines())
+
 
 class ConfigError(UserError):
     """A config that is refused, with the bad value named and the nearest good one if there is."""

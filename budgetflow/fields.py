@@ -27,7 +27,7 @@ ALMOST_ONE = 0.9999999
 def _check_name(name: str) -> str:
     if not _can_be_a_folder(name):
         raise ValueError(
-            "the name of a folder: at most 100 bytes, no slash and no control character "
+            "be the name of a folder: at most 100 bytes, no slash and no control character "
             "among them, the first one no dot, dash or space, and not 'trials'"
         )
     return name
@@ -43,22 +43,25 @@ def _check_pattern(pattern: str) -> str:
     try:
         re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"a regular expression ({error})") from error
+        raise ValueError(f"be a regular expression ({error})") from error
     return pattern
 
 
 def _check_option(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(_check_option(item) for item in value)
-    if isinstance(value, int | float) and not -MAX_RATE <= value <= MAX_RATE:
-        raise ValueError(f"finite, from {-MAX_RATE} to {MAX_RATE}")
     if not isinstance(value, bool | int | float | str | None):
-        raise ValueError("a number, a string, True, False, None or a tuple of these")
+        raise ValueError("be a number, a string, True, False, None or a tuple of these")
+    most = MAX_RATE if isinstance(value, float) else MAX_INT
+    if isinstance(value, int | float) and not -most <= value <= most:
+        raise ValueError(f"be finite, from {-most} to {most}")
     return value
 
 
 Pattern = Annotated[str, AfterValidator(_check_pattern)]
 Name = Annotated[str, AfterValidator(_check_name)]
+Text = Annotated[str, Field(min_length=1)]
+Flag = Annotated[bool, Field(strict=True)]
 Number = Annotated[float, Field(strict=True)]
 Positive = Annotated[int, Field(gt=0, le=MAX_INT, strict=True)]
 NonNegative = Annotated[int, Field(ge=0, le=MAX_INT, strict=True)]
@@ -68,10 +71,10 @@ Bytes = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
 # More devices than any machine has, on one axis.
 AxisSize = Annotated[int, Field(ge=-1, le=2**20, strict=True)]
-Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
-DecayRate = Annotated[float, Field(ge=0, le=ALMOST_ONE, strict=True)]
-Strength = Annotated[float, Field(ge=0, le=MAX_RATE, strict=True)]
-Rate = Annotated[float, Field(ge=LEAST_RATE, le=MAX_RATE, strict=True)]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
+DecayRate = Annotated[float, Field(ge=0, le=ALMOST_ONE, allow_inf_nan=False, strict=True)]
+Strength = Annotated[float, Field(ge=0, le=MAX_RATE, allow_inf_nan=False, strict=True)]
+Rate = Annotated[float, Field(ge=LEAST_RATE, le=MAX_RATE, allow_inf_nan=False, strict=True)]
 # An argument of a model, a task or an optimizer.
 Option = Annotated[Any, AfterValidator(_check_option)]
 
@@ -81,7 +84,7 @@ _SECTIONS = {
     "augmentation": Strength,
 }  # fmt: skip
 _OPTIONS = {
-    "name": str, "dropout_rate": DecayRate, "label_smoothing": DecayRate,
+    "name": Text, "nesterov": Flag, "dropout_rate": DecayRate, "label_smoothing": DecayRate,
     "flip_probability": Fraction, "momentum": DecayRate | None, "b1": DecayRate, "b2": DecayRate,
 }  # fmt: skip
 
@@ -96,8 +99,8 @@ def _adapter(kind: Any) -> pydantic.TypeAdapter[Any]:
     return pydantic.TypeAdapter(kind)
 
 
-def should_be(kind: Any, value: Any) -> str | None:
-    """What a value of a type should be, such as "greater than 0"; None if it is."""
+def should(kind: Any, value: Any) -> str | None:
+    """What a value of a type should, such as "be greater than 0"; None if it does."""
     try:
         _adapter(kind).validate_python(value)
     except pydantic.ValidationError as error:
@@ -106,9 +109,11 @@ def should_be(kind: Any, value: Any) -> str | None:
 
 
 def in_words(messages: Iterable[str]) -> str:
-    """What pydantic says that a value should be, as the end of a sentence."""
-    wanted = (m.removeprefix("Input should be ").removeprefix("Value error, ") for m in messages)
-    return " or ".join(dict.fromkeys(wanted))
+    """What pydantic says that a value should, as the end of a sentence."""
+    wanted = (re.sub(r"^(Value error, |\w+ should )", "", message) for message in messages)
+    joined = " or ".join(dict.fromkeys(wanted)).replace(" or be ", " or ")
+    # It writes very large and very small numbers out.
+    return re.sub(r"\d{13,}|0\.0{9,}\d+", lambda found: f"{float(found[0]):g}", joined)
 
 
 class Changes(enum.IntEnum):

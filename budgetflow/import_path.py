@@ -1,5 +1,6 @@
 """Objects named in a config by their import path, and the arguments they take."""
 
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -116,5 +117,7 @@ def _signature(function: Callable[..., Any]) -> list[inspect.Parameter]:
 
 def _name(function: Callable[..., Any]) -> str:
     """Its import path; that of its class for an object that can be called."""
+    while isinstance(function, functools.partial):
+        function = function.func
     named = function if hasattr(function, "__qualname__") else type(function)
     return f"{named.__module__}.{named.__qualname__}"

@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import os
+import re
 import sys
 import threading
 import traceback
@@ -50,6 +51,9 @@ from budgetflow.studies.study import (
 from budgetflow.training.mesh import cpu_devices, cpu_devices_are_given, make_mesh
 from budgetflow.workdir import open_workdir
 
+# XLA makes the threads of each at once, and dies of too many.
+MAX_CPU_DEVICES = 1024
+
 flags.DEFINE_string(
     "config", None, "The study's config file; file.py:argument hands its get_config an argument."
 )
@@ -81,8 +85,12 @@ _COORDINATOR_ADDRESS = flags.DEFINE_string(
     None,
     "host:port of process 0, to join the run's other processes by hand.",
 )
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes the run has.")
-_PROCESS_ID = flags.DEFINE_integer("process_id", None, "The number of this process, from 0.")
+_NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "How many processes the run has.", lower_bound=1
+)
+_PROCESS_ID = flags.DEFINE_integer(
+    "process_id", None, "The number of this process, from 0.", lower_bound=0
+)
 
 
 def load_chain(config: ml_collections.ConfigDict) -> list[StudyConfig]:
@@ -260,23 +268,29 @@ def main(argv: Sequence[str]) -> None:
     config = command_line.parse(argv, flags.FLAGS)
     logging.set_verbosity(logging.ERROR)
     chain = load_chain(config)
-    profile_steps = _parse_steps(_PROFILE_STEPS.value)
+    profile_steps = _parse_steps(_PROFILE_STEPS.value, [c.max_train_steps for c in chain])
     _keep_compiled(_COMPILATION_CACHE_DIR.value)
     _make_cpu_devices(chain, _NUM_PROCESSES.value or processes.num_tasks())
     with processes.joined(
         _COORDINATOR_ADDRESS.value, _NUM_PROCESSES.value, _PROCESS_ID.value, _CLUSTER.value
     ):
+        try:
+            jax.devices()
+        except RuntimeError as error:
+            raise UserError(f"JAX finds no devices to run on: {error}") from error
         console = Console(quiet=not processes.is_main())
         launch(chain, _WORKDIR.value, _DRY_RUN.value, console, profile_steps)
 
 
-def _parse_steps(text: str | None) -> tuple[int, int] | None:
+def _parse_steps(text: str | None, lengths: Sequence[int | None]) -> tuple[int, int] | None:
     if text is None:
         return None
-    first, _, last = text.partition(":")
-    if not (first.isdigit() and last.isdigit() and int(first) < int(last)):
+    found = re.fullmatch(r"(\d{1,9}):(\d{1,9})", text, re.ASCII)
+    if not (found and int(found[1]) < int(found[2])):
         raise UserError(f"--profile_steps={text}: should be two steps, as in 100:110")
-    return int(first), int(last)
+    if None not in lengths and int(found[2]) > (most := max(filter(None, lengths))):
+        raise UserError(f"--profile_steps={text}: no trial has more than {most} steps")
+    return int(found[1]), int(found[2])
 
 
 def _keep_compiled(folder: str) -> None:
@@ -290,6 +304,9 @@ def _keep_compiled(folder: str) -> None:
 def _make_cpu_devices(chain: list[StudyConfig], num_processes: int) -> None:
     """Makes as many virtual devices of the CPU as the meshes ask for, unless XLA_FLAGS say."""
     most = max(cpu_devices(config.mesh, num_trials(config)) for config in chain)
+    if most > MAX_CPU_DEVICES:
+        raise ConfigError(f"config.mesh asks for {most} devices (trial x data x fsdp); a CPU has "
+                          f"at most {MAX_CPU_DEVICES}, and use for one on each core")  # fmt: skip
     if most > 1 and not cpu_devices_are_given():
         jax.config.update("jax_num_cpu_devices", max(1, most // num_processes))
 
@@ -314,7 +331,7 @@ def run() -> None:
         # Flags may not be parsed yet.
         if "--traceback" in sys.argv:
             traceback.print_exception(error)
-        print(f"budgetflow: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        print(f"budgetflow: {error}", file=sys.stderr)
         processes.exit_at_once(2)
     except KeyboardInterrupt:
         # What is recorded is safe at any time.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import re
 import subprocess
 import sys
 import traceback
@@ -58,6 +59,11 @@ def joined(
     given = (coordinator_address, num_processes, process_id)
     if any(value is not None for value in given) and None in given:
         raise UserError("--coordinator_address, --num_processes and --process_id go together")
+    if num_processes is not None and process_id is not None and process_id >= num_processes:
+        raise UserError(f"--process_id={process_id}: should be less than --num_processes = "
+                        f"{num_processes}")  # fmt: skip
+    if coordinator_address is not None and not re.fullmatch(r".+:\d+", coordinator_address):
+        raise UserError(f"--coordinator_address={coordinator_address}: should be host:port")
     if None in given and not cluster and num_tasks() == 1:
         yield
         return
@@ -95,8 +101,16 @@ def exit_at_once(status: int) -> NoReturn:
 
 
 def num_tasks() -> int:
-    """How many processes SLURM or Open MPI started together with this one."""
-    return max(int(os.environ.get(name, 1)) for name in _TASK_COUNTS)
+    """How many processes SLURM or Open MPI started together with this one.
+
+    Raises:
+        UserError: they did not say it in a number.
+    """
+    counts = {name: os.environ.get(name, "1") for name in _TASK_COUNTS}
+    for name, count in counts.items():
+        if not count.isdecimal():
+            raise UserError(f"the environment variable {name} = {count!r} should be a number")
+    return max(map(int, counts.values()))
 
 
 def is_main() -> bool:

@@ -59,7 +59,8 @@ RULES = (
          "rate; leave it at its default"),
     Rule(("search.method",), lambda c: bool(c.search.space),
          "is how points of config.search.space are drawn, which is empty"),
-    Rule(("search.trials",), lambda c: bool(c.search.space) and c.search.method != "grid",
+    Rule(("search.trials",), lambda c: c.search.method != "grid" if c.search.space else (
+         c.search.trials == 1 and not c.search.promote_trials),
          "is how many points of config.search.space are drawn; an empty space has a single one, "
          "'grid' takes all, and promote_trials is a number of its own"),
     Rule(("schedule.power",), _decays_by("polynomial"),

@@ -128,7 +128,11 @@ def test_every_field_is_set_from_a_config():
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("clip_gradient_norm", 0.0, "config.clip_gradient_norm = 0.0: should be greater than 0"),
+        (
+            "clip_gradient_norm",
+            0.0,
+            "config.clip_gradient_norm = 0.0: should be greater than or equal to 1e-30",
+        ),
         (
             "weight_decay_mask",
             "kernels",

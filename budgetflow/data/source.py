@@ -181,7 +181,11 @@ def _prepared_builder(name: str, data_dir: str | None) -> Any:
     tfds.disable_progress_bar()
     try:
         builder = tfds.builder(name, data_dir=data_dir)
-    except (tfds.core.DatasetNotFoundError, tfds.core.registered.DatasetNotFoundError) as error:
+    except (
+        ValueError,  # a name that cannot be one
+        tfds.core.DatasetNotFoundError,
+        tfds.core.registered.DatasetNotFoundError,
+    ) as error:
         hint = nearest(name, tfds.list_builders(with_community_datasets=False))
         raise ConfigError(f"config.data.name = {name!r} is not a TFDS data set; {hint}") from error
     if not builder.info.splits:

@@ -57,7 +57,8 @@ def code(config: StudyConfig) -> dict[str, dict[str, str]]:
     for field in _CODE:
         section, _, name = field.partition(".")
         path = values[section].get(name)
-        if path and is_import_path(path) and path.partition(".")[0] not in LIBRARIES:
+        # "contrib.muon" is optax's.
+        if path and is_import_path(path) and path.partition(".")[0] not in (*LIBRARIES, "contrib"):
             found[field] = source_digests(path, f"config.{field}")
     return found
 

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from budgetflow import processes
 from budgetflow.config import StudyConfig
 from budgetflow.data.source import Dataset
-from budgetflow.errors import ConfigError, UserError
+from budgetflow.errors import ConfigError, UserError, shown
 from budgetflow.files import read_json
 from budgetflow.playbook.measurement import Selection
 from budgetflow.playbook.sharing import Branch, branch_steps, branches, shared_steps
@@ -66,11 +66,20 @@ class TrialPlan:
 
 
 def trial_lengths(config: StudyConfig) -> tuple[int, ...]:
-    """The lengths at which each point of a study's search space is run, ascending."""
+    """The lengths at which each point of a study's search space is run, ascending.
+
+    Raises:
+        ConfigError: some are equal, or 0.
+    """
     length = config.max_train_steps
     assert length is not None
     if config.kind == "cooldowns":
-        return tuple(round(fraction * length) for fraction in config.cooldowns.length_fractions)
+        fractions = config.cooldowns.length_fractions
+        lengths = tuple(round(fraction * length) for fraction in fractions)
+        if lengths[0] == 0 or len({*lengths}) < len(lengths):
+            raise ConfigError(f"config.cooldowns.length_fractions = {shown(fractions)} are lengths "
+                              f"of {shown(lengths)} steps; use fewer or larger ones")  # fmt: skip
+        return lengths
     return (length,)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from budgetflow.config import StudyConfig
 from budgetflow.errors import ConfigError, nearest, shown
-from budgetflow.fields import option_type, should_be
+from budgetflow.fields import option_type, should
 from budgetflow.schedule_config import ScheduleConfig
 from budgetflow.studies.search_space import Dimension
 
@@ -28,9 +28,9 @@ def check_search_space(config: StudyConfig) -> None:
         # All that a range can draw lies between its ends, and so does all that a field allows.
         values = dimension.values if is_choice else (dimension.low, dimension.high)
         for value in values:
-            if wanted := should_be(kind, value):
+            if wanted := should(kind, value):
                 raise ConfigError(
-                    f"config.search.space: {dimension.name} = {shown(value)}: should be {wanted}"
+                    f"config.search.space: {dimension.name} = {shown(value)}: should {wanted}"
                     + ("" if is_choice else "; or name some with choices(…)")
                 )
         _check_once(dimension)

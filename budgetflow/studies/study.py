@@ -21,7 +21,7 @@ from budgetflow.data.contradictions import (
 )
 from budgetflow.data.source import Dataset, load_dataset, with_checked_targets
 from budgetflow.errors import ConfigError, UserError
-from budgetflow.fields import Changes
+from budgetflow.fields import MAX_STEPS, Changes
 from budgetflow.files import read_json, write_json
 from budgetflow.playbook import cooldowns, lr_sweep, rounds
 from budgetflow.playbook.measurement import Decision, Selection, TrialView
@@ -45,8 +45,8 @@ from budgetflow.studies.plans import (
 from budgetflow.studies.search_space import replace_fields
 from budgetflow.studies.searchable import check_search_space
 from budgetflow.tasks import Classification
-from budgetflow.training.memory import peak_bytes, state_bytes
-from budgetflow.training.mesh import check_batch_size, make_mesh, trial_slices
+from budgetflow.training.memory import check_state_fits, peak_bytes, state_bytes, step_arguments
+from budgetflow.training.mesh import check_batch_size, check_overrides, make_mesh, trial_slices
 from budgetflow.training.spec import make_task, task_num_outputs
 from budgetflow.training.step import Program
 from budgetflow.training.tracing import task_metrics
@@ -280,7 +280,13 @@ def check_study(config: StudyConfig) -> None:
     mesh = make_mesh(config.mesh, num_trials(config))
     check_batch_size(config, mesh)
     check_search_space(config)
-    for filled, _ in _programs(config, mesh):
+    traced = set()
+    for filled, program in _programs(config, mesh):
+        if id(program) not in traced:
+            traced.add(id(program))
+            check_overrides(config.mesh, program.state)
+            check_state_fits(program)
+            program.train_steps.trace(*step_arguments(filled, study_dataset(config), program))
         given = filled.schedule != ScheduleConfig() or not config.search.promote_trials
         if config.max_train_steps is not None and config.kind != "lr_sweep" and given:
             for length in trial_lengths(config):
@@ -354,4 +360,10 @@ def _length(config: StudyConfig, earlier: epath.Path, outcome: dict[str, Any]) -
             f"{config.name} takes max_train_steps from {earlier.name}, which found none "
             f"({outcome['status']}); see {earlier / 'outcome.json'}, or set config.max_train_steps"
         )
-    return math.ceil(config.max_train_steps_factor * outcome["max_train_steps"])
+    steps = math.ceil(config.max_train_steps_factor * outcome["max_train_steps"])
+    if steps > MAX_STEPS:
+        raise ConfigError(
+            f"config.max_train_steps_factor = {config.max_train_steps_factor:g} times the "
+            f"{outcome['max_train_steps']} steps of {earlier.name} are {steps}; at most {MAX_STEPS}"
+        )
+    return steps

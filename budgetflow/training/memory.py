@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
+import os
 from typing import Any
 
 import jax
 import numpy as np
+from rich.filesize import decimal
 
 from budgetflow.config import StudyConfig
 from budgetflow.data.source import Dataset
+from budgetflow.errors import ConfigError
 from budgetflow.training.mesh import batch_sharding, replicated
 from budgetflow.training.spec import traced_numbers
 from budgetflow.training.step import Program, initial_progress
@@ -47,6 +50,25 @@ def state_bytes(program: Program) -> int:
         int(np.prod(leaf.sharding.shard_shape(leaf.shape))) * leaf.dtype.itemsize
         for leaf in jax.tree.leaves(program.state)
     )
+
+
+def check_state_fits(program: Program) -> None:
+    """Checks that a device has the memory for its share of the train state alone.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    device = program.mesh.devices.flat[0]
+    limit = (device.memory_stats() or {}).get("bytes_limit")
+    if limit is None and device.platform == "cpu":
+        limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    needed = state_bytes(program)
+    if limit is not None and needed > limit:
+        raise ConfigError(
+            f"config.model: the train state of {dict(program.spec.model)['name']} needs "
+            f"{decimal(needed)} on a device that has {decimal(limit)}; use a smaller one, or more "
+            "devices with config.mesh.fsdp = -1"
+        )
 
 
 def step_arguments(config: StudyConfig, dataset: Dataset, program: Program) -> tuple[Any, ...]:

@@ -26,7 +26,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from budgetflow.config import MeshConfig, StudyConfig
-from budgetflow.errors import ConfigError, nearest_numbers
+from budgetflow.errors import ConfigError, nearest, nearest_numbers
 
 AXES = ("trial", "data", "fsdp")
 BATCH_AXES = ("data", "fsdp")
@@ -160,6 +160,29 @@ def check_batch_size(config: StudyConfig, mesh: Mesh) -> None:
             f"(config.mesh: data {data} x fsdp {fsdp}; gradient_accumulation "
             f"{config.gradient_accumulation}); {hint}"
         )
+
+
+def check_overrides(config: MeshConfig, state: Any) -> None:
+    """Checks that ``config.overrides`` name arrays of a train state, and dimensions of them.
+
+    Raises:
+        ConfigError: one does not.
+    """
+    shapes = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+    }
+    for pattern, dimension in config.overrides:
+        found = [path for path in shapes if re.search(pattern, path)]
+        if not found:
+            raise ConfigError(f"config.mesh.overrides: {pattern!r} is found in the path of no "
+                              f"array; {nearest(pattern, shapes)}")  # fmt: skip
+        for path in found:
+            if dimension is not None and dimension >= len(shapes[path]):
+                raise ConfigError(
+                    f"config.mesh.overrides: {pattern!r} cuts dimension {dimension} of {path} "
+                    f"{shapes[path]}, which has {len(shapes[path])}, counted from 0; or use None"
+                )
 
 
 def partition_spec(
