@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
-from conftest import small_config, start_trial
+from conftest import run, small_config, start_trial
 
+from budgetflow.config import default_config
 from budgetflow.data.contradictions import contradictions, with_fit_targets
 from budgetflow.data.records import Split
-from budgetflow.data.source import Dataset
+from budgetflow.data.source import Dataset, load_dataset
+from budgetflow.results.reading import open_study
 from budgetflow.schedules import Schedule
 
 
@@ -90,3 +92,32 @@ def test_the_fit_is_the_first_step_with_the_fewest_errors_there_can_be(digits, p
     errors = {s: round(slow.advance(s).row["train_error_rate"] * size) for s in range(1, 401)}
     assert min(errors.values()) == pairs
     assert bracket[1] == next(step for step, count in errors.items() if count == pairs)
+
+
+def open_contradicting(split):
+    """300 of the digits, 30 of them a second time under another label."""
+    digits = load_dataset("digits", "train", "validation", None)
+    arrays = digits.validation.arrays
+    if split == "train":
+        arrays = contradicting(digits, 30).arrays
+    return [{"image": i, "label": t} for i, t in zip(*arrays.values(), strict=True)]
+
+
+def test_a_sweep_races_to_the_lowest_possible_error_and_says_so(tmp_path):
+    config = default_config("lr_sweep")
+    config.name, config.max_train_steps = "contradicting", 400
+    config.data.name = f"{__name__}.open_contradicting"
+    config.data.scale_uint8 = True
+    config.task.num_classes = 10
+    config.model.hidden_sizes = (64,)
+    config.sweep.learning_rates = (0.03, 0.1, 0.3, 1.0)
+    outcome, output = run(config, tmp_path)
+    assert (outcome["status"], outcome["regime"]) == ("found", "not_compute_bound")
+    assert (outcome["contradicting_examples"], outcome["lowest_train_errors"]) == (60, 30)
+    said = " ".join(outcome["reasons"])
+    assert "60 of 330 training examples contradict each other" in said
+    assert "so that at least 30 (9.09%) must be wrong" in said
+    assert "with 30 wrong" in output and "perfectly" not in output
+    best = open_study(tmp_path / "contradicting").best_trial.record
+    errors = {row["step"]: round(330 * row["train_error_rate"]) for row in best.rows}
+    assert min(errors.values()) == 30
