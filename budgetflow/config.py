@@ -238,9 +238,11 @@ class StudyConfig:
             loss stay float32.
         gradient_accumulation: how many parts of each batch to compute the gradient of one after
             the other, to save memory; the update is that of the whole batch.
-        weight_decay_mask: which parameters decay: "all", or "matrices" (those of two dimensions or
-            more), and so neither biases nor the scales of normalisation.
-        clip_gradient_norm: the global norm to which the gradient of a batch is clipped.
+        weight_decay_mask: which parameters ``regularization.weight_decay`` applies to: "all" (or
+            those that an optimizer of your own chooses), or "matrices", the arrays of two or more
+            dimensions that are not named "bias": neither biases nor scales of normalisation.
+        clip_gradient_norm: the most that the norm of a batch's gradient (all arrays taken as one
+            vector) may be; a longer one is scaled down to it, before all else. None for no limit.
         ema_decay: of an exponential moving average of the parameters, which is what is evaluated
             then instead of the parameters themselves; 0 for none.
     """

@@ -6,12 +6,15 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from conftest import run
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from budgetflow.config import default_config, parse_config
 from budgetflow.data.digits import SPLIT_SIZES
 from budgetflow.data.source import load_dataset
 from budgetflow.errors import ConfigError, UserError
+from budgetflow.studies.study import study_dataset
 
 
 class TinySource:
@@ -105,6 +108,50 @@ def test_encoded_images_are_read_without_tensorflow(tmp_path):
     pixels = sorted(dataset.train.arrays["inputs"][:, 0, 0, 0].tolist())
     assert pixels == [0, 40, 80, 120, 160, 200]
     assert "tensorflow" not in sys.modules
+
+
+class VaryingPhotos(TinyPhotos):
+    """Photos of any size."""
+
+    BUILDER_CONFIGS: ClassVar = []
+
+    def _info(self):
+        features = {
+            "image": tfds.features.Image(shape=(None, None, 3)),
+            "label": tfds.features.ClassLabel(num_classes=2),
+        }
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(features),
+            supervised_keys=("image", "label"),
+        )
+
+    def _generate_examples(self):
+        for index in range(12):
+            image = np.full((3 + index, 5, 3), 20 * index, np.uint8)
+            buffer = io.BytesIO()
+            Image.fromarray(image).save(buffer, format="png")
+            yield index, {"image": io.BytesIO(buffer.getvalue()), "label": index % 2}
+
+
+def resized(record):
+    image = Image.fromarray(record["image"]).resize((4, 4))
+    return {**record, "image": np.asarray(image)}
+
+
+def test_photos_of_varying_size_are_trained_on_through_a_transform(tmp_path):
+    with pytest.raises(ConfigError, match=r"holds inputs uint8.*config\.data\.transform can"):
+        load_dataset("varying_photos", "train", "validation", None, str(tmp_path))
+    config = default_config("round")
+    config.name, config.max_train_steps = "photos", 10
+    config.data.name, config.data.data_dir = "varying_photos", str(tmp_path / "data")
+    config.data.transform = f"{__name__}.resized"
+    config.data.batch_size = 4
+    config.evaluation.evaluations = 2
+    dataset = study_dataset(parse_config(config))
+    assert dataset.train.arrays["inputs"].shape == (12, 4, 4, 3) and dataset.scale_uint8
+    outcome, _ = run(config, tmp_path / "runs")
+    assert outcome["diverged"] == 0
 
 
 def test_a_data_set_that_needs_tensorflow_to_be_prepared_says_so(tmp_path):
