@@ -268,7 +268,7 @@ def main(argv: Sequence[str]) -> None:
     config = command_line.parse(argv, flags.FLAGS)
     logging.set_verbosity(logging.ERROR)
     chain = load_chain(config)
-    profile_steps = _parse_steps(_PROFILE_STEPS.value, [c.max_train_steps for c in chain])
+    profile_steps = parse_steps(_PROFILE_STEPS.value, [c.max_train_steps for c in chain])
     _keep_compiled(_COMPILATION_CACHE_DIR.value)
     _make_cpu_devices(chain, _NUM_PROCESSES.value or processes.num_tasks())
     with processes.joined(
@@ -282,7 +282,16 @@ def main(argv: Sequence[str]) -> None:
         launch(chain, _WORKDIR.value, _DRY_RUN.value, console, profile_steps)
 
 
-def _parse_steps(text: str | None, lengths: Sequence[int | None]) -> tuple[int, int] | None:
+def parse_steps(text: str | None, lengths: Sequence[int | None]) -> tuple[int, int] | None:
+    """The two steps of --profile_steps.
+
+    Args:
+        text: as in "100:110", or None.
+        lengths: of the trials of each study, None where they are not known yet.
+
+    Raises:
+        UserError: they are not two, or no trial has them.
+    """
     if text is None:
         return None
     found = re.fullmatch(r"(\d{1,9}):(\d{1,9})", text, re.ASCII)

@@ -47,8 +47,8 @@ RULES = (
     Rule(("max_train_steps_factor",), lambda c: c.builds_on is not None,
          "multiplies the answer of an earlier study; set config.builds_on"),
     Rule(("max_train_steps_factor",), lambda c: c.max_train_steps is None,
-         "multiplies the answer of an earlier study, but config.max_train_steps is set too; keep "
-         "one (1.0 or None for the other)"),
+         "multiplies the answer of an earlier study, but config.max_train_steps is set too; set "
+         "this to 1.0, or that to None"),
     Rule(("search.promote_trials",), lambda c: c.builds_on is not None,
          "needs a round to build on; set config.builds_on"),
     Rule(("search.space",), lambda c: not c.search.promote_trials,
@@ -71,8 +71,6 @@ RULES = (
          "is for config.schedule.decay = 'step'"),
     Rule(("mesh.overrides", "mesh.min_sharded_size"), lambda c: c.mesh.fsdp != 1,
          "is for what config.mesh.fsdp cuts, which is 1; set it to a size, or -1"),
-    Rule(("mesh.vmap_trials",), lambda c: c.mesh.vmap_trials <= num_trials(c),
-         "is more than there are trials"),
     Rule(("data.data_dir",), lambda c: not is_import_path(c.data.name),
          "is where TFDS keeps its data; config.data.name is a function"),
     Rule(("weight_decay_mask",), lambda c: c.kind == "lr_sweep" or possible(

@@ -182,7 +182,8 @@ def test_a_schedule_without_a_rule_is_not_carried_over(workdir):
 
 def test_nothing_is_taken_over_where_more_than_the_schedule_differs(workdir):
     shutil.rmtree(workdir / "round2")
-    config = edited_config("round2", data__batch_size=32, max_train_steps=1100)
+    config = edited_config("round2", data__batch_size=32, max_train_steps=1100,
+                           max_train_steps_factor=1.0)  # fmt: skip
     outcome, _ = run(config, workdir)
     assert outcome["steps_reused"] == 0
     assert outcome["steps_trained"] == 2 * 1100
@@ -254,9 +255,9 @@ def test_a_round_does_not_build_on_a_sweep_without_an_answer(tmp_path):
 
 
 def test_a_round_in_which_everything_diverges_says_so(tmp_path):
-    space = (log_uniform("schedule.base_learning_rate", 1e30, 1e32),)
-    config = edited_config("round1", max_train_steps=20, search__trials=3, search__space=space)
-    config.builds_on = None
+    space = (log_uniform("schedule.base_learning_rate", 1e28, 1e30),)
+    config = edited_config("round1", max_train_steps=20, search__trials=3, search__space=space,
+                           max_train_steps_factor=1.0, builds_on=None)  # fmt: skip
     outcome, output = run(config, tmp_path)
     assert outcome["best_trial"] is None and outcome["diverged"] == 3
     assert outcome["best_step_diagnosis"]["verdict"] == "undecided"

@@ -71,5 +71,5 @@ def test_a_sweep_has_no_rounds_to_promote(tmp_path):
         "    return config\n"
     )
     config = write_chain(tmp_path, second={"builds_on": str(sweep)})
-    with pytest.raises(UserError, match="only 0 trials of sweep"):
+    with pytest.raises(UserError, match="sweep, which the study builds on, is a sweep"):
         run(config, tmp_path)
