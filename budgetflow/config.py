@@ -49,6 +49,8 @@ from budgetflow.schedule_config import ScheduleConfig
 from budgetflow.studies.search_space import MAX_TRIALS, Dimension, points
 from budgetflow.user_code import user_code
 
+# Of a search space, where the config does not say how many.
+DEFAULT_TRIALS = 16
 # More studies than build on each other; a chain of more has no end.
 MOST_STUDIES = 50
 
@@ -150,7 +152,7 @@ class SweepConfig:
             A wide grid and this find what a fine grid finds, with far fewer trials.
         seeds: how many seeds to run it with: the first one (``config.seed``) over the whole grid,
             each further one as a race of its own around the first one's best. The answer is the
-            median of theirs.
+            median of theirs. It may be raised when the sweep has run, which then adds races.
         fitted_train_loss: for a task whose examples are never all right: the training loss under
             which the training set counts as fitted. It is looked at with every evaluation, on
             ``config.evaluation.train_examples``; so the answer is a bracket, not a step.
@@ -169,7 +171,8 @@ class SearchConfig:
 
     Attributes:
         method: "halton", "random" or "grid".
-        trials: number of points, 16 if not set; "grid" takes every combination instead.
+        trials: number of points, 16 if not set; "grid" takes every combination instead. It may be
+            raised when a study has run, which then adds trials to it.
         space: the dimensions, made by ``choices``, ``uniform`` and ``log_uniform``.
         promote_trials: instead of a search space, continue this many of the best trials of the
             round that this study builds on, each with its hyperparameters and base learning rate.
@@ -185,7 +188,7 @@ class SearchConfig:
 
     def points(self, seed: int) -> list[dict[str, Any]]:
         """The hyperparameters of each trial; see :func:`budgetflow.studies.search_space.points`."""
-        return points(self.space, self.method, self.trials or 16, seed)
+        return points(self.space, self.method, self.trials or DEFAULT_TRIALS, seed)
 
 
 @dataclass(frozen=True, config=CHECKED)

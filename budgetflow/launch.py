@@ -41,6 +41,7 @@ from budgetflow.results.terminal import (
 )
 from budgetflow.rules import check_follows, num_trials
 from budgetflow.studies.controller import run_study
+from budgetflow.studies.folder import check_folder, is_complete
 from budgetflow.studies.study import (
     Study,
     check_study,
@@ -155,7 +156,7 @@ def launch(
     for study_config in chain:
         folder = folder_of_all / study_config.name
         study = resolve(study_config, folder, earlier)
-        was_complete = processes.on_main(read_outcome, folder) is not None
+        was_complete = processes.on_main(is_complete, study)
         with StudyProgress(console, study_config.name) as progress:
             outcome = run_study(study, progress, earlier, profile_steps)
         if processes.is_main():
@@ -210,8 +211,9 @@ def _plan(chain: list[StudyConfig], workdir: epath.Path) -> list[dict[str, Any]]
         row: dict[str, Any] = {"study": config.name, "kind": config.kind}
         if known:
             study = resolve(config, folder, earlier)
+            processes.on_main(check_folder, study)
             row |= _planned_steps(study)
-            complete = processes.on_main(read_outcome, folder) is not None
+            complete = processes.on_main(is_complete, study)
         else:
             complete = False
             factor = f"{config.max_train_steps_factor:g} x that of {chain[len(rows) - 1].name}"
@@ -304,6 +306,9 @@ def parse_steps(text: str | None, lengths: Sequence[int | None]) -> tuple[int, i
 
 def _keep_compiled(folder: str) -> None:
     """Has JAX keep all that it compiles, however small: a small study is mostly compiling."""
+    flag = flags.FLAGS["compilation_cache_dir"]
+    if folder and not flag.using_default_value:  # JAX would go on without it, and say nothing
+        folder = str(open_workdir(folder, f"--{flag.name}"))
     if folder and not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", folder)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

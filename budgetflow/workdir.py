@@ -10,18 +10,16 @@ from etils import epath
 from budgetflow.errors import UserError, shown
 
 
-def open_workdir(workdir: str) -> epath.Path:
-    """The folder that --workdir names, absolute; nothing is made yet.
+def open_workdir(workdir: str, flag: str = "--workdir") -> epath.Path:
+    """The folder that --workdir (or another flag) names, absolute; nothing is made yet.
 
     Raises:
         UserError: it cannot be a folder, or cannot be reached or written.
     """
-    where = f"--workdir={workdir}"
+    where = f"{flag}={workdir}"
     scheme, is_url, _ = workdir.partition("://")
     if not workdir or not workdir.isprintable():
-        raise UserError(
-            f"--workdir={workdir!r}: should be a folder, such as runs or gs://bucket/runs"
-        )
+        raise UserError(f"{flag}={workdir!r}: should be a folder, such as runs or gs://bucket/runs")
     try:
         # Orbax needs an absolute path, as that of a bucket is already.
         path = epath.Path(workdir if is_url else os.path.abspath(os.path.expanduser(workdir)))

@@ -99,6 +99,11 @@ ROUNDS = [
     ("config.data.test_split = 'tst'", "'tst'", "'test'"),
     ("config.data.input_key = 'imag'", "'imag'", "'image'"),
     ("config.data.input_key = ()", "input_key = ()"),
+    ("config.data.name = 'budgetflow.data.text.pydoc_topics'; config.data.scale_uint8 = True; "
+     "config.data.input_key = 'inputs'; config.data.target_key = 'targets'; config.data.batch_size "
+     "= 8; config.task.name = 'budgetflow.tasks.LanguageModeling'; config.model = {'name': "
+     "'budgetflow.models.Transformer', 'width': 8, 'heads': 2, 'depth': 1}",
+     "scale_uint8 = True", "None"),
     ("config.data.scale_uint8 = 'yes'", "'yes'"),
     ("config.data.transform = 'budgetflow.data.augment.augmnt_images'", "'augment_images'"),
     # Numbers and places.

@@ -247,6 +247,7 @@ def augment(key, images, *, strength=0.0):
         ([f"--config={SWEEP}", "--config.name=../x"], {}, ["config.name = '../x'"]),
         ([f"--config={SWEEP}", "--config.mesh.data=4000", "--config.mesh.trial=1"], {},
          ["4000 devices", "1024"]),
+        ([f"--config={SWEEP}", "--compilation_cache_dir=/dev/null"], {}, ["_dir=/dev/null"]),
         ([f"--config={SWEEP}", "--profile_steps=7:5"], {}, ["7:5", "100:110"]),
         ([f"--config={SWEEP}", "--coordinator_address=x", "--num_processes=2", "--process_id=0"],
          {}, ["--coordinator_address=x", "host:port"]),

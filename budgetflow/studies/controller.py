@@ -21,13 +21,14 @@ from budgetflow.config import checks_fit
 from budgetflow.files import read_json, write_json
 from budgetflow.playbook.measurement import Add, Advance, Decision, Status
 from budgetflow.studies.fingerprint import differing_fields, measurement_key
+from budgetflow.studies.folder import open_folder
 from budgetflow.studies.plans import TrialPlan
 from budgetflow.studies.reuse import (
     reasons_to_train_again,
     why_not_reused,
     with_reused_steps,
 )
-from budgetflow.studies.study import Study, open_folder, read_outcome, switch_off
+from budgetflow.studies.study import Study, read_outcome, switch_off
 from budgetflow.studies.trial import (
     TrialRecord,
     read_trials,

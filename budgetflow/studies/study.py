@@ -13,7 +13,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from budgetflow import processes
-from budgetflow.config import DataConfig, StudyConfig, checks_fit, to_json
+from budgetflow.config import DEFAULT_TRIALS, DataConfig, StudyConfig, checks_fit
 from budgetflow.data.contradictions import (
     check_more_than_one_target,
     contradictions,
@@ -21,8 +21,8 @@ from budgetflow.data.contradictions import (
 )
 from budgetflow.data.source import Dataset, load_dataset, with_checked_targets
 from budgetflow.errors import ConfigError, UserError
-from budgetflow.fields import MAX_STEPS, Changes
-from budgetflow.files import read_json, write_json
+from budgetflow.fields import MAX_STEPS
+from budgetflow.files import read_json
 from budgetflow.playbook import cooldowns, lr_sweep, rounds
 from budgetflow.playbook.measurement import Decision, Selection, TrialView
 from budgetflow.playbook.race import SweepSettings, lockstep_grid
@@ -30,11 +30,7 @@ from budgetflow.rules import num_trials
 from budgetflow.schedule_config import ScheduleConfig
 from budgetflow.schedules import Schedule
 from budgetflow.studies.fingerprint import (
-    dependencies,
-    differing_fields,
     fingerprint,
-    in_words,
-    libraries,
 )
 from budgetflow.studies.plans import (
     TrialPlan,
@@ -62,12 +58,13 @@ class Study:
     """A study that is ready to run.
 
     Attributes:
-        config: its config, ``max_train_steps`` resolved.
+        config: its config, ``max_train_steps`` and ``search.trials`` resolved.
         folder: where it lies.
         dataset: its data.
         mesh: the devices it runs on.
         fingerprint: what its results are found on; see
             :func:`budgetflow.studies.fingerprint.fingerprint`.
+        builds_on: the fingerprint of the study it builds on.
         higher_is_better: whether higher values of the selection metric are better.
         round_plans: the trials of a round or of cooldowns; empty for a sweep, which plans as it
             goes.
@@ -78,6 +75,7 @@ class Study:
     dataset: Dataset
     mesh: Mesh
     fingerprint: str
+    builds_on: str | None = None
     higher_is_better: bool = False
     round_plans: tuple[TrialPlan, ...] = ()
 
@@ -195,6 +193,8 @@ def resolve(config: StudyConfig, folder: epath.Path, earlier: epath.Path | None)
         UserError: the earlier study has no answer to build on.
     """
     earlier_outcome = processes.on_main(read_outcome, earlier) if earlier is not None else None
+    if config.search.space and config.search.method != "grid" and config.search.trials is None:
+        config = replace_fields(config, {"search.trials": DEFAULT_TRIALS})
     dataset = study_dataset(config)
     if config.max_train_steps is None:
         assert earlier is not None and earlier_outcome is not None
@@ -206,7 +206,7 @@ def resolve(config: StudyConfig, folder: epath.Path, earlier: epath.Path | None)
     found_on = fingerprint(config, dataset, builds_on)
     _, program = next(_programs(config, mesh))
     metric = task_metrics(program.spec)[config.evaluation.selection_metric]
-    study = Study(config, folder, dataset, mesh, found_on, metric.higher_is_better)
+    study = Study(config, folder, dataset, mesh, found_on, builds_on, metric.higher_is_better)
     if config.kind == "lr_sweep":
         return study
     plans = round_plans(config, dataset, mesh, study.selection, earlier)
@@ -317,41 +317,6 @@ def _programs(config: StudyConfig, mesh: Mesh) -> Iterator[tuple[StudyConfig, Pr
             filled, dataset, frozenset(values), checks_fit(config), trial_slices(mesh)[0]
         )
         yield filled, program
-
-
-def open_folder(study: Study) -> None:
-    """Makes the study's folder, or checks that what lies there belongs to the same config.
-
-    Raises:
-        UserError: it holds another config's results.
-    """
-    path = study.folder / "config.json"
-    found_on = dependencies(study.config, study.dataset, Changes.OUTCOME)
-    if path.exists():
-        known = read_json(path)
-        if known["fingerprint"] != study.fingerprint:
-            if "found_on" not in known:
-                raise UserError(
-                    f"{study.folder} holds results of an earlier version of budgetflow, which can "
-                    "be read but not gone on with; give another --workdir or config.name"
-                )
-            names = differing_fields(known["found_on"], found_on)
-            undo = "undo the change, " if any(n.startswith("code.") for n in names) else ""
-            raise UserError(
-                f"{study.folder} holds results of another config, code or data (they differ in "
-                f"{in_words(names) or 'the study it builds on'}); {undo}give another --workdir or "
-                "config.name, or delete that folder"
-            )
-        return
-    write_json(
-        path,
-        {
-            "fingerprint": study.fingerprint,
-            "config": to_json(study.config),
-            "libraries": libraries(),
-            "found_on": found_on,
-        },
-    )
 
 
 def _length(config: StudyConfig, earlier: epath.Path, outcome: dict[str, Any]) -> int:

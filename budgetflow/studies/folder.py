@@ -1,0 +1,104 @@
+"""A study's folder: whose results it holds, and whether the study can go on there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from budgetflow.config import to_json
+from budgetflow.errors import UserError
+from budgetflow.fields import Changes
+from budgetflow.files import read_json, write_json
+from budgetflow.rules import value_of
+from budgetflow.studies.fingerprint import (
+    dependencies,
+    differing_fields,
+    fingerprint,
+    in_words,
+    libraries,
+)
+from budgetflow.studies.search_space import replace_fields
+from budgetflow.studies.study import Study, read_outcome
+
+# Numbers that can be raised later: what was trained for the smaller one is a part of the larger.
+GROWING = {"search.trials": "trials", "sweep.seeds": "seeds"}
+
+
+def is_complete(study: Study) -> bool:
+    """Whether a study's folder holds its outcome, and not that of fewer trials or seeds."""
+    outcome = read_outcome(study.folder)
+    return outcome is not None and outcome.get("fingerprint") == study.fingerprint
+
+
+def check_folder(study: Study) -> None:
+    """Checks that a study's folder is empty, or holds results that the study can go on with.
+
+    Raises:
+        UserError: it holds another config's results.
+    """
+    path = study.folder / "config.json"
+    if path.exists():
+        _grown_from(study, read_json(path))
+
+
+def open_folder(study: Study) -> None:
+    """Makes the study's folder, or checks that what lies there belongs to the same config.
+
+    A study of fewer trials or seeds grows into this one; its outcome is kept under another name.
+
+    Raises:
+        UserError: the folder holds another config's results.
+    """
+    path = study.folder / "config.json"
+    if path.exists():
+        before = _grown_from(study, read_json(path))
+        if before is None:
+            return
+        if (outcome := study.folder / "outcome.json").exists():
+            outcome.replace(study.folder / f"outcome_of_{before}.json")
+    write_json(
+        path,
+        {
+            "fingerprint": study.fingerprint,
+            "config": to_json(study.config),
+            "libraries": libraries(),
+            "found_on": dependencies(study.config, study.dataset, Changes.OUTCOME),
+        },
+    )
+
+
+def _grown_from(study: Study, known: dict[str, Any]) -> str | None:
+    """What a folder holds if the study can grow from it, as "16_trials"; None if the study itself.
+
+    Raises:
+        UserError: it holds another config's results.
+    """
+    if known["fingerprint"] == study.fingerprint:
+        return None
+    if "found_on" not in known:
+        raise UserError(
+            f"{study.folder} holds results of an earlier version of budgetflow, which can "
+            "be read but not gone on with; give another --workdir or config.name"
+        )
+    found_on = dependencies(study.config, study.dataset, Changes.OUTCOME)
+    names = differing_fields(known["found_on"], found_on)
+    for field, what in GROWING.items():
+        before, now = value_of(known["found_on"], field), value_of(study.config, field)
+        if names == [field] and before and now and _is(study, field, before, known):
+            if before < now:
+                return f"{before}_{what}"
+            raise UserError(
+                f"config.{field} = {now}: {study.folder} holds {before} {what} already, and none "
+                f"is thrown away; set {before} or more, or give another --workdir or config.name"
+            )
+    undo = "undo the change, " if any(n.startswith("code.") for n in names) else ""
+    raise UserError(
+        f"{study.folder} holds results of another config, code or data (they differ in "
+        f"{in_words(names) or 'the study it builds on'}); {undo}give another --workdir or "
+        "config.name, or delete that folder"
+    )
+
+
+def _is(study: Study, field: str, before: int, known: dict[str, Any]) -> bool:
+    """Whether a study with another number in a field is the one that is known."""
+    config = replace_fields(study.config, {field: before})
+    return fingerprint(config, study.dataset, study.builds_on) == known["fingerprint"]
