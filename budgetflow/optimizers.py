@@ -19,7 +19,6 @@ import optax.contrib
 
 from budgetflow.errors import ConfigError, nearest
 from budgetflow.import_path import check_arguments, import_object, is_import_path, keyword_names
-from budgetflow.user_code import user_code
 
 # Stands for a traced number among an optimizer's options; no value of a config is a type.
 TRACED = float
@@ -221,8 +220,7 @@ def _parts(
                 arguments["adam_weight_decay"] = 0.0
     else:
         parts.append(optax.add_decayed_weights(weight_decay, mask))
-    with user_code("config.optimizer.name", spec.name):
-        made = factory(learning_rate=learning_rate, **arguments)
+    made = factory(learning_rate=learning_rate, **arguments)
     if not (callable(getattr(made, "init", None)) and callable(getattr(made, "update", None))):
         raise ConfigError(
             f"config.optimizer.name = {spec.name!r} returns "

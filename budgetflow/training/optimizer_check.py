@@ -28,6 +28,7 @@ from budgetflow.optimizers import (
     optimizer_factory,
     schedule_free_states,
 )
+from budgetflow.user_code import location
 
 _GIVEN = (
     "an update is given the gradient of the batch, the parameters and value=, the loss of the "
@@ -100,7 +101,10 @@ def _traced(problem: str, function: Callable[..., Any], *arguments: Any) -> tupl
         raise
     except Exception as error:  # whatever an optimizer does with arguments that do not suit it
         first_line = (str(error).splitlines() or [""])[0]
-        raise ConfigError(f"{problem}: {type(error).__name__}: {first_line} ({_GIVEN})") from error
+        where = location(error)
+        raise ConfigError(
+            f"{problem}: {type(error).__name__}: {first_line}{where} ({_GIVEN})"
+        ) from error
     return closed.jaxpr, shapes
 
 
