@@ -69,8 +69,6 @@ RULES = (
          "is for config.schedule.decay = 'inverse_sqrt'"),
     Rule(("schedule.drop_factor",), _decays_by("step"),
          "is for config.schedule.decay = 'step'"),
-    Rule(("mesh.overrides",), lambda c: c.mesh.fsdp != 1,
-         "is for what config.mesh.fsdp cuts, which is 1; set it to a size, or -1"),
     Rule(("data.data_dir",), lambda c: not is_import_path(c.data.name),
          "is where TFDS keeps its data; config.data.name is a function"),
     Rule(("weight_decay_mask",), lambda c: c.kind == "lr_sweep" or possible(

@@ -288,9 +288,6 @@ def _scales_inputs(config: StudyConfig, model_class: Any, dataset: Dataset) -> b
     """Whether uint8 inputs are pixels: as the config says, or else the model, or else the data."""
     inputs = dataset.train.example(0)["inputs"]
     if not any(array.dtype == np.uint8 for _, array in leaves({"inputs": inputs})):
-        if config.data.scale_uint8 is not None:
-            raise ConfigError(f"config.data.scale_uint8 = {config.data.scale_uint8} has no effect: "
-                              "the inputs are not uint8; leave it at None")  # fmt: skip
         return False
     of_model = getattr(model_class, "scale_uint8", None)
     says = (config.data.scale_uint8, of_model, dataset.scale_uint8)
