@@ -15,6 +15,7 @@ from budgetflow.studies.fingerprint import state_key
 from budgetflow.studies.plans import round_plans
 from budgetflow.studies.reuse import is_reusable, why_not_reused
 from budgetflow.studies.search_space import replace_fields
+from budgetflow.studies.study import study_dataset
 from budgetflow.studies.trial import read_trials
 from budgetflow.training.mesh import make_mesh
 
@@ -26,14 +27,15 @@ STATES = {
     "batch statistics": {
         "model": {"name": f"{NormModel.__module__}.NormModel"}, "regularization.dropout_rate": 0.0,
     },
-    "streamed": {"data.in_memory_bytes": 0},
+    "streamed": {
+        "data.in_memory_bytes": 0, "data.train_split": "train[:256]",
+        "data.validation_split": "validation[:64]",
+    },
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_what_is_taken_over_is_bit_for_bit_the_run_from_scratch(
-    digits, streamed_digits, tmp_path, state
-):
+def test_what_is_taken_over_is_bit_for_bit_the_run_from_scratch(tmp_path, state):
     config = write_chain(tmp_path, STATES[state])
     outcome, _ = run(config, tmp_path)
     first, second = (read_trials(tmp_path / name) for name in ("first", "second"))
@@ -48,7 +50,7 @@ def test_what_is_taken_over_is_bit_for_bit_the_run_from_scratch(
     # Across studies: from the trial that decays last, whichever was promoted.
     assert second[0].reused_from == {"study": "first", "trial": 1, "step": 50}
     assert (outcome["steps_trained"], outcome["steps_reused"]) == (70, 50)
-    dataset = streamed_digits if state == "streamed" else digits
+    dataset = study_dataset(parse_config(config))
     assert_as_from_scratch(tmp_path / "first", parse_config(config), dataset)
     assert_as_from_scratch(tmp_path / "second", parse_config(config), dataset)
     if config.ema_decay:

@@ -13,9 +13,10 @@ from rich.filesize import decimal
 from budgetflow.config import StudyConfig
 from budgetflow.data.source import Dataset
 from budgetflow.errors import ConfigError
+from budgetflow.training.fit_check import initial_progress
 from budgetflow.training.mesh import batch_sharding, replicated
 from budgetflow.training.spec import traced_numbers
-from budgetflow.training.step import Program, initial_progress
+from budgetflow.training.step import Program
 from budgetflow.training.trial_run import resident_arrays, steps_per_call
 
 
@@ -58,7 +59,8 @@ def check_state_fits(program: Program) -> None:
     Raises:
         ConfigError: it has not.
     """
-    device = program.mesh.devices.flat[0]
+    # One of this process; those of a trial may all be another's, but are of the same kind.
+    device = jax.local_devices()[0]
     limit = (device.memory_stats() or {}).get("bytes_limit")
     if limit is None and device.platform == "cpu":
         limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

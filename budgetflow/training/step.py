@@ -22,22 +22,21 @@ from jax.sharding import Mesh
 from budgetflow.config import MeshConfig
 from budgetflow.import_path import keyword_names
 from budgetflow.optimizers import example_numbers, make_optimizer, schedule_free_params
-from budgetflow.training.mesh import batch_sharding, replicated, state_shardings
-from budgetflow.training.spec import (
-    ProgramSpec,
-    apply_model,
-    as_type,
-    augmented,
-    model_inputs,
+from budgetflow.training.apply import (
+    Arrays,
+    as_before,
+    divided,
+    examples_at,
+    merged_model,
+    on_cpu,
+    predict,
+    split_model,
 )
+from budgetflow.training.fit_check import Progress, check_fit, is_fitted
+from budgetflow.training.mesh import replicated, state_shardings
+from budgetflow.training.spec import ProgramSpec, apply_model, augmented, model_inputs
 from budgetflow.training.tracing import has_convolutions
 
-Arrays = dict[str, Any]
-# Training examples that the fit check looks at between two chances to stop.
-FIT_CHECK_EXAMPLES = 256
-# Examples that it looks at first, since they refuted the fit before, and how many of them the block
-# replaces that refutes it next.
-REFUTING_EXAMPLES, NEW_REFUTING_EXAMPLES = 32, 8
 # Enough that a call's own cost is small even beside the smallest model's updates.
 STEPS_PER_CALL = 32
 
@@ -64,26 +63,6 @@ class TrainState(NamedTuple):
     def evaluated_params(self) -> Arrays:
         """The parameters to evaluate: the moving average, if there is one."""
         return self.ema_params or self.params
-
-
-class Progress(NamedTuple):
-    """What the compiled step notices on its way, fetched when the trial is evaluated.
-
-    Attributes:
-        diverged_at_step: the first step whose update saw a loss that is not finite; -1 if none.
-        fitted_at_step: the first step whose state fits the whole training set; -1 if none.
-        refuting: the training examples, by index, at which the fit check looks first.
-    """
-
-    diverged_at_step: Any
-    fitted_at_step: Any
-    refuting: Any
-
-
-def initial_progress(num_examples: int) -> Progress:
-    """The progress at step 0 of training on that many examples."""
-    refuting = np.arange(REFUTING_EXAMPLES, dtype=np.int32) % num_examples
-    return Progress(np.int32(-1), np.int32(-1), refuting)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -133,7 +112,7 @@ def make_program(spec: ProgramSpec, mesh: Mesh, layout: MeshConfig) -> Program:
         layout: the rule by which the state is cut over ``fsdp``.
     """
     # XLA runs convolutions inside loops 8 to 21 times slower on the CPU.
-    loops = not (has_convolutions(spec) and _on_cpu(mesh))
+    loops = not (has_convolutions(spec) and on_cpu(mesh))
     numbers = {"seed": np.uint32(0), **example_numbers(spec.optimizer)}
     shapes = jax.eval_shape(functools.partial(init, spec), numbers, np.float32(0))
     state = state_shardings(shapes, mesh, layout)
@@ -156,7 +135,7 @@ def make_program(spec: ProgramSpec, mesh: Mesh, layout: MeshConfig) -> Program:
         init=jax.jit(
             functools.partial(init, spec),
             out_shardings=state,
-            compiler_options={"xla_backend_optimization_level": 1} if _on_cpu(mesh) else None,
+            compiler_options={"xla_backend_optimization_level": 1} if on_cpu(mesh) else None,
         ),
         train_steps=compiled(train_steps, (state, everywhere), donate_argnums=0),
         train_together=functools.cache(
@@ -171,7 +150,7 @@ def make_program(spec: ProgramSpec, mesh: Mesh, layout: MeshConfig) -> Program:
 
 def init(spec: ProgramSpec, numbers: dict[str, Any], learning_rate: jax.Array) -> TrainState:
     """The state at step 0; that of an optimizer may depend on all of its numbers."""
-    _, params, model_state = _split(spec.build_model(jax.random.key(numbers["seed"])))
+    _, params, model_state = split_model(spec.build_model(jax.random.key(numbers["seed"])))
     opt_state = make_optimizer(spec.optimizer, numbers, learning_rate).init(params)
     ema_params = schedule_free_params(opt_state, params)
     if spec.averages_params:
@@ -245,7 +224,7 @@ def train_step(
 ) -> tuple[TrainState, Progress]:
     """One update."""
     if data is not None:
-        batch = _examples({name: data[name] for name in ("inputs", "targets")}, batch)
+        batch = examples_at({name: data[name] for name in ("inputs", "targets")}, batch)
     value, model_state, gradients = _gradients(spec, mesh, state, batch, numbers)
     optimizer = make_optimizer(spec.optimizer, numbers, learning_rate)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params, value=value)
@@ -272,7 +251,7 @@ def _gradients(
     """The mean loss of a training batch, the model's other variables after it, the gradients."""
     key = jax.random.fold_in(jax.random.key(numbers["seed"]), state.step)
     augment_key, model_key = jax.random.split(key)
-    batch = _divided(batch, mesh)
+    batch = divided(batch, mesh)
     batch["inputs"] = model_inputs(spec, batch)
     if spec.augmentation is not None:
         batch["inputs"] = augmented(spec, augment_key, batch["inputs"], numbers["augmentation"])
@@ -302,7 +281,7 @@ def _gradients(
     # Every part takes each count-th example, so that it is as evenly divided among the devices.
     parts = jax.tree.map(lambda a: jnp.moveaxis(a.reshape(-1, count, *a.shape[1:]), 1, 0), batch)
     zeros = jax.tree.map(jnp.zeros_like, (jnp.float32(0), jnp.float32(0), state.params))
-    unrolled = count if has_convolutions(spec) and _on_cpu(mesh) else 1
+    unrolled = count if has_convolutions(spec) and on_cpu(mesh) else 1
     (sums, model_state), _ = jax.lax.scan(
         add,
         (zeros, state.model_state),
@@ -322,64 +301,14 @@ def _loss(
     params: Arrays,
 ) -> tuple[jax.Array, tuple[jax.Array, Arrays]]:
     """The sum of a batch's losses; that of their weights, the model's other variables after it."""
-    model = _merge(spec, params, model_state, train=True)
+    model = merged_model(spec, params, model_state, train=True)
     arguments = {name: strengths[name] for name in spec.model_regularization}
     if "rngs" in keyword_names(type(model).__call__):
         arguments["rngs"] = nnx.Rngs(key)
     outputs = apply_model(spec, model, batch["inputs"], arguments)
     smoothing = {name: strengths[name] for name in spec.task_regularization}
     total, weight = spec.build_task().loss(outputs, batch, **smoothing).sums()
-    return total, (weight, _as_before(model_state, _split(model)[2]))
-
-
-def check_fit(
-    spec: ProgramSpec, mesh: Mesh, state: TrainState, progress: Progress, data: Arrays
-) -> Progress:
-    """Notes the step if the state fits every training example.
-
-    Looks at the few examples that refuted the fit before, and only where those are fitted at all
-    others, in blocks, up to the first mistake: until shortly before the fit that is the cost of a
-    few examples. The hardest of the block with the mistake join the few, and the longest known go.
-    """
-    examples = num_examples(data)
-    size = min(FIT_CHECK_EXAMPLES, examples)
-    blocks = -(-examples // size)
-    task = spec.build_task()
-
-    def look_at(indices: jax.Array) -> tuple[jax.Array, jax.Array]:
-        part = _examples(data, indices)
-        choices = part.pop("fit_targets", None)
-        outputs = predict(spec, mesh, state.evaluated_params, state.model_state, part)
-        fitted = task.fitted(outputs, part)
-        for choice in range(0 if choices is None else choices.shape[1]):
-            fitted |= task.fitted(outputs, {**part, "targets": choices[:, choice]})
-        hardness = jnp.nan_to_num(task.loss(outputs, part).total)
-        return fitted.all(), jnp.where(fitted, -jnp.inf, hardness)
-
-    def unrefuted(carry: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
-        fits, block, _ = carry
-        return fits & (block < blocks)
-
-    def look_on(carry: tuple[jax.Array, jax.Array, jax.Array]) -> Any:
-        _, block, refuting = carry
-        # The last block overlaps the one before, which is harmless.
-        indices = jnp.minimum(block * size, examples - size) + jnp.arange(size)
-        fits, hardness = look_at(indices)
-        found = indices[jax.lax.top_k(hardness, min(NEW_REFUTING_EXAMPLES, size))[1]]
-        latest = jnp.concatenate([found, refuting])[: len(refuting)]
-        return fits, block + 1, jnp.where(fits, refuting, latest)
-
-    looking = progress.fitted_at_step < 0
-    fits, _, refuting = jax.lax.while_loop(
-        unrefuted,
-        look_on,
-        (looking & look_at(progress.refuting)[0], jnp.int32(0), progress.refuting),
-    )
-    return Progress(
-        progress.diverged_at_step,
-        jnp.where(fits, state.step, progress.fitted_at_step),
-        refuting,
-    )
+    return total, (weight, as_before(model_state, split_model(model)[2]))
 
 
 def eval_step(
@@ -405,66 +334,3 @@ def eval_step(
         every = jax.lax.map(lambda pair: sums(*pair), (batches, weights))
         found = jax.tree.map(lambda values: values.sum(axis=0), every)
     return found if not totals else jax.tree.map(jnp.add, totals, found)
-
-
-def is_fitted(
-    spec: ProgramSpec, mesh: Mesh, params: Arrays, model_state: Arrays, batches: Arrays
-) -> jax.Array:
-    """Whether every example of a batch, the only one of a stack, is fitted."""
-    batch = jax.tree.map(lambda array: array[0], batches)
-    return spec.build_task().fitted(predict(spec, mesh, params, model_state, batch), batch).all()
-
-
-def predict(
-    spec: ProgramSpec, mesh: Mesh, params: Arrays, model_state: Arrays, batch: Arrays
-) -> jax.Array:
-    """The model's outputs in evaluation."""
-    model = _merge(spec, params, model_state, train=False)
-    return apply_model(spec, model, model_inputs(spec, _divided(batch, mesh)), {})
-
-
-def _divided(batch: Arrays, mesh: Mesh) -> Arrays:
-    """A batch, divided among the mesh's devices if it divides evenly."""
-    if mesh.size == 1 or num_examples(batch) % mesh.size:
-        return dict(batch)
-    return jax.lax.with_sharding_constraint(batch, batch_sharding(mesh))
-
-
-def num_examples(batch: Arrays) -> int:
-    """How many examples a batch holds."""
-    return len(jax.tree.leaves(batch)[0])
-
-
-def _examples(data: Arrays, indices: jax.Array) -> Arrays:
-    return jax.tree.map(lambda array: jnp.take(array, indices, axis=0), data)
-
-
-def _as_before(before: Any, after: Any) -> Any:
-    """Variables after a call in the form of those before: without what it only sowed."""
-    if isinstance(before, dict):
-        return {name: _as_before(value, after[name]) for name, value in before.items()}
-    return jax.tree.map(lambda old, new: new.astype(old.dtype), before, after)
-
-
-def _on_cpu(mesh: Mesh) -> bool:
-    return mesh.devices.flat[0].platform == "cpu"
-
-
-def _split(model: nnx.Module) -> tuple[Any, Arrays, Arrays]:
-    graph, params, model_state = nnx.split(model, nnx.Param, ...)  # type: ignore[misc]
-    return graph, nnx.to_pure_dict(params), nnx.to_pure_dict(model_state)
-
-
-def _merge(spec: ProgramSpec, params: Arrays, model_state: Arrays, train: bool) -> Any:
-    graph = _graph_definitions(spec)[0 if train else 1]
-    return nnx.merge(graph, as_type(params, spec.precision), model_state, copy=True)
-
-
-@functools.lru_cache(maxsize=32)
-def _graph_definitions(spec: ProgramSpec) -> tuple[Any, Any]:
-    """The model's structure for training and for evaluation."""
-    model = nnx.eval_shape(lambda: spec.build_model(jax.random.key(0)))
-    model.train()
-    train = nnx.split(model, nnx.Param, ...)[0]
-    model.eval()
-    return train, nnx.split(model, nnx.Param, ...)[0]

@@ -18,16 +18,10 @@ from budgetflow.data.batches import batch_indices, stream_batches, stream_in_ord
 from budgetflow.data.records import Example, Split, nbytes, stacked
 from budgetflow.data.source import Dataset
 from budgetflow.schedules import Schedule
+from budgetflow.training.fit_check import FIT_CHECK_EXAMPLES, Progress, initial_progress
 from budgetflow.training.mesh import batch_sharding, local_rows, place_batch, place_everywhere
 from budgetflow.training.spec import program_spec, traced_numbers
-from budgetflow.training.step import (
-    FIT_CHECK_EXAMPLES,
-    Program,
-    Progress,
-    TrainState,
-    initial_progress,
-    make_program,
-)
+from budgetflow.training.step import Program, TrainState, make_program
 from budgetflow.training.timing import Profiler, Stopwatch
 from budgetflow.training.tracing import check_parts, task_metrics
 
