@@ -53,6 +53,14 @@ def mirrored(trials, key):
     ]
 
 
+# The longest first, so that none of them is left to run alone at the end.
+LONGEST = ("test_processes.py", "test_eight_devices.py", "test_controller.py")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 def pytest_sessionfinish():
     shutil.rmtree(_DATA, ignore_errors=True)
 
