@@ -29,7 +29,9 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from budgetflow import command_line, processes
-from budgetflow.config import MOST_STUDIES, StudyConfig, load_config_file, parse_config
+from budgetflow.config import StudyConfig, load_config_file, parse_config
+from budgetflow.config.checks import check_follows, num_trials
+from budgetflow.config.loading import MOST_STUDIES
 from budgetflow.errors import ConfigError, UserError
 from budgetflow.playbook.race import lockstep_grid
 from budgetflow.results.reading import StudyResult, open_study
@@ -39,7 +41,6 @@ from budgetflow.results.terminal import (
     print_plan,
     print_summary,
 )
-from budgetflow.rules import check_follows, num_trials
 from budgetflow.studies.controller import run_study
 from budgetflow.studies.folder import check_folder, is_complete
 from budgetflow.studies.study import (

@@ -4,8 +4,7 @@ from conftest import REPOSITORY
 
 FILE = """
 from math import inf, nan
-from budgetflow.config import building_on, default_config
-from budgetflow.studies.search_space import choices, log_grid, log_uniform, uniform
+from budgetflow.config import building_on, choices, default_config, log_grid, log_uniform, uniform
 def get_config():
     config = default_config({kind!r})
     config.max_train_steps = 50

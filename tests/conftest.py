@@ -22,9 +22,9 @@ from rich.console import Console  # noqa: E402
 
 from budgetflow.checkpoints import TrialCheckpoints  # noqa: E402
 from budgetflow.config import default_config, load_config_file, parse_config  # noqa: E402
+from budgetflow.config.keys import replace_fields  # noqa: E402
 from budgetflow.data.source import load_dataset  # noqa: E402
 from budgetflow.launch import launch, load_chain  # noqa: E402
-from budgetflow.studies.search_space import replace_fields  # noqa: E402
 from budgetflow.studies.trial import read_trials  # noqa: E402
 from budgetflow.training.mesh import make_mesh, trial_slices  # noqa: E402
 from budgetflow.training.trial_run import TrialRun, trial_program  # noqa: E402
@@ -142,8 +142,7 @@ def edited_config(file, /, **fields):
 
 
 FIRST = """
-from budgetflow.config import default_config
-from budgetflow.studies.search_space import choices
+from budgetflow.config import choices, default_config
 
 
 def get_config():

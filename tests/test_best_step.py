@@ -7,12 +7,11 @@ from conftest import mirrored, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budgetflow.config import default_config
+from budgetflow.config import choices, default_config
 from budgetflow.playbook.best_step import diagnose, shortened
 from budgetflow.playbook.measurement import Selection, TrialView
 from budgetflow.playbook.transfer import NoTransferRuleError, transfer
 from budgetflow.schedules import Schedule
-from budgetflow.studies.search_space import choices
 from budgetflow.studies.trial import read_trials
 
 METRIC = "validation_error_rate"

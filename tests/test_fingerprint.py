@@ -14,7 +14,9 @@ from conftest import (
     write_chain,
 )
 
-from budgetflow.config import StudyConfig, default_config, parse_config, to_json
+from budgetflow.config import StudyConfig, choices, default_config, parse_config
+from budgetflow.config.keys import replace_fields
+from budgetflow.config.schema import to_json
 from budgetflow.data.source import load_dataset
 from budgetflow.fields import Changes, changing
 from budgetflow.schedule_config import resolve_schedule
@@ -26,7 +28,6 @@ from budgetflow.studies.fingerprint import (
     measurement_key,
     state_key,
 )
-from budgetflow.studies.search_space import choices, replace_fields
 from budgetflow.studies.study import study_dataset
 from budgetflow.studies.trial import read_trials
 from budgetflow.training.mesh import make_mesh

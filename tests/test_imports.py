@@ -12,9 +12,17 @@ import budgetflow
 PACKAGE = Path(budgetflow.__file__).parent
 # A part may import from those it names here, and from itself.
 GROUND = {
-    "errors", "fields", "files", "import_path", "metrics", "processes", "schedules",
-    "schedule_config", "source_code", "user_code",
-}  # fmt: skip
+    "errors",
+    "fields",
+    "files",
+    "import_path",
+    "metrics",
+    "processes",
+    "schedules",
+    "schedule_config",
+    "source_code",
+    "user_code",
+}
 FLOORS = {
     "errors": set(),
     "files": {"errors"},
@@ -32,26 +40,14 @@ FLOORS = {
     "data": GROUND,
     "checkpoints": GROUND,
     "playbook": {"schedules"},
-    "config_values": {"errors", "fields", "user_code"},
-    "rules": {"config", "errors", "fields", "import_path"},
-    "config": GROUND | {"config_values", "rules", "studies.search_space"},
+    "config": GROUND,
     "command_line": {"config", "errors"},
     "workdir": {"errors"},
     "training": GROUND | {"config", "models", "tasks", "optimizers", "data"},
-    "studies": GROUND
-    | {"config", "config_values", "rules", "playbook", "training", "tasks", "data", "checkpoints"},
+    "studies": GROUND | {"config", "playbook", "training", "tasks", "data", "checkpoints"},
     "results": GROUND | {"playbook", "studies.trial", "checkpoints"},
     "launch": GROUND
-    | {
-        "command_line",
-        "config",
-        "rules",
-        "playbook",
-        "studies",
-        "results",
-        "training.mesh",
-        "workdir",
-    },
+    | {"command_line", "config", "playbook", "studies", "results", "training.mesh", "workdir"},
 }
 
 

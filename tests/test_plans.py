@@ -3,10 +3,9 @@ import dataclasses
 import pytest
 from conftest import run, write_chain
 
-from budgetflow.config import load_config_file
+from budgetflow.config import choices, load_config_file
 from budgetflow.errors import ConfigError, UserError
 from budgetflow.results.reading import open_study
-from budgetflow.studies.search_space import choices
 from budgetflow.studies.trial import read_trials
 
 

@@ -16,8 +16,7 @@ from budgetflow.errors import ConfigError
 from budgetflow.results.reading import open_study
 
 CONFIG = """
-from budgetflow.config import default_config
-from budgetflow.studies.search_space import log_uniform
+from budgetflow.config import default_config, log_uniform
 
 
 def get_config():

@@ -161,7 +161,7 @@ def test_budgetflows_own_source_counts_but_for_what_only_reads(tmp_path, monkeyp
 
 
 CONFIG = """
-from budgetflow.config import default_config, building_on
+from budgetflow.config import building_on, default_config
 
 def get_config():
     config = {make}

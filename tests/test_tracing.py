@@ -134,7 +134,7 @@ def test_targets_outside_the_classes_are_named(targets, message, in_memory_bytes
 
 
 def parse_config_with(config, in_memory_bytes):
-    from budgetflow.studies.search_space import replace_fields
+    from budgetflow.config.keys import replace_fields
 
     return replace_fields(config, {"data.in_memory_bytes": in_memory_bytes})
 

@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 
 from budgetflow import processes
 from budgetflow.checkpoints import TrialCheckpoints, steps_to_keep
-from budgetflow.config import checks_fit
+from budgetflow.config.schema import checks_fit
 from budgetflow.files import read_json, write_json
 from budgetflow.playbook.measurement import Add, Advance, Decision, Status
 from budgetflow.studies.fingerprint import differing_fields, measurement_key

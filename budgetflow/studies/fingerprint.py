@@ -16,7 +16,8 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from budgetflow.config import StudyConfig, checks_fit, part, to_json
+from budgetflow.config import StudyConfig
+from budgetflow.config.schema import checks_fit, part, to_json
 from budgetflow.data.source import Dataset
 from budgetflow.fields import Changes
 from budgetflow.import_path import is_import_path

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from budgetflow import processes
 from budgetflow.config import StudyConfig
+from budgetflow.config.keys import replace_fields
 from budgetflow.data.source import Dataset
 from budgetflow.errors import ConfigError, UserError, shown
 from budgetflow.files import read_json
@@ -22,7 +23,6 @@ from budgetflow.schedule_config import ScheduleConfig, resolve_schedule
 from budgetflow.schedules import Schedule
 from budgetflow.studies.fingerprint import state_key
 from budgetflow.studies.reuse import MIN_REUSED_STEPS, is_reusable
-from budgetflow.studies.search_space import replace_fields
 from budgetflow.studies.trial import TrialRecord, read_trials
 
 

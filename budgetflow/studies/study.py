@@ -13,7 +13,11 @@ from etils import epath
 from jax.sharding import Mesh
 
 from budgetflow import processes
-from budgetflow.config import DEFAULT_TRIALS, DataConfig, StudyConfig, checks_fit
+from budgetflow.config import StudyConfig
+from budgetflow.config.checks import num_trials
+from budgetflow.config.keys import replace_fields
+from budgetflow.config.schema import DEFAULT_TRIALS, DataConfig, checks_fit
+from budgetflow.config.searchable import check_search_space
 from budgetflow.data.contradictions import (
     check_more_than_one_target,
     contradictions,
@@ -26,7 +30,6 @@ from budgetflow.files import read_json
 from budgetflow.playbook import cooldowns, lr_sweep, rounds
 from budgetflow.playbook.measurement import Decision, Selection, TrialView
 from budgetflow.playbook.race import SweepSettings, lockstep_grid
-from budgetflow.rules import num_trials
 from budgetflow.schedule_config import ScheduleConfig
 from budgetflow.schedules import Schedule
 from budgetflow.studies.fingerprint import (
@@ -38,8 +41,6 @@ from budgetflow.studies.plans import (
     schedule_at,
     trial_lengths,
 )
-from budgetflow.studies.search_space import replace_fields
-from budgetflow.studies.searchable import check_search_space
 from budgetflow.tasks import Classification
 from budgetflow.training.memory import check_state_fits, peak_bytes, state_bytes, step_arguments
 from budgetflow.training.mesh import check_batch_size, check_overrides, make_mesh, trial_slices

@@ -25,7 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from budgetflow.config import MeshConfig, StudyConfig
+from budgetflow.config import StudyConfig
+from budgetflow.config.schema import MeshConfig
 from budgetflow.errors import ConfigError, nearest, nearest_numbers
 
 AXES = ("trial", "data", "fsdp")

@@ -19,7 +19,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from budgetflow.config import MeshConfig
+from budgetflow.config.schema import MeshConfig
 from budgetflow.import_path import keyword_names
 from budgetflow.optimizers import example_numbers, make_optimizer, schedule_free_params
 from budgetflow.training.apply import (

@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
+from budgetflow.config.keys import leaves, value_of
+from budgetflow.config.schema import StudyConfig, TransferConfig
 from budgetflow.errors import ConfigError, nearest_numbers, shown
 from budgetflow.import_path import is_import_path
-
-if TYPE_CHECKING:
-    from budgetflow.config import StudyConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,23 +90,16 @@ def check_effects(config: StudyConfig) -> None:
     Raises:
         ConfigError: one has none.
     """
-    default = type(config)(kind=config.kind)
+    default = StudyConfig(kind=config.kind)
     varied = {dimension.name for dimension in config.search.space}
     for rule in RULES:
         for key in rule.keys:
-            for name, value in _leaves(key, value_of(config, key)):
+            for name, value in leaves(key, value_of(config, key)):
                 is_set = value != value_of(default, name) or name in varied
                 if is_set and not rule.has_effect(config):
                     raise ConfigError(
                         f"config.{name} = {shown(value)} has no effect: config.{key} {rule.because}"
                     )
-
-
-def value_of(config: Any, key: str) -> Any:
-    """The value of a dotted key."""
-    for name in key.split("."):
-        config = config.get(name, 0.0) if isinstance(config, dict) else getattr(config, name)
-    return config
 
 
 def possible(config: StudyConfig, key: str) -> set[Any]:
@@ -158,7 +150,7 @@ def check_follows(study: StudyConfig, earlier: StudyConfig) -> None:
     """
     promoted = study.search.promote_trials
     if earlier.kind == "lr_sweep":
-        if study.transfer != type(study.transfer)():
+        if study.transfer != TransferConfig():
             raise ConfigError(f"config.transfer has no effect: {earlier.name}, which the study "
                               "builds on, is a sweep, not a round")  # fmt: skip
         if promoted:
@@ -197,12 +189,3 @@ def _check_lr_sweep(study: StudyConfig) -> None:
                     f"config.{section}.{name} looks like regularization, which the sweep must "
                     "switch off; move it to config.regularization"
                 )
-
-
-def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """The fields of a section, with their dotted names; of a field, itself."""
-    if not dataclasses.is_dataclass(value):
-        yield key, value
-        return
-    for field in dataclasses.fields(value):
-        yield from _leaves(f"{key}.{field.name}", getattr(value, field.name))
