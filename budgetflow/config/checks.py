@@ -29,59 +29,124 @@ class Rule:
     because: str
 
 
-def _decays_by(*shapes: str) -> Callable[[StudyConfig], bool]:
-    return lambda config: not possible(config, "schedule.decay").isdisjoint(shapes)
+def _decays_by(shape: str) -> Callable[[StudyConfig], bool]:
+    return lambda config: shape in possible(config, "schedule.decay")
 
 
-# fmt: off
+def _draws_points(config: StudyConfig) -> bool:
+    if config.search.space:
+        return config.search.method != "grid"
+    return config.search.trials == 1 and not config.search.promote_trials
+
+
+def _refines(config: StudyConfig) -> bool:
+    pairs = itertools.pairwise(sorted(config.sweep.learning_rates))
+    return any(higher > lower * (config.sweep.refine or 1) for lower, higher in pairs)
+
+
 RULES = (
-    Rule(("sweep",), lambda c: c.kind == "lr_sweep",
-         "is for config.kind = 'lr_sweep'"),
-    Rule(("schedule", "search"), lambda c: c.kind != "lr_sweep",
-         "is for rounds; a sweep trains at constant learning rates and varies nothing else"),
-    Rule(("cooldowns",), lambda c: c.kind == "cooldowns",
-         "is for config.kind = 'cooldowns'"),
-    Rule(("transfer",), lambda c: c.kind != "lr_sweep" and c.builds_on is not None,
-         "is for a round that builds on another; set config.builds_on"),
-    Rule(("max_train_steps_factor",), lambda c: c.builds_on is not None,
-         "multiplies the answer of an earlier study; set config.builds_on"),
-    Rule(("max_train_steps_factor",), lambda c: c.max_train_steps is None,
-         "multiplies the answer of an earlier study, but config.max_train_steps is set too; set "
-         "this to 1.0, or that to None"),
-    Rule(("search.promote_trials",), lambda c: c.builds_on is not None,
-         "needs a round to build on; set config.builds_on"),
-    Rule(("search.space",), lambda c: not c.search.promote_trials,
-         "is not used by config.search.promote_trials, which takes hyperparameters from the "
-         "earlier round; leave one at its default"),
-    Rule(("schedule.base_learning_rate",), lambda c: not c.search.promote_trials,
-         "is not used by config.search.promote_trials, which keeps each trial's own base learning "
-         "rate; leave it at its default"),
-    Rule(("search.method",), lambda c: bool(c.search.space),
-         "is how points of config.search.space are drawn, which is empty"),
-    Rule(("search.trials",), lambda c: c.search.method != "grid" if c.search.space else (
-         c.search.trials == 1 and not c.search.promote_trials),
-         "is how many points of config.search.space are drawn; an empty space has a single one, "
-         "'grid' takes all, and promote_trials is a number of its own"),
-    Rule(("schedule.power",), _decays_by("polynomial"),
-         "is for config.schedule.decay = 'polynomial'"),
-    Rule(("schedule.timescale_steps",), _decays_by("inverse_sqrt"),
-         "is for config.schedule.decay = 'inverse_sqrt'"),
-    Rule(("schedule.drop_factor",), _decays_by("step"),
-         "is for config.schedule.decay = 'step'"),
-    Rule(("data.data_dir",), lambda c: not is_import_path(c.data.name),
-         "is where TFDS keeps its data; config.data.name is a function"),
-    Rule(("weight_decay_mask",), lambda c: c.kind == "lr_sweep" or possible(
-         c, "regularization.weight_decay") != {0.0},
-         "is for config.regularization.weight_decay, which is 0"),
-    Rule(("evaluation.evaluations",), lambda c: c.kind == "lr_sweep" or (
-         c.evaluation.evaluations <= (c.max_train_steps or c.evaluation.evaluations)),
-         "is more than config.max_train_steps; at most one evaluation a step"),
-    Rule(("sweep.refine",), lambda c: any(b > a * (c.sweep.refine or 1) for a, b in
-         itertools.pairwise(sorted(c.sweep.learning_rates))),
-         "is the spacing to end with, and config.sweep.learning_rates are as close already; "
-         "should be less"),
+    Rule(
+        keys=("sweep",),
+        has_effect=lambda c: c.kind == "lr_sweep",
+        because="is for config.kind = 'lr_sweep'",
+    ),
+    Rule(
+        keys=("schedule", "search"),
+        has_effect=lambda c: c.kind != "lr_sweep",
+        because="is for rounds; a sweep trains at constant learning rates and varies nothing else",
+    ),
+    Rule(
+        keys=("cooldowns",),
+        has_effect=lambda c: c.kind == "cooldowns",
+        because="is for config.kind = 'cooldowns'",
+    ),
+    Rule(
+        keys=("transfer",),
+        has_effect=lambda c: c.kind != "lr_sweep" and c.builds_on is not None,
+        because="is for a round that builds on another; set config.builds_on",
+    ),
+    Rule(
+        keys=("max_train_steps_factor",),
+        has_effect=lambda c: c.builds_on is not None,
+        because="multiplies the answer of an earlier study; set config.builds_on",
+    ),
+    Rule(
+        keys=("max_train_steps_factor",),
+        has_effect=lambda c: c.max_train_steps is None,
+        because="multiplies the answer of an earlier study, but config.max_train_steps is set too; "
+        "set this to 1.0, or that to None",
+    ),
+    Rule(
+        keys=("search.promote_trials",),
+        has_effect=lambda c: c.builds_on is not None,
+        because="needs a round to build on; set config.builds_on",
+    ),
+    Rule(
+        keys=("search.space",),
+        has_effect=lambda c: not c.search.promote_trials,
+        because="is not used by config.search.promote_trials, which takes hyperparameters from the "
+        "earlier round; leave one at its default",
+    ),
+    Rule(
+        keys=("schedule.base_learning_rate",),
+        has_effect=lambda c: not c.search.promote_trials,
+        because="is not used by config.search.promote_trials, which keeps each trial's own base "
+        "learning rate; leave it at its default",
+    ),
+    Rule(
+        keys=("search.method",),
+        has_effect=lambda c: bool(c.search.space),
+        because="is how points of config.search.space are drawn, which is empty",
+    ),
+    Rule(
+        keys=("search.trials",),
+        has_effect=_draws_points,
+        because="is how many points of config.search.space are drawn; an empty space has a single "
+        "one, 'grid' takes all, and promote_trials is a number of its own",
+    ),
+    Rule(
+        keys=("schedule.power",),
+        has_effect=_decays_by("polynomial"),
+        because="is for config.schedule.decay = 'polynomial'",
+    ),
+    Rule(
+        keys=("schedule.timescale_steps",),
+        has_effect=_decays_by("inverse_sqrt"),
+        because="is for config.schedule.decay = 'inverse_sqrt'",
+    ),
+    Rule(
+        keys=("schedule.drop_factor",),
+        has_effect=_decays_by("step"),
+        because="is for config.schedule.decay = 'step'",
+    ),
+    Rule(
+        keys=("data.data_dir",),
+        has_effect=lambda c: not is_import_path(c.data.name),
+        because="is where TFDS keeps its data; config.data.name is a function",
+    ),
+    Rule(
+        keys=("weight_decay_mask",),
+        has_effect=lambda c: (
+            c.kind == "lr_sweep" or possible(c, "regularization.weight_decay") != {0.0}
+        ),
+        because="is for config.regularization.weight_decay, which is 0",
+    ),
+    Rule(
+        keys=("evaluation.evaluations",),
+        has_effect=lambda c: (
+            c.kind == "lr_sweep"
+            or c.max_train_steps is None
+            or c.evaluation.evaluations <= c.max_train_steps
+        ),
+        because="is more than config.max_train_steps; at most one evaluation a step",
+    ),
+    Rule(
+        keys=("sweep.refine",),
+        has_effect=_refines,
+        because="is the spacing to end with, and config.sweep.learning_rates are as close already; "
+        "should be less",
+    ),
 )
-# fmt: on
 
 
 def check_effects(config: StudyConfig) -> None:
@@ -130,11 +195,15 @@ def check_combinations(study: StudyConfig) -> None:
     parts, batch_size = study.gradient_accumulation, study.data.batch_size
     if batch_size % parts:
         hint = nearest_numbers(parts, lambda n: batch_size % n == 0)
-        raise ConfigError(f"config.gradient_accumulation = {parts} does not divide "
-                          f"config.data.batch_size = {batch_size}; {hint}")  # fmt: skip
+        raise ConfigError(
+            f"config.gradient_accumulation = {parts} does not divide "
+            f"config.data.batch_size = {batch_size}; {hint}"
+        )
     if study.max_train_steps is None and (study.kind == "lr_sweep" or study.builds_on is None):
-        raise ConfigError("config.max_train_steps is missing; only a round that builds on another "
-                          "study can take it from there")  # fmt: skip
+        raise ConfigError(
+            "config.max_train_steps is missing; only a round that builds on another study can "
+            "take it from there"
+        )
     check_effects(study)
     if study.kind == "lr_sweep":
         _check_lr_sweep(study)
@@ -151,36 +220,47 @@ def check_follows(study: StudyConfig, earlier: StudyConfig) -> None:
     promoted = study.search.promote_trials
     if earlier.kind == "lr_sweep":
         if study.transfer != TransferConfig():
-            raise ConfigError(f"config.transfer has no effect: {earlier.name}, which the study "
-                              "builds on, is a sweep, not a round")  # fmt: skip
+            raise ConfigError(
+                f"config.transfer has no effect: {earlier.name}, which the study builds on, is a "
+                "sweep, not a round"
+            )
         if promoted:
-            raise ConfigError(f"config.search.promote_trials = {promoted}: {earlier.name}, which "
-                              "the study builds on, is a sweep; it should be a round")  # fmt: skip
+            raise ConfigError(
+                f"config.search.promote_trials = {promoted}: {earlier.name}, which the study "
+                "builds on, is a sweep; it should be a round"
+            )
     elif promoted > (most := num_trials(earlier)):
-        raise ConfigError(f"config.search.promote_trials = {promoted}, but {earlier.name} has only "
-                          f"{most} trials")  # fmt: skip
+        raise ConfigError(
+            f"config.search.promote_trials = {promoted}, but {earlier.name} has only {most} trials"
+        )
 
 
 def _check_cooldowns(study: StudyConfig) -> None:
     fractions = study.cooldowns.length_fractions
     if fractions != tuple(sorted({*fractions})) or fractions[-1:] != (1.0,) or fractions[0] == 0:
-        raise ConfigError(f"config.cooldowns.length_fractions = {fractions}: should ascend from "
-                          "above 0 to 1")  # fmt: skip
+        raise ConfigError(
+            f"config.cooldowns.length_fractions = {fractions}: should ascend from above 0 to 1"
+        )
     if study.schedule.warmup_fraction is not None:
-        raise ConfigError("config.schedule.warmup_fraction would warm up differently at every "
-                          "length, which then share no steps; set warmup_steps")  # fmt: skip
+        raise ConfigError(
+            "config.schedule.warmup_fraction would warm up differently at every length, which "
+            "then share no steps; set warmup_steps"
+        )
 
 
 def _check_lr_sweep(study: StudyConfig) -> None:
     rates, seeds = study.sweep.learning_rates, study.sweep.seeds
     if len(set(rates)) != len(rates):
-        raise ConfigError(f"config.sweep.learning_rates = {shown(rates)} holds a learning rate "
-                          "twice")  # fmt: skip
+        raise ConfigError(
+            f"config.sweep.learning_rates = {shown(rates)} holds a learning rate twice"
+        )
     if not rates:
         raise ConfigError("config.sweep.learning_rates is empty; make some with log_grid(…)")
     if study.seed + seeds > 2**32:
-        raise ConfigError(f"config.seed = {study.seed} and config.sweep.seeds = {seeds} are seeds "
-                          f"up to {study.seed + seeds - 1}; at most {2**32 - 1}")  # fmt: skip
+        raise ConfigError(
+            f"config.seed = {study.seed} and config.sweep.seeds = {seeds} are seeds up to "
+            f"{study.seed + seeds - 1}; at most {2**32 - 1}"
+        )
     hidden = re.compile("dropout|drop_rate|drop_path|stochastic_depth|label_smoothing|mixup|cutmix")
     for section in ("model", "task", "optimizer"):
         for name, value in getattr(study, section).items():

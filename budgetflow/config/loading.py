@@ -22,17 +22,19 @@ from budgetflow.user_code import user_code
 # More studies than build on each other; a chain of more has no end.
 MOST_STUDIES = 50
 # What is a study's own; all else is the workload, which the studies that build on it start from.
-_OF_THE_STUDY = (
-    "kind", "name", "builds_on", "max_train_steps", "max_train_steps_factor", "schedule", "sweep",
-    "search", "transfer", "cooldowns",
-)  # fmt: skip
+_OWN_FIELDS = ("kind", "name", "builds_on", "max_train_steps", "max_train_steps_factor")
+_OWN_SECTIONS = ("schedule", "sweep", "search", "transfer", "cooldowns")
 
 
 def default_config(kind: Kind) -> config_dict.ConfigDict:
-    """A config with every key at its default; unknown keys are refused when assigned.
+    """A config with every key at its default.
 
-    But for the model, task, optimizer, regularization and augmentation, which take arguments of
-    their own.
+    An unknown key is refused when it is assigned; but the sections model, task, optimizer,
+    regularization and augmentation take any key, as an argument of what they name.
+
+    Raises:
+        pydantic.ValidationError: there is no such kind; :func:`load_config_file` makes it a
+            ConfigError.
     """
     return as_config_dict(StudyConfig(kind=kind))
 
@@ -43,20 +45,21 @@ def building_on(path: str | Path, kind: Kind) -> config_dict.ConfigDict:
     All that is not the study's own (its kind, name and length, the schedule, the search and what
     else is for one kind of study) starts as the config file at ``path`` sets it; the launcher
     completes that study first.
+
+    Raises:
+        ConfigError: as from :func:`load_config_file`.
     """
     earlier = load_config_file(path)
     config = default_config(kind)
     config.builds_on = str(Path(path).resolve())
     for section in config:
-        if section not in _OF_THE_STUDY:
+        if section not in (*_OWN_FIELDS, *_OWN_SECTIONS):
             config[section] = earlier[section]
     return config
 
 
 def load_config_file(path: str | Path) -> config_dict.ConfigDict:
-    """What ``get_config()`` of the Python file at ``path`` returns, with all keys.
-
-    Those that it leaves out are at their defaults.
+    """What ``get_config()`` of the Python file at ``path`` returns, its name filled in.
 
     Args:
         path: the file; with an argument for its ``get_config``, as in "file.py:argument".
@@ -109,8 +112,10 @@ def _get_config(file: Path, argument: tuple[str, ...]) -> config_dict.ConfigDict
     finally:
         _running.pop()
     if not isinstance(config, config_dict.ConfigDict):
-        raise ConfigError(f"get_config() of {path} returns {type(config).__name__}, not "
-                          "a ConfigDict; start from budgetflow.config.default_config")  # fmt: skip
+        raise ConfigError(
+            f"get_config() of {path} returns {type(config).__name__}, not a ConfigDict; start "
+            "from budgetflow.config.default_config"
+        )
     return config
 
 

@@ -108,10 +108,11 @@ class MeshConfig:
         vmap_trials: how many trials each of those positions trains at the same time, vectorized:
             worth trying for small models on accelerators. 1, the default, gives every trial bit for
             bit what it would get alone; more round differently, and the outcome says so.
-        data: parts that each batch is cut into.
-        fsdp: parts that parameters and optimizer state are cut into, and each batch further.
-            Any of these three may be -1: all devices that the others leave. Of several, ``trial``
-            goes before ``fsdp``, and that before ``data``; a third is 1 then.
+        data: how many parts each batch is cut into, each for devices of its own.
+        fsdp: how many parts parameters and optimizer state are cut into; each batch is cut into as
+            many once more. The product of trial, data and fsdp is the number of devices. A size of
+            -1 stands for what the others leave; how several share it, see
+            :func:`budgetflow.training.mesh.mesh_sizes`.
         min_sharded_size: arrays of fewer elements are copied to every device instead of cut.
         overrides: pairs of a pattern (searched for in an array's path, such as
             "params/output/kernel") and the dimension to cut over ``fsdp``, or None for none.

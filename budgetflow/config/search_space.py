@@ -75,9 +75,9 @@ def _dimension(name: str, distribution: str, **fields: Any) -> Dimension:
     try:
         return Dimension(plain(name), distribution, **plain(fields))  # type: ignore[arg-type]
     except pydantic.ValidationError as error:
-        wanted = "a number" if distribution != "choices" else (
-            "a number, a string, True, False, None or a tuple of whole numbers"
-        )  # fmt: skip
+        wanted = "a number"
+        if distribution == "choices":
+            wanted = "a number, a string, True, False, None or a tuple of whole numbers"
         value = error.errors()[0]["input"]
         raise ConfigError(f"search space: {name} = {shown(value)}: should be {wanted}") from error
 
@@ -109,9 +109,8 @@ def points(
     Args:
         space: the dimensions; none at all gives a single trial without hyperparameters.
         method: "grid" for every combination of choices; "random" for independent draws; "halton"
-        for
-            a scrambled Halton sequence, which covers the space more evenly (the playbook's advice
-            for exploration).
+            for a scrambled Halton sequence, which covers the space more evenly (the playbook's
+            advice for exploration).
         trials: the number of points; not used by "grid".
         seed: for the draws.
 

@@ -115,8 +115,9 @@ def _check_shapes(what: str, found: Any, expected: Any) -> None:
         jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(expected), strict=True
     ):
         if new.shape != jnp.shape(old):
-            raise ConfigError(f"{what} at {_name(path)} has shape {new.shape}; should be "
-                              f"{jnp.shape(old)}")  # fmt: skip
+            raise ConfigError(
+                f"{what} at {_name(path)} has shape {new.shape}; should be {jnp.shape(old)}"
+            )
 
 
 def _alike(tree: Any, other: Any) -> bool:
@@ -144,8 +145,10 @@ def _check_learning_rate(
 def _check_decay(field: str, weight_decay_mask: str, reached: Outputs, params: Any) -> None:
     masks_all = weight_decay_mask == "all"
     if not reached:
-        raise ConfigError(f"config.regularization.weight_decay has no effect on {field} with "
-                          f"config.weight_decay_mask = {weight_decay_mask!r}")  # fmt: skip
+        raise ConfigError(
+            f"config.regularization.weight_decay has no effect on {field} with "
+            f"config.weight_decay_mask = {weight_decay_mask!r}"
+        )
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     for leaf, decays in enumerate(jax.tree.leaves(matrices(params))):
         # Which parameters "all" are, an optimizer of a user's own may say.
@@ -159,11 +162,14 @@ def _check_decay(field: str, weight_decay_mask: str, reached: Outputs, params: A
 def _check_schedule_free(field: str, state: Any, params: Any, averages_params: bool) -> None:
     found = schedule_free_states(state)
     if found and averages_params:
-        raise ConfigError(f"{field} evaluates an average of the parameters of its own; set "
-                          "config.ema_decay = 0")  # fmt: skip
+        raise ConfigError(
+            f"{field} evaluates an average of the parameters of its own; set config.ema_decay = 0"
+        )
     if len(found) > 1 or (found and not _alike(found[0].z, params)):
-        raise ConfigError(f"{field}: optax.contrib.schedule_free has to be around the optimizer of "
-                          "all parameters, or their average is not defined")  # fmt: skip
+        raise ConfigError(
+            f"{field}: optax.contrib.schedule_free has to be around the optimizer of all "
+            "parameters, or their average is not defined"
+        )
 
 
 def _reached_in_time(step: Jaxpr, source: int, state: Any, updates: Any) -> Outputs:

@@ -86,8 +86,8 @@ class Program:
         eval_step: (totals, params, model_state, batches, weights) -> totals: of each of the task's
             metrics, the sums of its totals and weights over batches that are stacked. Examples of
             weight 0 are left out.
-        is_fitted: (params, model_state, batches) -> whether every example is fitted of a batch that
-            is the only one of a stack.
+        is_fitted: (params, model_state, batches) -> whether every example of a batch is fitted;
+            ``batches`` are stacked as for ``eval_step``, but hold just one.
     """
 
     spec: ProgramSpec
@@ -196,19 +196,18 @@ def train_together(
 ) -> tuple[tuple[TrainState, ...], tuple[Progress, ...]]:
     """:func:`train_steps` of several trials, vectorized."""
 
-    def stack(trees: tuple[Any, ...]) -> Any:
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-
     def unstack(tree: Any) -> tuple[Any, ...]:
         return tuple(jax.tree.map(operator.itemgetter(n), tree) for n in range(len(states)))
 
-    vectorized = jax.vmap(
-        functools.partial(train_steps, spec, mesh), in_axes=(0, 0, None, 0, 0, None, 0)
-    )
-    after, progress = vectorized(
-        stack(states), stack(progresses), data, stack(batches), stack(learning_rates), count,
-        stack(numbers),
-    )  # fmt: skip
+    def train(trial: Any) -> tuple[TrainState, Progress]:
+        state, progress, batches, learning_rates, numbers = trial
+        return train_steps(
+            spec, mesh, state, progress, data, batches, learning_rates, count, numbers
+        )
+
+    trials = zip(states, progresses, batches, learning_rates, numbers, strict=True)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trials)
+    after, progress = jax.vmap(train)(stacked)
     return unstack(after), unstack(progress)
 
 
