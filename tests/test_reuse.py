@@ -162,7 +162,7 @@ def test_the_key_knows_what_states_depend_on(digits):
 
     def key(**fields):
         changed = replace_fields(parse_config(config), fields)
-        return state_key(changed, digits, frozenset(), make_mesh(changed.mesh, 1))
+        return state_key(changed, digits, frozenset(), make_mesh(changed.mesh, 1), False)
 
     base = key()
     assert why_not_reused(base, json.loads(json.dumps(base))) is None

@@ -1,15 +1,13 @@
-"""What in a config contradicts itself, or has no effect."""
+"""What in a config contradicts itself, or has no effect; what a kind of study adds is its own."""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from budgetflow.config.keys import leaves, value_of
-from budgetflow.config.schema import StudyConfig, TransferConfig
+from budgetflow.config.schema import StudyConfig
 from budgetflow.errors import ConfigError, nearest_numbers, shown
 from budgetflow.import_path import is_import_path
 
@@ -39,30 +37,10 @@ def _draws_points(config: StudyConfig) -> bool:
     return config.search.trials == 1 and not config.search.promote_trials
 
 
-def _refines(config: StudyConfig) -> bool:
-    pairs = itertools.pairwise(sorted(config.sweep.learning_rates))
-    return any(higher > lower * (config.sweep.refine or 1) for lower, higher in pairs)
-
-
 RULES = (
     Rule(
-        keys=("sweep",),
-        has_effect=lambda c: c.kind == "lr_sweep",
-        because="is for config.kind = 'lr_sweep'",
-    ),
-    Rule(
-        keys=("schedule", "search"),
-        has_effect=lambda c: c.kind != "lr_sweep",
-        because="is for rounds; a sweep trains at constant learning rates and varies nothing else",
-    ),
-    Rule(
-        keys=("cooldowns",),
-        has_effect=lambda c: c.kind == "cooldowns",
-        because="is for config.kind = 'cooldowns'",
-    ),
-    Rule(
         keys=("transfer",),
-        has_effect=lambda c: c.kind != "lr_sweep" and c.builds_on is not None,
+        has_effect=lambda c: c.builds_on is not None,
         because="is for a round that builds on another; set config.builds_on",
     ),
     Rule(
@@ -124,40 +102,18 @@ RULES = (
         has_effect=lambda c: not is_import_path(c.data.name),
         because="is where TFDS keeps its data; config.data.name is a function",
     ),
-    Rule(
-        keys=("weight_decay_mask",),
-        has_effect=lambda c: (
-            c.kind == "lr_sweep" or possible(c, "regularization.weight_decay") != {0.0}
-        ),
-        because="is for config.regularization.weight_decay, which is 0",
-    ),
-    Rule(
-        keys=("evaluation.evaluations",),
-        has_effect=lambda c: (
-            c.kind == "lr_sweep"
-            or c.max_train_steps is None
-            or c.evaluation.evaluations <= c.max_train_steps
-        ),
-        because="is more than config.max_train_steps; at most one evaluation a step",
-    ),
-    Rule(
-        keys=("sweep.refine",),
-        has_effect=_refines,
-        because="is the spacing to end with, and config.sweep.learning_rates are as close already; "
-        "should be less",
-    ),
 )
 
 
-def check_effects(config: StudyConfig) -> None:
-    """Checks that every key that is set has an effect.
+def check_effects(config: StudyConfig, rules: Iterable[Rule]) -> None:
+    """Checks that every key that is set has an effect, by some rules.
 
     Raises:
         ConfigError: one has none.
     """
     default = StudyConfig(kind=config.kind)
     varied = {dimension.name for dimension in config.search.space}
-    for rule in RULES:
+    for rule in rules:
         for key in rule.keys:
             for name, value in leaves(key, value_of(config, key)):
                 is_set = value != value_of(default, name) or name in varied
@@ -173,14 +129,6 @@ def possible(config: StudyConfig, key: str) -> set[Any]:
         if dimension.name == key:
             return {*dimension.values} or {dimension.low, dimension.high}
     return {value_of(config, key)}
-
-
-def num_trials(config: StudyConfig) -> int:
-    """How many trials a study starts with."""
-    if config.kind == "lr_sweep":
-        return len(config.sweep.learning_rates)
-    lengths = len(config.cooldowns.length_fractions) if config.kind == "cooldowns" else 1
-    return lengths * (config.search.promote_trials or len(config.search.points(config.seed)))
 
 
 def check_combinations(study: StudyConfig) -> None:
@@ -199,73 +147,9 @@ def check_combinations(study: StudyConfig) -> None:
             f"config.gradient_accumulation = {parts} does not divide "
             f"config.data.batch_size = {batch_size}; {hint}"
         )
-    if study.max_train_steps is None and (study.kind == "lr_sweep" or study.builds_on is None):
+    if study.max_train_steps is None and study.builds_on is None:
         raise ConfigError(
             "config.max_train_steps is missing; only a round that builds on another study can "
             "take it from there"
         )
-    check_effects(study)
-    if study.kind == "lr_sweep":
-        _check_lr_sweep(study)
-    if study.kind == "cooldowns":
-        _check_cooldowns(study)
-
-
-def check_follows(study: StudyConfig, earlier: StudyConfig) -> None:
-    """Checks what a study takes from the one that it builds on, before that one has run.
-
-    Raises:
-        ConfigError: that one cannot have it.
-    """
-    promoted = study.search.promote_trials
-    if earlier.kind == "lr_sweep":
-        if study.transfer != TransferConfig():
-            raise ConfigError(
-                f"config.transfer has no effect: {earlier.name}, which the study builds on, is a "
-                "sweep, not a round"
-            )
-        if promoted:
-            raise ConfigError(
-                f"config.search.promote_trials = {promoted}: {earlier.name}, which the study "
-                "builds on, is a sweep; it should be a round"
-            )
-    elif promoted > (most := num_trials(earlier)):
-        raise ConfigError(
-            f"config.search.promote_trials = {promoted}, but {earlier.name} has only {most} trials"
-        )
-
-
-def _check_cooldowns(study: StudyConfig) -> None:
-    fractions = study.cooldowns.length_fractions
-    if fractions != tuple(sorted({*fractions})) or fractions[-1:] != (1.0,) or fractions[0] == 0:
-        raise ConfigError(
-            f"config.cooldowns.length_fractions = {fractions}: should ascend from above 0 to 1"
-        )
-    if study.schedule.warmup_fraction is not None:
-        raise ConfigError(
-            "config.schedule.warmup_fraction would warm up differently at every length, which "
-            "then share no steps; set warmup_steps"
-        )
-
-
-def _check_lr_sweep(study: StudyConfig) -> None:
-    rates, seeds = study.sweep.learning_rates, study.sweep.seeds
-    if len(set(rates)) != len(rates):
-        raise ConfigError(
-            f"config.sweep.learning_rates = {shown(rates)} holds a learning rate twice"
-        )
-    if not rates:
-        raise ConfigError("config.sweep.learning_rates is empty; make some with log_grid(…)")
-    if study.seed + seeds > 2**32:
-        raise ConfigError(
-            f"config.seed = {study.seed} and config.sweep.seeds = {seeds} are seeds up to "
-            f"{study.seed + seeds - 1}; at most {2**32 - 1}"
-        )
-    hidden = re.compile("dropout|drop_rate|drop_path|stochastic_depth|label_smoothing|mixup|cutmix")
-    for section in ("model", "task", "optimizer"):
-        for name, value in getattr(study, section).items():
-            if hidden.search(name) and value:
-                raise ConfigError(
-                    f"config.{section}.{name} looks like regularization, which the sweep must "
-                    "switch off; move it to config.regularization"
-                )
+    check_effects(study, RULES)

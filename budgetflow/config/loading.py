@@ -13,7 +13,7 @@ import pydantic
 from ml_collections import config_dict
 
 from budgetflow.config.checks import check_combinations
-from budgetflow.config.schema import FREE_FORM, Kind, StudyConfig
+from budgetflow.config.schema import FREE_FORM, StudyConfig
 from budgetflow.config.values import as_config_dict, clear_errors, plain
 from budgetflow.errors import ConfigError, nearest, shown
 from budgetflow.fields import option_type, should
@@ -26,7 +26,7 @@ _OWN_FIELDS = ("kind", "name", "builds_on", "max_train_steps", "max_train_steps_
 _OWN_SECTIONS = ("schedule", "sweep", "search", "transfer", "cooldowns")
 
 
-def default_config(kind: Kind) -> config_dict.ConfigDict:
+def default_config(kind: str) -> config_dict.ConfigDict:
     """A config with every key at its default.
 
     An unknown key is refused when it is assigned; but the sections model, task, optimizer,
@@ -39,7 +39,7 @@ def default_config(kind: Kind) -> config_dict.ConfigDict:
     return as_config_dict(StudyConfig(kind=kind))
 
 
-def building_on(path: str | Path, kind: Kind) -> config_dict.ConfigDict:
+def building_on(path: str | Path, kind: str) -> config_dict.ConfigDict:
     """A config for the study that follows another one, with that one's workload.
 
     All that is not the study's own (its kind, name and length, the schedule, the search and what

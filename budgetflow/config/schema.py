@@ -41,7 +41,6 @@ from budgetflow.schedule_config import ScheduleConfig
 DEFAULT_TRIALS = 16
 
 SomeTexts = Annotated[tuple[Text, ...], Field(min_length=1)]
-Kind = Literal["lr_sweep", "round", "cooldowns"]
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -237,7 +236,7 @@ class StudyConfig:
             then instead of the parameters themselves; 0 for none.
     """
 
-    kind: Annotated[Kind, Changes.OUTCOME]
+    kind: Annotated[Text, Changes.OUTCOME]
     name: Annotated[Name, Changes.NOTHING] = ""
     # The fingerprint of that study counts, not where its config lies.
     builds_on: Annotated[Text | None, Changes.NOTHING] = None
@@ -279,11 +278,6 @@ class StudyConfig:
     search: Annotated[SearchConfig, Changes.OUTCOME] = SearchConfig()
     transfer: Annotated[TransferConfig, Changes.OUTCOME] = TransferConfig()
     cooldowns: Annotated[CooldownsConfig, Changes.OUTCOME] = CooldownsConfig()
-
-
-def checks_fit(config: StudyConfig) -> bool:
-    """Whether a study's trials notice the step at which every training example is fitted."""
-    return config.kind == "lr_sweep" and config.sweep.fitted_train_loss is None
 
 
 # The sections of any keys: arguments of what they name, and strengths.

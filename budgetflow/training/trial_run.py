@@ -176,7 +176,7 @@ class TrialRun:
 
     def _fitted_bracket(self, fitted_at_step: int, loss: float) -> tuple[int, int] | None:
         threshold = self._config.sweep.fitted_train_loss
-        if self._config.kind == "lr_sweep" and threshold is not None:
+        if threshold is not None:
             return (self._checked_step, self.step) if loss < threshold else None
         if not self.program.spec.checks_fit:
             return None
