@@ -132,9 +132,8 @@ def keys(config):
         schedule = resolve_schedule(config.schedule, config.max_train_steps)
     except Exception:  # such as a power without its decay: the field itself tells
         schedule = config.schedule
-    return (
-        state_key(config, dataset, frozenset(), mesh), measurement_key(config, dataset), schedule
-    )  # fmt: skip
+    states = state_key(config, dataset, frozenset(), mesh, False)
+    return states, measurement_key(config, dataset), schedule
 
 
 def test_another_value_is_known_for_every_field_of_the_schema():
