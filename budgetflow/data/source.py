@@ -64,7 +64,8 @@ def load_dataset(
             ``transform(record, rng)``, with a NumPy generator that is a function of (seed, step,
             example), or None in evaluation.
         in_memory_bytes: a split of this size or less is held in memory, a larger one streamed.
-        at_random: whether a random transform may be so in training; then that split is streamed.
+        at_random: whether a transform that takes ``rng`` is given one in training; the training
+            split is streamed then.
 
     Raises:
         ConfigError: the data set, a split or a feature does not exist, or some example differs in
@@ -147,7 +148,7 @@ def _source(open_split: Callable[[str], Any], split: str, where: str, name: str)
 
 
 def _loaded(split: Split, in_memory_bytes: int) -> Split:
-    """A split with its examples in memory if they fit, all checked; else with some checked."""
+    """A split with its examples in memory, and all checked; or if they do not fit, a sample."""
     if nbytes(split.example(0)) * split.num_examples > in_memory_bytes:
         for index in split.sample():
             split.example(index)
@@ -159,11 +160,14 @@ def _loaded(split: Split, in_memory_bytes: int) -> Split:
 
 
 def with_checked_targets(dataset: Dataset, bad_targets: BadTargets) -> Dataset:
-    """A data set whose targets a task has looked at: all in memory, else a sample, then each read.
+    """The data set, with its targets checked by the task.
+
+    Of a split in memory, all are checked now; of a streamed one, a sample now, and each example
+    when it is read.
 
     Args:
         dataset: the data set.
-        bad_targets: see :data:`budgetflow.data.records.BadTargets`.
+        bad_targets: the task's check; see :data:`budgetflow.data.records.BadTargets`.
 
     Raises:
         ConfigError: some are not what the task takes.

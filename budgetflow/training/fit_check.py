@@ -74,7 +74,7 @@ def check_fit(
     def look_at(indices: jax.Array) -> tuple[jax.Array, jax.Array]:
         part = examples_at(data, indices)
         choices = part.pop("fit_targets", None)
-        outputs = predict(spec, mesh, state.evaluated_params, state.model_state, part)
+        outputs = predict(spec, mesh, state.evaluated_params, state.model_state, batch=part)
         fitted = task.fitted(outputs, part)
         for choice in range(0 if choices is None else choices.shape[1]):
             fitted |= task.fitted(outputs, {**part, "targets": choices[:, choice]})
@@ -120,4 +120,5 @@ def is_fitted(
             evaluation, and here the stack holds a single one.
     """
     batch = jax.tree.map(lambda array: array[0], batches)
-    return spec.build_task().fitted(predict(spec, mesh, params, model_state, batch), batch).all()
+    outputs = predict(spec, mesh, params, model_state, batch=batch)
+    return spec.build_task().fitted(outputs, batch).all()

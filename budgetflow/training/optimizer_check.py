@@ -59,6 +59,7 @@ def check_update(
     def init(learning_rate: Any, numbers: Any, params: Any) -> Any:
         return make_optimizer(spec, numbers, learning_rate).init(params)
 
+    # Of its traced program, input 0 is the learning rate, 1 the weight decay; from 2 on, the state.
     def update(
         learning_rate: Any, weight_decay: Any, state: Any, numbers: Any, params: Any, value: Any
     ) -> Any:
@@ -69,14 +70,15 @@ def check_update(
 
     if decays_weights:
         _check_mask(field, spec)
-    initialise, state = _traced(f"{field} makes no state", init, zero, numbers, params)
+    initialise, state = _traced(f"{field} makes no state", init, (zero, numbers, params))
     problem = f"{field} makes no update"
     if "linesearch" in keyword_names(optimizer_factory(spec.name)):
         problem += ", but may with config.optimizer.linesearch = None"
-    step, (updates, after) = _traced(problem, update, zero, zero, state, numbers, params, zero)
+    arguments = (zero, zero, state, numbers, params, zero)
+    step, (updates, after) = _traced(problem, update, arguments)
     _check_shapes(f"{field}: the updates", updates, params)
     _check_shapes(f"{field}: the state after an update", after, state)
-    _check_learning_rate(field, initialise, step, state, updates)
+    _check_learning_rate(field, initialise, step, state=state, updates=updates)
     if decays_weights:
         reached = _reached_in_time(step, 1, state, updates)
         _check_decay(field, spec.weight_decay_mask, reached, params)
@@ -93,8 +95,14 @@ def _check_mask(field: str, spec: OptimizerSpec) -> None:
         )
 
 
-def _traced(problem: str, function: Callable[..., Any], *arguments: Any) -> tuple[Jaxpr, Any]:
-    """A function's program, and the shapes of its results."""
+def _traced(
+    problem: str, function: Callable[..., Any], arguments: tuple[Any, ...]
+) -> tuple[Jaxpr, Any]:
+    """A function's program, and the shapes of its results.
+
+    Raises:
+        ConfigError: it cannot be traced; the message begins with ``problem``.
+    """
     try:
         closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
     except ConfigError:
