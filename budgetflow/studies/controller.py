@@ -19,7 +19,10 @@ from budgetflow import processes
 from budgetflow.checkpoints import TrialCheckpoints, steps_to_keep
 from budgetflow.config import checks_fit
 from budgetflow.files import read_json, write_json
+from budgetflow.playbook import wording
 from budgetflow.playbook.measurement import Add, Advance, Decision, Status
+from budgetflow.playbook.outcomes import Outcome, SweepOutcome
+from budgetflow.playbook.sweep_wording import switched_off
 from budgetflow.studies.fingerprint import differing_fields, measurement_key
 from budgetflow.studies.folder import open_folder
 from budgetflow.studies.plans import TrialPlan
@@ -124,7 +127,7 @@ class _Controller:
                 # A wave at a time: what it shows may spare the other trials some steps.
                 self._advance(self._wave(decision.trials), decision.to_step)
             else:
-                return self._conclude(decision.outcome)
+                return self._conclude(decision.outcome).to_json()
 
     def _choose_strategy(self) -> Strategy:
         """How the trials share the devices: as recorded in the folder, or picked and recorded."""
@@ -151,7 +154,7 @@ class _Controller:
         return self._study.plan(record.trial, record.hyperparameters)
 
     def _decide(self) -> Decision:
-        return self._study.decide([r.view() for r in self._sorted_records()])
+        return self._study.decide(self._sorted_records())
 
     def _sorted_records(self) -> list[TrialRecord]:
         return [self._records[number] for number in sorted(self._records)]
@@ -336,7 +339,7 @@ class _Controller:
             live.run.profiler.stop()
             self._trials_stopwatch.add(live.run.stopwatch)
 
-    def _conclude(self, outcome: dict[str, Any]) -> dict[str, Any]:
+    def _conclude(self, outcome: Outcome) -> Outcome:
         study = self._study
         for number, record in self._records.items():
             if record.status == "running":
@@ -345,40 +348,42 @@ class _Controller:
                     self._close(number)
                 else:  # resumed at the very step where the race ended
                     self._write(self._records[number])
-        # With these, nobody who reads an outcome needs the config or the task.
-        outcome = {
-            **outcome,
-            "fingerprint": study.fingerprint,
-            "selection_metric": study.config.evaluation.selection_metric,
-            "higher_is_better": study.selection.higher_is_better,
-        }
-        if (vectorized := study.config.mesh.vmap_trials) > 1:
-            outcome["vmap_trials"] = vectorized
-            outcome["reasons"].append(
-                f"Up to {vectorized} trials at a time were vectorized (config.mesh.vmap_trials), "
-                "which rounds differently from a trial alone."
-            )
-        if study.config.kind == "lr_sweep":
-            outcome["switched_off"] = names = list(switch_off(study.config)[1])
-            if study.dataset.train.is_random:
-                names.append(f"the randomness of data.transform = {study.config.data.transform}")
-            if names:
-                outcome["reasons"].append(
-                    f"Switched off for the sweep: {', '.join(names)}. They add gradient noise, so "
-                    "with them on more steps may be needed."
-                )
-        elif (best := outcome["best_trial"]) is not None:
-            outcome["reasons"] += reasons_to_train_again(self._sorted_records())
-            if carried := study.round_plans[best].transfer:
-                outcome["transfer"] = carried.to_json()
-                pitfall = carried.pitfall(study.config.transfer.warn_below)
-                outcome["reasons"] += [carried.summary(), *([pitfall] if pitfall else [])]
-            if study.dataset.test is not None:
-                outcome["best_test"] = self._test(best, outcome["best_step"])
+        outcome = self._completed(outcome)
         if self._steps_trained:
             processes.on_main(self._write_timing)
-        processes.on_main(write_json, study.folder / "outcome.json", outcome)
+        processes.on_main(write_json, study.folder / "outcome.json", outcome.to_json())
         return outcome
+
+    def _completed(self, outcome: Outcome) -> Outcome:
+        """An outcome with what only the study knows."""
+        study, reasons = self._study, list(outcome.reasons)
+        added: dict[str, Any] = {}
+        if (vectorized := study.config.mesh.vmap_trials) > 1:
+            added["vmap_trials"] = vectorized
+            reasons.append(wording.vectorized(vectorized))
+        if isinstance(outcome, SweepOutcome):
+            names = switch_off(study.config)[1]
+            if study.dataset.train.is_random:
+                names += (f"the randomness of data.transform = {study.config.data.transform}",)
+            added["switched_off"] = names
+            reasons += [switched_off(names)] if names else []
+        elif outcome.best_trial is not None and outcome.best_step is not None:
+            reasons += reasons_to_train_again(self._sorted_records())
+            if carried := study.round_plans[outcome.best_trial].transfer:
+                added["transfer"] = carried.to_json()
+                pitfall = carried.pitfall(study.config.transfer.warn_below)
+                reasons += [carried.summary(), *([pitfall] if pitfall else [])]
+            if study.dataset.test is not None:
+                added["best_test"] = self._test(outcome.best_trial, outcome.best_step)
+        # With these, nobody who reads an outcome needs the config or the task.
+        return dataclasses.replace(
+            outcome,
+            **added,
+            reasons=tuple(reasons),
+            fingerprint=study.fingerprint,
+            selection_metric=study.config.evaluation.selection_metric,
+            higher_is_better=study.selection.higher_is_better,
+        )
 
     def _write_timing(self) -> None:
         """Records how fast this launch trained, and what its time went to on this process."""

@@ -24,7 +24,7 @@ from budgetflow.errors import ConfigError, UserError
 from budgetflow.fields import MAX_STEPS
 from budgetflow.files import read_json
 from budgetflow.playbook import cooldowns, lr_sweep, rounds
-from budgetflow.playbook.measurement import Decision, Selection, TrialView
+from budgetflow.playbook.measurement import Decision, Selection, TrialRecord
 from budgetflow.playbook.race import SweepSettings, lockstep_grid
 from budgetflow.rules import num_trials
 from budgetflow.schedule_config import ScheduleConfig
@@ -126,7 +126,7 @@ class Study:
             if number not in added
         ]
 
-    def decide(self, trials: list[TrialView]) -> Decision:
+    def decide(self, trials: list[TrialRecord]) -> Decision:
         """What to do next, given what the trials have shown."""
         config = self.config
         if config.kind == "lr_sweep":
