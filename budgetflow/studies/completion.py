@@ -6,6 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from budgetflow.playbook import wording
+from budgetflow.playbook.outcomes import Outcome, SweepOutcome
+from budgetflow.playbook.sweep_wording import switched_off
 from budgetflow.studies.kind import switch_off
 from budgetflow.studies.live import LiveTrials
 from budgetflow.studies.reuse import reasons_to_train_again
@@ -15,9 +18,9 @@ from budgetflow.training.timing import Stopwatch
 
 
 def completed(
-    study: Study, outcome: dict[str, Any], records: Sequence[TrialRecord], live: LiveTrials
-) -> dict[str, Any]:
-    """A decision's outcome as ``outcome.json`` holds it.
+    study: Study, outcome: Outcome, records: Sequence[TrialRecord], live: LiveTrials
+) -> Outcome:
+    """An outcome with what only the study knows.
 
     Args:
         study: the study.
@@ -25,41 +28,37 @@ def completed(
         records: of its trials, by number.
         live: evaluates the best checkpoint on the test split, if the config names one.
     """
-    # With these, nobody who reads an outcome needs the config or the task.
-    outcome = {
-        **outcome,
-        "fingerprint": study.fingerprint,
-        "selection_metric": study.config.evaluation.selection_metric,
-        "higher_is_better": study.selection.higher_is_better,
-    }
+    reasons = list(outcome.reasons)
+    added: dict[str, Any] = {}
     if (vectorized := study.config.mesh.vmap_trials) > 1:
-        outcome["vmap_trials"] = vectorized
-        outcome["reasons"].append(
-            f"Up to {vectorized} trials at a time were vectorized (config.mesh.vmap_trials), "
-            "which rounds differently from a trial alone."
-        )
-    if not study.kind.regularizes:
-        outcome["switched_off"] = names = list(switch_off(study.config)[1])
+        added["vmap_trials"] = vectorized
+        reasons.append(wording.vectorized(vectorized))
+    if isinstance(outcome, SweepOutcome):
+        names = switch_off(study.config)[1]
         if study.dataset.train.is_random:
-            names.append(f"the randomness of data.transform = {study.config.data.transform}")
-        if names:
-            outcome["reasons"].append(
-                f"Switched off for the sweep: {', '.join(names)}. They add gradient noise, so "
-                "with them on more steps may be needed."
-            )
-    if (step := outcome.get("best_step")) is None:
-        return outcome
-    best = records[outcome["best_trial"]]
-    plan = study.kind.plan(study, best.trial, best.hyperparameters)
-    outcome["reasons"] += reasons_to_train_again(records)
-    if plan.transfer:
-        outcome["transfer"] = plan.transfer.to_json()
-        pitfall = plan.transfer.pitfall(study.config.transfer.warn_below)
-        outcome["reasons"] += [plan.transfer.summary(), *([pitfall] if pitfall else [])]
-    if study.dataset.test is not None:
-        live.open(dataclasses.replace(best, step=step), plan, position=0)
-        outcome["best_test"] = live.evaluate(best.trial, study.dataset.test)
-    return outcome
+            names += (f"the randomness of data.transform = {study.config.data.transform}",)
+        added["switched_off"] = names
+        reasons += [switched_off(names)] if names else []
+    elif outcome.best_trial is not None and outcome.best_step is not None:
+        reasons += reasons_to_train_again(records)
+        best = records[outcome.best_trial]
+        plan = study.kind.plan(study, best.trial, best.hyperparameters)
+        if plan.transfer:
+            added["transfer"] = plan.transfer.to_json()
+            pitfall = plan.transfer.pitfall(study.config.transfer.warn_below)
+            reasons += [plan.transfer.summary(), *([pitfall] if pitfall else [])]
+        if study.dataset.test is not None:
+            live.open(dataclasses.replace(best, step=outcome.best_step), plan, position=0)
+            added["best_test"] = live.evaluate(best.trial, study.dataset.test)
+    # With these, nobody who reads an outcome needs the config or the task.
+    return dataclasses.replace(
+        outcome,
+        **added,
+        reasons=tuple(reasons),
+        fingerprint=study.fingerprint,
+        selection_metric=study.config.evaluation.selection_metric,
+        higher_is_better=study.selection.higher_is_better,
+    )
 
 
 def timing(

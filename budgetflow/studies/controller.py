@@ -17,6 +17,7 @@ from budgetflow import processes
 from budgetflow.checkpoints import TrialCheckpoints
 from budgetflow.files import write_json
 from budgetflow.playbook.measurement import Add, Advance, Decision, Status
+from budgetflow.playbook.outcomes import Outcome
 from budgetflow.studies.completion import completed, timing
 from budgetflow.studies.folder import open_folder
 from budgetflow.studies.live import LiveTrials
@@ -90,9 +91,7 @@ class _Controller:
         return self._study.kind.plan(self._study, number, hyperparameters)
 
     def _decide(self) -> Decision:
-        return self._study.kind.decide(
-            self._study, [record.view() for record in self._sorted_records()]
-        )
+        return self._study.kind.decide(self._study, self._sorted_records())
 
     def _sorted_records(self) -> list[TrialRecord]:
         return [self._records[number] for number in sorted(self._records)]
@@ -180,7 +179,7 @@ class _Controller:
         self._live.close(self._records[number], self._plan(number))
         self._write(self._records[number])
 
-    def _conclude(self, outcome: dict[str, Any]) -> dict[str, Any]:
+    def _conclude(self, found: Outcome) -> dict[str, Any]:
         study = self._study
         for number, record in self._records.items():
             if record.status == "running":
@@ -189,7 +188,7 @@ class _Controller:
                     self._close(number)
                 else:  # resumed at the very step where the race ended
                     self._write(self._records[number])
-        outcome = completed(study, outcome, self._sorted_records(), self._live)
+        outcome = completed(study, found, self._sorted_records(), self._live).to_json()
         if self._steps_trained:
             seconds = time.perf_counter() - self._started_at
             spent = timing(study, self._steps_trained, seconds, self._live.stopwatch)

@@ -17,7 +17,7 @@ from budgetflow.config.checks import Rule
 from budgetflow.config.keys import replace_fields
 from budgetflow.config.schema import StudyConfig
 from budgetflow.data.source import Dataset
-from budgetflow.playbook.measurement import Decision, Selection, TrialView
+from budgetflow.playbook.measurement import Decision, Selection, TrialRecord
 from budgetflow.schedules import Schedule
 from budgetflow.studies.plans import TrialPlan
 
@@ -92,7 +92,7 @@ class Kind:
     plans: Callable[
         [StudyConfig, Dataset, Mesh, Selection, epath.Path | None], tuple[TrialPlan, ...]
     ]
-    decide: Callable[[Study, Sequence[TrialView]], Decision]
+    decide: Callable[[Study, Sequence[TrialRecord]], Decision]
     check: Callable[[StudyConfig], None] = lambda config: None
     rules: tuple[Rule, ...] = ()
     lengths: Callable[[StudyConfig], tuple[int, ...]] = lambda config: ()

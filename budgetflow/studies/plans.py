@@ -108,8 +108,7 @@ def round_plans(
     known: dict[int, TrialRecord] = {}
     if earlier is not None:
         known = {record.trial: record for record in processes.on_main(read_trials, earlier)}
-    ranked_views = selection.ranked(record.view() for record in known.values())
-    ranked = [known[view.trial] for view, _ in ranked_views]
+    ranked = [record for record, _ in selection.ranked(known.values())]
     if config.search.promote_trials:
         assert earlier is not None
         plans = list(_promoted(config, lengths(config), ranked, earlier.name))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from budgetflow.config.schema import StudyConfig
 from budgetflow.errors import ConfigError, shown
 from budgetflow.playbook import cooldowns, rounds
-from budgetflow.playbook.measurement import Decision, TrialView
+from budgetflow.playbook.measurement import Decision, TrialRecord
 from budgetflow.schedules import Schedule
 from budgetflow.studies.kinds.round import ROUND, num_points, settings
 from budgetflow.studies.plans import round_plans
@@ -72,7 +72,7 @@ def check_branches_off(schedule: Schedule) -> None:
         )
 
 
-def decide(study: Study, trials: Sequence[TrialView]) -> Decision:
+def decide(study: Study, trials: Sequence[TrialRecord]) -> Decision:
     """See :func:`budgetflow.playbook.cooldowns.outcome`."""
     return rounds.decide(settings(study), trials, cooldowns.outcome)
 

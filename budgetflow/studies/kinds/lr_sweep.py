@@ -17,7 +17,7 @@ from budgetflow.data.contradictions import contradictions
 from budgetflow.data.source import Dataset
 from budgetflow.errors import ConfigError, shown
 from budgetflow.playbook import lr_sweep
-from budgetflow.playbook.measurement import Decision, Selection, TrialView
+from budgetflow.playbook.measurement import Decision, Selection, TrialRecord
 from budgetflow.playbook.race import SweepSettings, lockstep_grid
 from budgetflow.schedules import Schedule
 from budgetflow.studies.kind import Kind, switch_off
@@ -104,7 +104,7 @@ def expected_steps(study: Study) -> int:
     return num_trials(study.config) * length
 
 
-def decide(study: Study, trials: Sequence[TrialView]) -> Decision:
+def decide(study: Study, trials: Sequence[TrialRecord]) -> Decision:
     """See :func:`budgetflow.playbook.lr_sweep.decide`."""
     return lr_sweep.decide(settings(study), trials)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from budgetflow.config.checks import Rule, possible
 from budgetflow.config.schema import StudyConfig
 from budgetflow.playbook import rounds
-from budgetflow.playbook.measurement import Decision, TrialView
+from budgetflow.playbook.measurement import Decision, TrialRecord
 from budgetflow.studies.kind import Kind
 from budgetflow.studies.plans import one_length, round_plans
 
@@ -30,7 +30,7 @@ def settings(study: Study) -> rounds.RoundSettings:
     return rounds.RoundSettings(tuple(planned), study.max_train_steps, study.selection)
 
 
-def decide(study: Study, trials: Sequence[TrialView]) -> Decision:
+def decide(study: Study, trials: Sequence[TrialRecord]) -> Decision:
     """See :func:`budgetflow.playbook.rounds.decide`."""
     return rounds.decide(settings(study), trials, rounds.outcome)
 
