@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from budgetflow.decays import DECAYS
 from budgetflow.errors import ConfigError, nearest_numbers, shown
 from budgetflow.import_path import is_import_path
 
@@ -30,8 +31,14 @@ class Rule:
     because: str
 
 
-def _decays_by(*shapes: str) -> Callable[[StudyConfig], bool]:
-    return lambda config: not possible(config, "schedule.decay").isdisjoint(shapes)
+def _of_decays(parameter: str) -> Rule:
+    """A parameter has an effect where a trial can have a decay that it belongs to."""
+    names = [name for name, decay in DECAYS.items() if parameter in decay.parameters]
+    return Rule(
+        (f"schedule.{parameter}",),
+        lambda config: not possible(config, "schedule.decay").isdisjoint(names),
+        f"is for config.schedule.decay = {' or '.join(map(repr, names))}",
+    )
 
 
 # fmt: off
@@ -63,12 +70,12 @@ RULES = (
          c.search.trials == 1 and not c.search.promote_trials),
          "is how many points of config.search.space are drawn; an empty space has a single one, "
          "'grid' takes all, and promote_trials is a number of its own"),
-    Rule(("schedule.power",), _decays_by("polynomial"),
-         "is for config.schedule.decay = 'polynomial'"),
-    Rule(("schedule.timescale_steps",), _decays_by("inverse_sqrt"),
-         "is for config.schedule.decay = 'inverse_sqrt'"),
-    Rule(("schedule.drop_factor",), _decays_by("step"),
-         "is for config.schedule.decay = 'step'"),
+    *(_of_decays(name) for name in dict.fromkeys(
+         name for decay in DECAYS.values() for name in decay.parameters)),
+    Rule(("schedule.warmup_start_learning_rate", "schedule.warmup_start_learning_rate_fraction"),
+         lambda c: bool({*possible(c, "schedule.warmup_steps"),
+                         *possible(c, "schedule.warmup_fraction")} - {None, 0}),
+         "is where warmup begins; set config.schedule.warmup_steps or warmup_fraction"),
     Rule(("data.data_dir",), lambda c: not is_import_path(c.data.name),
          "is where TFDS keeps its data; config.data.name is a function"),
     Rule(("weight_decay_mask",), lambda c: c.kind == "lr_sweep" or possible(

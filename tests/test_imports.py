@@ -12,7 +12,7 @@ import budgetflow
 PACKAGE = Path(budgetflow.__file__).parent
 # A part may import from those it names here, and from itself.
 GROUND = {
-    "errors", "fields", "files", "import_path", "metrics", "processes", "schedules",
+    "decays", "errors", "fields", "files", "import_path", "metrics", "processes", "schedules",
     "schedule_config", "source_code", "user_code",
 }  # fmt: skip
 FLOORS = {
@@ -24,8 +24,9 @@ FLOORS = {
     "fields": set(),
     "metrics": set(),
     "source_code": {"import_path"},
-    "schedules": {"import_path"},
-    "schedule_config": {"errors", "fields", "schedules", "user_code"},
+    "decays": {"schedules"},  # for its types alone
+    "schedules": {"decays", "errors", "import_path"},
+    "schedule_config": {"decays", "errors", "fields", "schedules", "user_code"},
     "models": GROUND,
     "tasks": GROUND,
     "optimizers": GROUND,
@@ -33,7 +34,7 @@ FLOORS = {
     "checkpoints": GROUND,
     "playbook": {"schedules"},
     "config_values": {"errors", "fields", "user_code"},
-    "rules": {"config", "errors", "fields", "import_path"},
+    "rules": {"config", "decays", "errors", "fields", "import_path"},
     "config": GROUND | {"config_values", "rules", "studies.search_space"},
     "command_line": {"config", "errors"},
     "workdir": {"errors"},
