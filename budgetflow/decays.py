@@ -98,8 +98,8 @@ class Decay:
         points: what it is given by instead of a length in steps; None for a length.
         parameters: its own numbers: fields of a schedule, and of its config, that have no effect on
             other families.
-        problem: what is wrong with a schedule's values of these, a sentence that begins with the
-            field's name, or None if nothing; None for what has nothing to check.
+        problem: finds what is wrong with a schedule's values of these, in words that begin with the
+            field's name, or nothing; None where there is nothing to check.
         lengthen: the rule for a longer run, by :func:`budgetflow.playbook.transfer.transfer`.
         shortens: what a run does that is shorter by more than the constant period: it has all its
             lengths in proportion, or ends before the decay does; None if there is no rule.

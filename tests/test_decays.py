@@ -69,9 +69,14 @@ def schedules(draw, decays=tuple(DECAYS)):
             fields["boundary_factors"] = (first, *fields["boundary_factors"][1 : len(points)])
     try:
         return Schedule(
-            base, warmup, draw(LENGTHS) if family.has_steps else draw(POSITIVE_LENGTHS), steps,
-            decay, warmup_start_learning_rate=base * draw(st.just(0.0) | SHARES), **fields,
-        )  # fmt: skip
+            base_learning_rate=base,
+            warmup_steps=warmup,
+            warmup_start_learning_rate=base * draw(st.just(0.0) | SHARES),
+            constant_steps=draw(LENGTHS if family.has_steps else POSITIVE_LENGTHS),
+            decay_steps=steps,
+            decay=decay,
+            **fields,
+        )
     except ValueError:
         reject()
 
@@ -328,10 +333,8 @@ def test_a_shorter_run_has_the_length_asked_for_or_there_is_said_to_be_no_rule(d
 
 def test_stretched_points_keep_their_distances_in_proportion():
     drops = Schedule(0.1, 0, 40, 60, "step", drop_steps=(0, 20, 21), drop_factor=0.5)
-    pieces = Schedule(
-        0.1, 0, 40, 60, "piecewise_constant", boundary_steps=(0, 20, 21),
-        boundary_factors=(0.5, 1.0, 0.25),
-    )  # fmt: skip
+    boundaries = {"boundary_steps": (0, 20, 21), "boundary_factors": (0.5, 1.0, 0.25)}
+    pieces = Schedule(0.1, 0, 40, 60, "piecewise_constant", **boundaries)
     assert stretch(drops, 200).drop_steps == stretch(pieces, 200).boundary_steps == (0, 40, 42)
     # Drops at the same step become one; a boundary, with a factor of its own, moves on.
     assert stretch(drops, 20).drop_steps == (0, 4)
@@ -339,10 +342,8 @@ def test_stretched_points_keep_their_distances_in_proportion():
 
 
 def test_a_longer_run_of_pieces_has_all_extra_steps_at_the_base():
-    before = Schedule(
-        0.1, 0, 40, 60, "piecewise_linear", boundary_steps=(0, 30, 60),
-        boundary_factors=(1.0, 0.2, 0.0),
-    )  # fmt: skip
+    boundaries = {"boundary_steps": (0, 30, 60), "boundary_factors": (1.0, 0.2, 0.0)}
+    before = Schedule(0.1, 0, 40, 60, "piecewise_linear", **boundaries)
     carried = transfer(before, 300)
     assert carried.after == dataclasses.replace(before, constant_steps=240)
     assert carried.mean_relative_learning_rate == 1.0
