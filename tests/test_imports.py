@@ -12,6 +12,7 @@ import budgetflow
 PACKAGE = Path(budgetflow.__file__).parent
 # A part may import from those it names here, and from itself.
 GROUND = {
+    "decays",
     "errors",
     "fields",
     "files",
@@ -32,8 +33,9 @@ FLOORS = {
     "fields": set(),
     "metrics": set(),
     "source_code": {"import_path"},
-    "schedules": {"import_path"},
-    "schedule_config": {"errors", "fields", "schedules", "user_code"},
+    "decays": {"schedules"},  # for its types alone
+    "schedules": {"decays", "errors", "import_path"},
+    "schedule_config": {"decays", "errors", "fields", "schedules", "user_code"},
     "models": GROUND,
     "tasks": GROUND,
     "optimizers": GROUND,

@@ -28,6 +28,15 @@ def test_a_promoted_trial_can_get_another_schedule(studies, chain):
         run(config, studies)
 
 
+def test_another_schedule_keeps_the_trials_own_warmup_from_where_it_began(tmp_path):
+    start = {"schedule.warmup_start_learning_rate": 0.05}
+    config = write_chain(tmp_path, start, {"schedule.decay": "cosine"})
+    run(config, tmp_path)
+    (record,) = read_trials(tmp_path / "second")
+    kept = record.schedule.warmup_steps, record.schedule.warmup_start_learning_rate
+    assert kept == (5, 0.05) and record.schedule.decay == "cosine"
+
+
 PITFALL = {"schedule.decay": "linear", "schedule.decay_steps": 30, "schedule.final_steps": 60}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from budgetflow.config.keys import leaves, value_of
 from budgetflow.config.schema import StudyConfig
+from budgetflow.decays import DECAYS
 from budgetflow.errors import ConfigError, nearest_numbers, shown
 from budgetflow.import_path import is_import_path
 
@@ -27,8 +28,19 @@ class Rule:
     because: str
 
 
-def _decays_by(shape: str) -> Callable[[StudyConfig], bool]:
-    return lambda config: shape in possible(config, "schedule.decay")
+def _of_decays(parameter: str) -> Rule:
+    """A parameter has an effect where a trial can have a decay that it belongs to."""
+    names = [name for name, decay in DECAYS.items() if parameter in decay.parameters]
+    return Rule(
+        keys=(f"schedule.{parameter}",),
+        has_effect=lambda c: not possible(c, "schedule.decay").isdisjoint(names),
+        because=f"is for config.schedule.decay = {' or '.join(map(repr, names))}",
+    )
+
+
+def _warms_up(config: StudyConfig) -> bool:
+    lengths = ("schedule.warmup_steps", "schedule.warmup_fraction")
+    return any(possible(config, length) - {None, 0} for length in lengths)
 
 
 def _draws_points(config: StudyConfig) -> bool:
@@ -82,20 +94,11 @@ RULES = (
         because="is how many points of config.search.space are drawn; an empty space has a single "
         "one, 'grid' takes all, and promote_trials is a number of its own",
     ),
+    *map(_of_decays, dict.fromkeys(name for d in DECAYS.values() for name in d.parameters)),
     Rule(
-        keys=("schedule.power",),
-        has_effect=_decays_by("polynomial"),
-        because="is for config.schedule.decay = 'polynomial'",
-    ),
-    Rule(
-        keys=("schedule.timescale_steps",),
-        has_effect=_decays_by("inverse_sqrt"),
-        because="is for config.schedule.decay = 'inverse_sqrt'",
-    ),
-    Rule(
-        keys=("schedule.drop_factor",),
-        has_effect=_decays_by("step"),
-        because="is for config.schedule.decay = 'step'",
+        keys=("schedule.warmup_start_learning_rate", "schedule.warmup_start_learning_rate_fraction"),
+        has_effect=_warms_up,
+        because="is where warmup begins; set config.schedule.warmup_steps or warmup_fraction",
     ),
     Rule(
         keys=("data.data_dir",),

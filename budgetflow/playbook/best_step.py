@@ -117,14 +117,14 @@ def shortened(schedule: Schedule, max_train_steps: int) -> Schedule:
         raise ValueError(
             f"a schedule of {schedule.total_steps} steps cannot be shortened to {max_train_steps}"
         )
-    if schedule.decay == "function":
+    if schedule.family.shortens is None:
         raise NoTransferRuleError(
             f"{schedule.function} is a function of the step, which does not say what becomes of it "
             "in a shorter run"
         )
     if surplus <= schedule.constant_steps:
         return dataclasses.replace(schedule, constant_steps=schedule.constant_steps - surplus)
-    if schedule.decay == "inverse_sqrt" and surplus < schedule.decay_steps:
+    if schedule.family.shortens == "by ending earlier" and surplus < schedule.decay_steps:
         return dataclasses.replace(schedule, decay_steps=schedule.decay_steps - surplus)
     return stretch(schedule, max_train_steps)
 

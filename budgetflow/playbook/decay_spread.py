@@ -88,5 +88,6 @@ def _all_but_the_decay(trial: TrialRecord) -> str:
     """What trials have in common whose decays can be compared."""
     schedule = trial.schedule
     others = {k: v for k, v in trial.hyperparameters.items() if not k.startswith("schedule.")}
-    same = [others, schedule.base_learning_rate, schedule.warmup_steps, schedule.total_steps]
+    warmup = schedule.warmup_steps, schedule.warmup_start_learning_rate
+    same = [others, schedule.base_learning_rate, warmup, schedule.total_steps]
     return json.dumps(same, sort_keys=True, default=repr)

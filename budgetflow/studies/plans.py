@@ -168,6 +168,7 @@ def _carried_over(config: StudyConfig, before: Schedule, length: int, earlier: s
             kept = {"schedule.base_learning_rate": before.base_learning_rate}
             if config.schedule.warmup_steps is None and config.schedule.warmup_fraction is None:
                 kept["schedule.warmup_steps"] = before.warmup_steps
+                kept["schedule.warmup_start_learning_rate"] = before.warmup_start_learning_rate
             config = replace_fields(config, kept)
         return compare(
             before, resolve_schedule(config.schedule, length), "as config.schedule gives it"
