@@ -66,11 +66,12 @@ def decide(
     """What to do next: every trial runs to the end, after the one that it continues."""
     planned = settings.trials
     running = [
-        trial for trial in trials
+        trial
+        for trial in trials
         if trial.step < planned[trial.trial].length_steps and trial.status != "diverged"
-    ]  # fmt: skip
-    over = {trial.trial for trial in trials} - {trial.trial for trial in running}
+    ]
     known = {trial.trial for trial in trials}
+    over = known - {trial.trial for trial in running}
     ready = {
         number: plan.hyperparameters
         for number, plan in enumerate(planned)
