@@ -24,7 +24,7 @@ from budgetflow.checkpoints import TrialCheckpoints  # noqa: E402
 from budgetflow.config import default_config, load_config_file, parse_config  # noqa: E402
 from budgetflow.data.source import load_dataset  # noqa: E402
 from budgetflow.launch import launch, load_chain  # noqa: E402
-from budgetflow.playbook import best_step, rounds  # noqa: E402
+from budgetflow.playbook import rounds  # noqa: E402
 from budgetflow.playbook.measurement import TrialRecord  # noqa: E402
 from budgetflow.studies.search_space import replace_fields  # noqa: E402
 from budgetflow.studies.trial import read_trials  # noqa: E402
@@ -73,8 +73,8 @@ def trial_record(number, schedule, rows=(), steps_reused=0, **fields):
 
 def diagnose(trials, max_train_steps, selection):
     """The best-step diagnosis of some trials, as JSON values."""
-    found = best_step.diagnose(trials, max_train_steps, selection)
-    return rounds.told_diagnosis(found, selection).to_json()
+    settings = rounds.RoundSettings((), max_train_steps, selection)
+    return rounds.outcome(settings, trials).to_json()["best_step_diagnosis"]
 
 
 # The longest first, so that none of them is left to run alone at the end.

@@ -7,7 +7,6 @@ from conftest import mirrored, trial_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budgetflow.playbook import decay_spread as module
 from budgetflow.playbook import rounds
 from budgetflow.playbook.decay_spread import HINGES_ABOVE
 from budgetflow.playbook.measurement import Selection
@@ -25,8 +24,8 @@ modest = settings(max_examples=200, deadline=None)
 
 def decay_spread(trials, selection):
     """The decay spread of some trials, as JSON values."""
-    ends = module.decay_spread(trials, selection)
-    return ends and rounds.told_spread(ends, selection).to_json()
+    settings = rounds.RoundSettings((), 100, selection)
+    return rounds.outcome(settings, trials).to_json()["decay_spread"]
 
 
 # Trials that are worse than the best by more than this do not compete.

@@ -8,11 +8,11 @@ from conftest import trial_record
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from budgetflow.playbook import wording
 from budgetflow.playbook.lr_sweep import decide
 from budgetflow.playbook.measurement import Add, Advance
 from budgetflow.playbook.outcomes import from_json
 from budgetflow.playbook.race import SweepSettings, lockstep_grid
+from budgetflow.results import wording
 from budgetflow.schedules import Schedule
 
 LEARNING_RATE = "schedule.base_learning_rate"

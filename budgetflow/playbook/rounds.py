@@ -93,8 +93,8 @@ def outcome(settings: RoundSettings, trials: Sequence[TrialRecord]) -> RoundOutc
     ends = decay_spread(trials, selection)
     found = RoundOutcome(
         **in_common(settings, trials),
-        best_step_diagnosis=told_diagnosis(diagnosis, selection),
-        decay_spread=told_spread(ends, selection) if ends else None,
+        best_step_diagnosis=_diagnosis(diagnosis, selection),
+        decay_spread=_spread(ends, selection) if ends else None,
     )
     return dataclasses.replace(found, reasons=tuple(round_reasons(found)))
 
@@ -121,7 +121,7 @@ def best_fields(selection: Selection, trials: Sequence[TrialRecord]) -> dict[str
     return {"best_trial": best.trial, "best_step": row["step"], "best_validation": metrics}
 
 
-def told_diagnosis(found: Diagnosis, selection: Selection) -> BestStepDiagnosis:
+def _diagnosis(found: Diagnosis, selection: Selection) -> BestStepDiagnosis:
     """A diagnosis as an outcome holds it, with its sentences."""
     competing, hopeless = (
         tuple(sorted(trial.trial for trial, _ in chosen))
@@ -147,7 +147,7 @@ def told_diagnosis(found: Diagnosis, selection: Selection) -> BestStepDiagnosis:
     )
 
 
-def told_spread(found: DecayEnds, selection: Selection) -> DecaySpread:
+def _spread(found: DecayEnds, selection: Selection) -> DecaySpread:
     """The ends of schedules as an outcome holds them, with a sentence."""
     best, worst = found.ends[0], found.ends[-1]
     return DecaySpread(
