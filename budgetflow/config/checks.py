@@ -96,7 +96,10 @@ RULES = (
     ),
     *map(_of_decays, dict.fromkeys(name for d in DECAYS.values() for name in d.parameters)),
     Rule(
-        keys=("schedule.warmup_start_learning_rate", "schedule.warmup_start_learning_rate_fraction"),
+        keys=(
+            "schedule.warmup_start_learning_rate",
+            "schedule.warmup_start_learning_rate_fraction",
+        ),
         has_effect=_warms_up,
         because="is where warmup begins; set config.schedule.warmup_steps or warmup_fraction",
     ),

@@ -120,10 +120,6 @@ class BestStepDiagnosis:
     caveats: tuple[str, ...]
     means: str
 
-    def to_json(self) -> dict[str, Any]:
-        """The diagnosis as JSON values."""
-        return _to_json(self)
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DecaySpread:
@@ -146,10 +142,6 @@ class DecaySpread:
     worst_trial: int
     hinges_on_decay: bool
     means: str
-
-    def to_json(self) -> dict[str, Any]:
-        """The spread as JSON values."""
-        return _to_json(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -22,10 +22,10 @@ MIN_EPOCHS = 40
 MAX_NEXT_FACTOR = 16
 
 
-Shows = Literal[
-    "threshold_impossible", "too_few_epochs", "all_but_fitted", "falling_fast", "stalled",
-    "falling_slowly",
-]  # fmt: skip
+Shows = (
+    Literal["threshold_impossible", "too_few_epochs", "all_but_fitted"]
+    | Literal["falling_fast", "stalled", "falling_slowly"]
+)
 LooksLike = Literal["n_too_small", "model_cannot_fit", "compute_bound", "threshold_too_low"]
 LOOKS_LIKE: dict[Shows, LooksLike] = {
     "threshold_impossible": "threshold_too_low",

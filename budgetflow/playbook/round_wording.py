@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 
 from budgetflow.playbook import best_step, decay_spread
 from budgetflow.playbook.measurement import Selection
 from budgetflow.playbook.outcomes import CooldownsOutcome, LengthResult, RoundOutcome
+from budgetflow.playbook.wording import metrics_in_words, words
 from budgetflow.schedules import Schedule
 
 COMPETING = "that compete for the best result"
 FIRST, LAST = f"{best_step.FIRST:.0%}", f"{best_step.LAST:.0%}"
-
-
-def round_headline(outcome: RoundOutcome | CooldownsOutcome) -> str:
-    """The outcome of a round or of cooldowns in one sentence."""
-    if outcome.best_validation is None:
-        return "Every trial diverged."
-    if isinstance(outcome, CooldownsOutcome):
-        metric = outcome.selection_metric or ""
-        known = [(r.length_steps, r.best_validation) for r in outcome.lengths if r.best_validation]
-        gives = (f"{steps} steps: {values[metric]:.4g}" for steps, values in known)
-        return f"Best validation {_words(metric)} by length: {', '.join(gives)}."
-    values = _metrics("validation", outcome.best_validation)
-    values += _metrics("test", outcome.best_test or {})
-    return (
-        f"Best of {outcome.trials} trials of {outcome.max_train_steps} steps: trial "
-        f"{outcome.best_trial} at step {outcome.best_step}: {', '.join(values)}."
-    )
 
 
 def round_reasons(outcome: RoundOutcome) -> Iterator[str]:
@@ -57,12 +40,8 @@ def _best_trial(outcome: RoundOutcome | CooldownsOutcome) -> str:
         return "Every trial diverged: look for a lower learning rate or a longer warmup."
     return (
         f"Trial {outcome.best_trial} is the best, by its checkpoint of step {outcome.best_step}: "
-        f"{', '.join(_metrics('validation', outcome.best_validation))}."
+        f"{', '.join(metrics_in_words('validation', outcome.best_validation))}."
     )
-
-
-def _metrics(split: str, values: dict[str, float]) -> list[str]:
-    return [f"{split} {_words(name)} {_in_digits(value)}" for name, value in values.items()]
 
 
 def _reuse(outcome: RoundOutcome | CooldownsOutcome) -> Iterator[str]:
@@ -165,7 +144,7 @@ def _schedule(schedule: Schedule) -> str:
     parts = {
         "warmup": schedule.warmup_steps,
         "constant": schedule.constant_steps,
-        f"{_words(schedule.decay)} decay over": schedule.decay_steps,
+        f"{words(schedule.decay)} decay over": schedule.decay_steps,
         "final": schedule.final_steps,
     }
     *others, last = [f"{name} {steps}" for name, steps in parts.items() if steps]
@@ -193,14 +172,5 @@ def decay_spread_means(found: decay_spread.DecayEnds, selection: Selection) -> s
 def _end(end: decay_spread.End) -> str:
     decay = "no decay"
     if end.schedule.decay != "none":
-        decay = f"{_words(end.schedule.decay)} decay over {end.schedule.decay_steps} steps"
+        decay = f"{words(end.schedule.decay)} decay over {end.schedule.decay_steps} steps"
     return f"{end.value:.4g} (trial {end.trial}, {decay})"
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _in_digits(value: float | None) -> str:
-    """A figure to four digits; "undefined" if it is none (JSON's null) or NaN."""
-    return "undefined" if value is None or math.isnan(value) else f"{value:.4g}"

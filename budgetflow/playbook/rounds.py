@@ -66,11 +66,12 @@ def decide(
     """What to do next: every trial runs to the end, after the one that it continues."""
     planned = settings.trials
     running = [
-        trial for trial in trials
+        trial
+        for trial in trials
         if trial.step < planned[trial.trial].length_steps and trial.status != "diverged"
-    ]  # fmt: skip
-    over = {trial.trial for trial in trials} - {trial.trial for trial in running}
+    ]
     known = {trial.trial for trial in trials}
+    over = known - {trial.trial for trial in running}
     ready = {
         number: plan.hyperparameters
         for number, plan in enumerate(planned)
@@ -92,8 +93,8 @@ def outcome(settings: RoundSettings, trials: Sequence[TrialRecord]) -> RoundOutc
     ends = decay_spread(trials, selection)
     found = RoundOutcome(
         **in_common(settings, trials),
-        best_step_diagnosis=told_diagnosis(diagnosis, selection),
-        decay_spread=told_spread(ends, selection) if ends else None,
+        best_step_diagnosis=_diagnosis(diagnosis, selection),
+        decay_spread=_spread(ends, selection) if ends else None,
     )
     return dataclasses.replace(found, reasons=tuple(round_reasons(found)))
 
@@ -120,7 +121,7 @@ def best_fields(selection: Selection, trials: Sequence[TrialRecord]) -> dict[str
     return {"best_trial": best.trial, "best_step": row["step"], "best_validation": metrics}
 
 
-def told_diagnosis(found: Diagnosis, selection: Selection) -> BestStepDiagnosis:
+def _diagnosis(found: Diagnosis, selection: Selection) -> BestStepDiagnosis:
     """A diagnosis as an outcome holds it, with its sentences."""
     competing, hopeless = (
         tuple(sorted(trial.trial for trial, _ in chosen))
@@ -146,7 +147,7 @@ def told_diagnosis(found: Diagnosis, selection: Selection) -> BestStepDiagnosis:
     )
 
 
-def told_spread(found: DecayEnds, selection: Selection) -> DecaySpread:
+def _spread(found: DecayEnds, selection: Selection) -> DecaySpread:
     """The ends of schedules as an outcome holds them, with a sentence."""
     best, worst = found.ends[0], found.ends[-1]
     return DecaySpread(

@@ -6,40 +6,12 @@ import math
 from collections.abc import Iterator, Sequence
 
 from budgetflow.playbook.measurement import Row, TrialRecord
-from budgetflow.playbook.outcomes import SweepOutcome
 from budgetflow.playbook.race import SweepSettings
 from budgetflow.playbook.regime import MIN_EPOCHS, CurveReading
 from budgetflow.playbook.sweep_facts import AfterFit, NextBest, SweepFacts
 
 BOUNDARY_WARNING = "THE BEST LEARNING RATE LIES AT THE BOUNDARY of those tried, extensions included"
 MOVE_GRID = "Move config.sweep.learning_rates or raise config.sweep.max_extensions."
-
-
-def sweep_headline(outcome: SweepOutcome) -> str:
-    """The outcome of a sweep in one sentence."""
-    lowest_error = None
-    if outcome.contradicting_examples:
-        lowest_error = (
-            f" as well as possible, with {outcome.lowest_train_errors} wrong (since "
-            f"{outcome.contradicting_examples} examples contradict each other),"
-        )
-    if outcome.status == "at_boundary":
-        return "No answer: the best learning rate lies at the boundary of the search space."
-    threshold = outcome.fitted_train_loss
-    if outcome.status == "not_fitted":
-        how = lowest_error if lowest_error and threshold is None else ""
-        return f"No answer: no learning rate fitted the training set{how} within the steps allowed."
-    fitted = f"training set is fitted{lowest_error or ' perfectly'}"
-    if threshold is not None:
-        fitted = f"training loss is under {threshold:g}"
-    answers = [seed.max_train_steps for seed in outcome.seeds if seed.max_train_steps]
-    spread = ""
-    if len(answers) > 1:
-        spread = f" (the median of {len(outcome.seeds)} seeds, {min(answers)} to {max(answers)})"
-    return (
-        f"max_train_steps = {outcome.max_train_steps}{spread}: the {fitted} by then, at a constant "
-        f"learning rate of {outcome.best_learning_rate:g}."
-    )
 
 
 def sweep_reasons(facts: SweepFacts) -> Iterator[str]:

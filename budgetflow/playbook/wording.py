@@ -1,17 +1,23 @@
-"""What any study has found, in words: see also the wording of sweeps and that of rounds."""
+"""Words for any study; those for sweeps and for rounds have modules of their own."""
 
 from __future__ import annotations
 
-from budgetflow.playbook.outcomes import Outcome, SweepOutcome
-from budgetflow.playbook.round_wording import round_headline
-from budgetflow.playbook.sweep_wording import sweep_headline
+import math
 
 
-def headline(outcome: Outcome) -> str:
-    """The outcome of a study in one sentence."""
-    if isinstance(outcome, SweepOutcome):
-        return sweep_headline(outcome)
-    return round_headline(outcome)
+def words(name: str) -> str:
+    """A name in words: "error_rate" is "error rate"."""
+    return name.replace("_", " ")
+
+
+def metrics_in_words(split: str, values: dict[str, float]) -> list[str]:
+    """The metrics of a checkpoint on a split, like "validation error rate 0.0125"."""
+    return [f"{split} {words(name)} {_in_digits(value)}" for name, value in values.items()]
+
+
+def _in_digits(value: float | None) -> str:
+    """A figure to four digits; "undefined" if it is none (JSON's null) or NaN."""
+    return "undefined" if value is None or math.isnan(value) else f"{value:.4g}"
 
 
 def vectorized(trials: int) -> str:

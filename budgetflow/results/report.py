@@ -15,10 +15,9 @@ from matplotlib.figure import Figure
 
 from budgetflow.files import write_text
 from budgetflow.playbook.outcomes import CooldownsOutcome, SweepOutcome, has_answer
-from budgetflow.playbook.wording import headline
 from budgetflow.results import figures
 from budgetflow.results.reading import StudyResult
-from budgetflow.results.wording import format_cell
+from budgetflow.results.wording import format_cell, headline
 
 
 def write_report(study: StudyResult) -> epath.Path:

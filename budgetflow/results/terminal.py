@@ -15,9 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from budgetflow.playbook.outcomes import SweepOutcome, has_answer
-from budgetflow.playbook.wording import headline
 from budgetflow.results.reading import StudyResult
-from budgetflow.results.wording import format_cell, timing_line
+from budgetflow.results.wording import format_cell, headline, timing_line
 from budgetflow.studies.trial import TrialRecord, trial_folder
 
 PLAIN_LINE_SECONDS = 10.0

@@ -1,9 +1,61 @@
-"""Numbers in words, the same on the terminal and in the report."""
+"""Outcomes and numbers in words, the same on the terminal and in the report."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
+
+from budgetflow.playbook.outcomes import CooldownsOutcome, Outcome, RoundOutcome, SweepOutcome
+from budgetflow.playbook.wording import metrics_in_words, words
+
+
+def headline(outcome: Outcome) -> str:
+    """The outcome of a study in one sentence."""
+    if isinstance(outcome, SweepOutcome):
+        return _sweep_headline(outcome)
+    return _round_headline(outcome)
+
+
+def _round_headline(outcome: RoundOutcome | CooldownsOutcome) -> str:
+    if outcome.best_validation is None:
+        return "Every trial diverged."
+    if isinstance(outcome, CooldownsOutcome):
+        metric = outcome.selection_metric or ""
+        known = [(r.length_steps, r.best_validation) for r in outcome.lengths if r.best_validation]
+        gives = (f"{steps} steps: {values[metric]:.4g}" for steps, values in known)
+        return f"Best validation {words(metric)} by length: {', '.join(gives)}."
+    values = metrics_in_words("validation", outcome.best_validation)
+    values += metrics_in_words("test", outcome.best_test or {})
+    return (
+        f"Best of {outcome.trials} trials of {outcome.max_train_steps} steps: trial "
+        f"{outcome.best_trial} at step {outcome.best_step}: {', '.join(values)}."
+    )
+
+
+def _sweep_headline(outcome: SweepOutcome) -> str:
+    lowest_error = None
+    if outcome.contradicting_examples:
+        lowest_error = (
+            f" as well as possible, with {outcome.lowest_train_errors} wrong (since "
+            f"{outcome.contradicting_examples} examples contradict each other),"
+        )
+    if outcome.status == "at_boundary":
+        return "No answer: the best learning rate lies at the boundary of the search space."
+    threshold = outcome.fitted_train_loss
+    if outcome.status == "not_fitted":
+        how = lowest_error if lowest_error and threshold is None else ""
+        return f"No answer: no learning rate fitted the training set{how} within the steps allowed."
+    fitted = f"training set is fitted{lowest_error or ' perfectly'}"
+    if threshold is not None:
+        fitted = f"training loss is under {threshold:g}"
+    answers = [seed.max_train_steps for seed in outcome.seeds if seed.max_train_steps]
+    spread = ""
+    if len(answers) > 1:
+        spread = f" (the median of {len(outcome.seeds)} seeds, {min(answers)} to {max(answers)})"
+    return (
+        f"max_train_steps = {outcome.max_train_steps}{spread}: the {fitted} by then, at a constant "
+        f"learning rate of {outcome.best_learning_rate:g}."
+    )
 
 
 def timing_line(timing: dict[str, Any]) -> str:

@@ -11,8 +11,6 @@ from budgetflow.files import read_json, read_rows, write_json, write_rows
 from budgetflow.playbook.measurement import TrialRecord
 from budgetflow.schedules import Schedule
 
-__all__ = ["TrialRecord", "read_trial", "read_trials", "trial_folder", "write_trial"]
-
 
 def trial_folder(study_folder: epath.PathLike, trial: int) -> epath.Path:
     """The folder of a trial."""
