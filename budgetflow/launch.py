@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from budgetflow import command_line, processes
-from budgetflow.config import StudyConfig, load_config_file, parse_config
+from budgetflow.config import StudyConfig, load_config_file
 from budgetflow.config.loading import MOST_STUDIES
 from budgetflow.errors import ConfigError, UserError
 from budgetflow.results.reading import StudyResult, open_study
@@ -41,7 +41,7 @@ from budgetflow.results.terminal import (
 )
 from budgetflow.studies.controller import run_study
 from budgetflow.studies.folder import check_folder, is_complete
-from budgetflow.studies.kinds import check_follows, check_kind, kind_of
+from budgetflow.studies.kinds import check_follows, kind_of, parse_study
 from budgetflow.studies.study import (
     check_study,
     read_outcome,
@@ -99,14 +99,14 @@ def load_chain(config: ml_collections.ConfigDict) -> list[StudyConfig]:
     Raises:
         ConfigError: one of the configs is refused, or the chain leads back to itself.
     """
-    chain = [_checked(config)]
+    chain = [parse_study(config)]
     seen: set[str] = set()
     while (path := chain[0].builds_on) is not None:
         if os.path.abspath(path) in seen or len(seen) == MOST_STUDIES:
             raise ConfigError(f"config.builds_on: {path} builds on itself")
         seen.add(os.path.abspath(path))
         try:
-            chain.insert(0, _checked(load_config_file(path)))
+            chain.insert(0, parse_study(load_config_file(path)))
         except ConfigError as error:
             raise ConfigError(f"config.builds_on = {path!r}: {error}") from error
     names = [study.name for study in chain]
@@ -115,12 +115,6 @@ def load_chain(config: ml_collections.ConfigDict) -> list[StudyConfig]:
     for earlier, study in itertools.pairwise(chain):
         check_follows(study, earlier)
     return chain
-
-
-def _checked(config: ml_collections.ConfigDict) -> StudyConfig:
-    study = parse_config(config)
-    check_kind(study)
-    return study
 
 
 def launch(

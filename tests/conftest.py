@@ -21,12 +21,13 @@ from hypothesis import settings  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from budgetflow.checkpoints import TrialCheckpoints  # noqa: E402
-from budgetflow.config import default_config, load_config_file, parse_config  # noqa: E402
+from budgetflow.config import default_config, load_config_file  # noqa: E402
 from budgetflow.config.keys import replace_fields  # noqa: E402
 from budgetflow.data.source import load_dataset  # noqa: E402
 from budgetflow.launch import launch, load_chain  # noqa: E402
 from budgetflow.playbook import rounds  # noqa: E402
 from budgetflow.playbook.measurement import TrialRecord  # noqa: E402
+from budgetflow.studies.kinds import parse_study  # noqa: E402
 from budgetflow.studies.trial import read_trials  # noqa: E402
 from budgetflow.training.mesh import make_mesh, trial_slices  # noqa: E402
 from budgetflow.training.trial_run import TrialRun, trial_program  # noqa: E402
@@ -129,7 +130,7 @@ def small_config(kind="round", **fields):
             section = section[part]
         with section.unlocked():
             section[last] = value
-    return parse_config(config)
+    return parse_study(config)
 
 
 def start_trial(dataset, config, schedule, varied=frozenset(), checks_fit=False, position=0):

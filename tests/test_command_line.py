@@ -5,7 +5,8 @@ from conftest import REPOSITORY
 
 import budgetflow.launch  # noqa: F401  (defines the other flags)
 from budgetflow import command_line
-from budgetflow.config import load_config_file, parse_config
+from budgetflow.config import load_config_file
+from budgetflow.studies.kinds import parse_study as parse_config
 
 SWEEP = str(REPOSITORY / "configs" / "lr_sweep.py")
 

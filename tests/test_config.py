@@ -8,9 +8,9 @@ from budgetflow.config import (
     default_config,
     load_config_file,
     log_uniform,
-    parse_config,
 )
 from budgetflow.errors import ConfigError
+from budgetflow.studies.kinds import parse_study as parse_config
 
 
 @pytest.mark.parametrize("kind", ["lr_sweep", "round"])

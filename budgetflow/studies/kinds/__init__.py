@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from ml_collections import config_dict
+
 from budgetflow.config.checks import Rule, check_effects
+from budgetflow.config.loading import parse_config
 from budgetflow.config.schema import StudyConfig
 from budgetflow.errors import ConfigError, nearest, shown
 from budgetflow.import_path import import_object, is_import_path
@@ -52,6 +55,13 @@ def kind_named(name: str) -> Kind:
             f"{where} is of type {type(kind).__name__}; should be a budgetflow.studies.kind.Kind"
         )
     return kind
+
+
+def parse_study(config: config_dict.ConfigDict) -> StudyConfig:
+    """The frozen, checked form of a config: :func:`parse_config`, then :func:`check_kind`."""
+    study = parse_config(config)
+    check_kind(study)
+    return study
 
 
 def check_kind(config: StudyConfig) -> None:
