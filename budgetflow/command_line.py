@@ -37,9 +37,13 @@ def parse(argv: Sequence[str], others: flags.FlagValues) -> config_dict.ConfigDi
             _check_key(config, *argument.partition("=")[::2])
         of_config = flags.FlagValues()
         config_flags.DEFINE_config_dict(
-            "config", config, lock_config=False, accept_new_attributes=True,
-            flag_values=of_config, sys_argv=arguments,
-        )  # fmt: skip
+            "config",
+            config,
+            lock_config=False,
+            accept_new_attributes=True,
+            flag_values=of_config,
+            sys_argv=arguments,
+        )
         of_config.set_gnu_getopt(True)
         others.set_gnu_getopt(True)
         rest = others(of_config(arguments, known_only=True))

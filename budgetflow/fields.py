@@ -78,20 +78,23 @@ Rate = Annotated[float, Field(ge=LEAST_RATE, le=MAX_RATE, allow_inf_nan=False, s
 # An argument of a model, a task or an optimizer.
 Option = Annotated[Any, AfterValidator(_check_option)]
 
-# What an argument of a section of any keys is, by section and by name.
-_SECTIONS = {
-    "model": Option, "task": Option, "optimizer": Option, "regularization": Strength,
-    "augmentation": Strength,
-}  # fmt: skip
+# What an argument of a section of any keys is: by its name, or else by its section.
 _OPTIONS = {
-    "name": Text, "nesterov": Flag, "dropout_rate": DecayRate, "label_smoothing": DecayRate,
-    "flip_probability": Fraction, "momentum": DecayRate | None, "b1": DecayRate, "b2": DecayRate,
-}  # fmt: skip
+    "name": Text,
+    "nesterov": Flag,
+    "dropout_rate": DecayRate,
+    "label_smoothing": DecayRate,
+    "flip_probability": Fraction,
+    "momentum": DecayRate | None,
+    "b1": DecayRate,
+    "b2": DecayRate,
+}
 
 
 def option_type(section: str, name: str) -> Any:
     """The type of an argument in a section of any keys, such as ``momentum`` of "optimizer"."""
-    return _OPTIONS.get(name, _SECTIONS[section])
+    is_strength = section in ("regularization", "augmentation")
+    return _OPTIONS.get(name, Strength if is_strength else Option)
 
 
 @functools.cache

@@ -29,9 +29,9 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from budgetflow import command_line, processes
-from budgetflow.config import MOST_STUDIES, StudyConfig, load_config_file, parse_config
+from budgetflow.config import StudyConfig, load_config_file
+from budgetflow.config.loading import MOST_STUDIES
 from budgetflow.errors import ConfigError, UserError
-from budgetflow.playbook.race import lockstep_grid
 from budgetflow.results.reading import StudyResult, open_study
 from budgetflow.results.terminal import (
     StudyProgress,
@@ -39,11 +39,10 @@ from budgetflow.results.terminal import (
     print_plan,
     print_summary,
 )
-from budgetflow.rules import check_follows, num_trials
 from budgetflow.studies.controller import run_study
 from budgetflow.studies.folder import check_folder, is_complete
+from budgetflow.studies.kinds import check_follows, kind_of, parse_study
 from budgetflow.studies.study import (
-    Study,
     check_study,
     read_outcome,
     resolve,
@@ -100,14 +99,14 @@ def load_chain(config: ml_collections.ConfigDict) -> list[StudyConfig]:
     Raises:
         ConfigError: one of the configs is refused, or the chain leads back to itself.
     """
-    chain = [parse_config(config)]
+    chain = [parse_study(config)]
     seen: set[str] = set()
     while (path := chain[0].builds_on) is not None:
         if os.path.abspath(path) in seen or len(seen) == MOST_STUDIES:
             raise ConfigError(f"config.builds_on: {path} builds on itself")
         seen.add(os.path.abspath(path))
         try:
-            chain.insert(0, parse_config(load_config_file(path)))
+            chain.insert(0, parse_study(load_config_file(path)))
         except ConfigError as error:
             raise ConfigError(f"config.builds_on = {path!r}: {error}") from error
     names = [study.name for study in chain]
@@ -212,17 +211,17 @@ def _plan(chain: list[StudyConfig], workdir: epath.Path) -> list[dict[str, Any]]
         if known:
             study = resolve(config, folder, earlier)
             processes.on_main(check_folder, study)
-            row |= _planned_steps(study)
+            row |= study.kind.in_rows(study)
             complete = processes.on_main(is_complete, study)
         else:
             complete = False
             factor = f"{config.max_train_steps_factor:g} x that of {chain[len(rows) - 1].name}"
             row |= {
-                "trials": num_trials(config),
+                "trials": kind_of(config).num_trials(config),
                 "steps a trial": config.max_train_steps or factor,
                 "steps": "-",
             }
-        mesh = make_mesh(config.mesh, num_trials(config))
+        mesh = make_mesh(config.mesh, kind_of(config).num_trials(config))
         row["trial x data x fsdp"] = " x ".join(map(str, mesh.shape.values()))
         row["memory a device"] = decimal(study_peak_bytes(config, mesh))
         if limit := (mesh.local_devices[0].memory_stats() or {}).get("bytes_limit"):
@@ -232,37 +231,6 @@ def _plan(chain: list[StudyConfig], workdir: epath.Path) -> list[dict[str, Any]]
         known = known and complete
         earlier = folder
     return rows
-
-
-def _planned_steps(study: Study) -> dict[str, Any]:
-    length = study.max_train_steps
-    if study.config.kind == "lr_sweep":
-        sweep = study.config.sweep
-        first = len(sweep.learning_rates)
-        # Other seeds try the best learning rate and its neighbours, and may be extended too.
-        most = first + sweep.max_extensions + (sweep.seeds - 1) * (3 + sweep.max_extensions)
-        grid = len(lockstep_grid(length))
-        return {
-            "trials": f"{first} to {most}",
-            "steps a trial": f"at most {length}, raced in {grid} stages",
-            "steps": f"at most {most * length}",
-        }
-    plans = study.round_plans
-    total, trained = sum(plan.length_steps for plan in plans), sum(study.later_steps(()))
-    row: dict[str, Any] = {
-        "trials": len(plans),
-        "steps a trial": ", ".join(map(str, sorted({plan.length_steps for plan in plans}))),
-        "steps": f"{trained}, and {total - trained} taken over" if trained < total else total,
-    }
-    longer = [plan.transfer for plan in plans if plan.transfer and plan.transfer.extra_steps]
-    if carried := min(longer, key=lambda one: one.mean_relative_learning_rate, default=None):
-        row["extra steps' learning rate"] = (
-            f"{carried.mean_relative_learning_rate:.0%} of the base "
-            f"(stretched: {carried.stretched_mean_relative_learning_rate:.0%})"
-        )
-        if carried.pitfall(study.config.transfer.warn_below):
-            row["extra steps' learning rate"] += " TOO SMALL"
-    return row
 
 
 def main(argv: Sequence[str]) -> None:
@@ -317,7 +285,7 @@ def _keep_compiled(folder: str) -> None:
 
 def _make_cpu_devices(chain: list[StudyConfig], num_processes: int) -> None:
     """Makes as many virtual devices of the CPU as the meshes ask for, unless XLA_FLAGS say."""
-    most = max(cpu_devices(config.mesh, num_trials(config)) for config in chain)
+    most = max(cpu_devices(config.mesh, kind_of(config).num_trials(config)) for config in chain)
     if most > MAX_CPU_DEVICES:
         raise ConfigError(f"config.mesh asks for {most} devices (trial x data x fsdp); a CPU has "
                           f"at most {MAX_CPU_DEVICES}, and use for one on each core")  # fmt: skip

@@ -76,12 +76,9 @@ def optimizer_factory(name: str) -> Callable[..., optax.GradientTransformation]:
     if module in ("", "contrib"):
         factory = getattr(optax.contrib if module else optax, attribute, None)
         if factory is None:
-            elsewhere = [
-                other for other in _names_in_optax() if other.rpartition(".")[2] == attribute
-            ]
-            hint = (
-                f"did you mean {elsewhere[0]!r}?" if elsewhere else nearest(name, _names_in_optax())
-            )
+            names = _names_in_optax()
+            elsewhere = next((n for n in names if n.rpartition(".")[2] == attribute), None)
+            hint = f"did you mean {elsewhere!r}?" if elsewhere else nearest(name, names)
             raise ConfigError(f"{field} is not in optax; {hint}")
     elif is_import_path(name):
         factory = import_object(name, "config.optimizer.name")
@@ -105,24 +102,21 @@ def optimizer_factory(name: str) -> Callable[..., optax.GradientTransformation]:
 @functools.cache
 def _names_in_optax() -> tuple[str, ...]:
     """What ``config.optimizer.name`` can be without an import path."""
-    return tuple(
-        prefix + name
+    public = [
+        (prefix + name, value)
         for prefix, module in (("", optax), ("contrib.", optax.contrib))
         for name, value in vars(module).items()
-        if not name.startswith("_") and not isinstance(value, type)
-        and "learning_rate" in _names(value)
-    )  # fmt: skip
+        if not (name.startswith("_") or isinstance(value, type))
+    ]
+    return tuple(name for name, value in public if "learning_rate" in _names(value))
 
 
 def _names(candidate: Any) -> set[str]:
     """The arguments that something takes by keyword, with "**" for any; none of no function."""
     try:
-        open_ended = {
-            "**"
-            for p in inspect.signature(candidate).parameters.values()
-            if p.kind is p.VAR_KEYWORD
-        }
-        return keyword_names(candidate) | open_ended
+        parameters = inspect.signature(candidate).parameters.values()
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        return keyword_names(candidate) | ({"**"} if takes_any else set())
     except (TypeError, ValueError):
         return set()
 
@@ -136,11 +130,15 @@ def check_optimizer(options: Mapping[str, Any]) -> None:
     factory = optimizer_factory(options["name"])
     given = set(options) - {"name"}
     for name in sorted(given & {*DECAY_ARGUMENTS}):
-        raise ConfigError(f"config.optimizer.{name}: weight decay is regularization; set "
-                          "config.regularization.weight_decay")  # fmt: skip
+        raise ConfigError(
+            f"config.optimizer.{name}: weight decay is regularization; set "
+            "config.regularization.weight_decay"
+        )
     for name in sorted(given & {*MASK_ARGUMENTS}):
-        raise ConfigError(f"config.optimizer.{name}: set config.weight_decay_mask, which has the "
-                          "rules that there are")  # fmt: skip
+        raise ConfigError(
+            f"config.optimizer.{name}: set config.weight_decay_mask, which has the rules that "
+            "there are"
+        )
     provided = {"learning_rate", *DECAY_ARGUMENTS, *MASK_ARGUMENTS}
     check_arguments(factory, given, "config.optimizer", provided)
 
@@ -222,9 +220,9 @@ def _parts(
         parts.append(optax.add_decayed_weights(weight_decay, mask))
     made = factory(learning_rate=learning_rate, **arguments)
     if not (callable(getattr(made, "init", None)) and callable(getattr(made, "update", None))):
+        returned = "None" if made is None else f"a {type(made).__name__}"
         raise ConfigError(
-            f"config.optimizer.name = {spec.name!r} returns "
-            f"{'None' if made is None else f'a {type(made).__name__}'}; should be an "
+            f"config.optimizer.name = {spec.name!r} returns {returned}; should be an "
             "optax.GradientTransformation"
         )
     return [*parts, optax.with_extra_args_support(made)]
@@ -280,11 +278,12 @@ def _with_hyperparameters(state: Any, fresh: Any) -> Any:
     def replaced(old: Any, new: Any) -> Any:
         if not _holds_hyperparameters(old):
             return old
-        return old._replace(**{
-            name: getattr(new, name) if name == "hyperparams"
-            else _with_hyperparameters(getattr(old, name), getattr(new, name))
+        inner = {
+            name: _with_hyperparameters(getattr(old, name), getattr(new, name))
             for name in old._fields
-        })  # fmt: skip
+            if name != "hyperparams"
+        }
+        return old._replace(hyperparams=new.hyperparams, **inner)
 
     return jax.tree.map(replaced, state, fresh, is_leaf=_holds_hyperparameters)
 

@@ -60,8 +60,9 @@ def joined(
     if any(value is not None for value in given) and None in given:
         raise UserError("--coordinator_address, --num_processes and --process_id go together")
     if num_processes is not None and process_id is not None and process_id >= num_processes:
-        raise UserError(f"--process_id={process_id}: should be less than --num_processes = "
-                        f"{num_processes}")  # fmt: skip
+        raise UserError(
+            f"--process_id={process_id}: should be less than --num_processes = {num_processes}"
+        )
     if coordinator_address is not None and not re.fullmatch(r".+:\d+", coordinator_address):
         raise UserError(f"--coordinator_address={coordinator_address}: should be host:port")
     if None in given and not cluster and num_tasks() == 1:

@@ -10,42 +10,37 @@ from typing import Any, Literal
 
 import numpy as np
 
+from budgetflow.decays import BOUNDARIES, DECAYS, DROPS, Decay, DecayName
+from budgetflow.errors import nearest
 from budgetflow.import_path import import_object
-
-Shape = Literal[
-    "none", "linear", "cosine", "1-sqrt", "exponential", "polynomial", "inverse_sqrt", "step"
-]
-Decay = Shape | Literal["function"]
-# Decays that never end at a value that can be chosen.
-ENDLESS = ("none", "inverse_sqrt", "step", "function")
 
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """A learning rate for every step: linear warmup from 0, constant, decay, final value.
+    """A learning rate for every step: linear warmup, constant, decay, final value.
 
     Update number ``s`` (from 0) uses ``learning_rate(s)`` and leads from the state at step ``s`` to
     the one at ``s + 1``; a run of ``total_steps`` never uses the value at ``total_steps`` itself.
-    This is optax's convention, so warmup's first update has learning rate 0.
+    This is optax's convention, so warmup's first update has the learning rate that it starts from.
 
     Attributes:
         base_learning_rate: the highest value, held through the constant period.
         warmup_steps: updates of linear warmup.
         constant_steps: updates at the base learning rate.
         decay_steps: updates of decay; 0 if ``decay`` is "none".
-        decay: the shape of the decay. With f the fraction of it that is over, from the base to the
-            final learning rate: "linear"; "cosine" (Loshchilov and Hutter 2017, arXiv:1608.03983);
-            "1-sqrt", by 1 - sqrt(f) (Hägele et al. 2024, arXiv:2405.18392); "polynomial", by
-            (1 - f)^power; "exponential", by the same factor in every step. Without an end of their
-            own, t steps into the decay: "inverse_sqrt", by sqrt(timescale / (timescale + t))
-            (Vaswani et al. 2017, arXiv:1706.03762); "step", times a factor at every drop. And
-            "function": all learning rates are those of ``function``, for as long as the run is.
+        decay: the shape of the decay; a name in :data:`budgetflow.decays.DECAYS`, where its formula
+            is. For "function", all learning rates are those of ``function``, for as long as the run
+            is.
         final_learning_rate: where the decay ends; 0 for those without an end of their own.
         final_steps: updates at the final learning rate, after the decay.
         power: of "polynomial".
         timescale_steps: of "inverse_sqrt".
         drop_steps: of "step": the drops, in steps after the start of the decay, the first being 0.
-        drop_factor: of "step".
+        drop_factor: of "step": what each drop multiplies the learning rate by.
+        boundary_steps: of "piecewise_constant" and "piecewise_linear": in steps after the start of
+            the decay, the first being 0.
+        boundary_factors: of these two: the learning rate at each boundary, relative to the base.
+        warmup_start_learning_rate: of the first update of warmup; not used without one.
         function: the import path of an ``optax.Schedule``, the whole of "function".
     """
 
@@ -53,7 +48,7 @@ class Schedule:
     warmup_steps: int = 0
     constant_steps: int = 0
     decay_steps: int = 0
-    decay: Decay = "none"
+    decay: DecayName | Literal["function"] = "none"
     final_learning_rate: float = 0.0
     power: float = 1.0
     timescale_steps: int = 1
@@ -61,28 +56,42 @@ class Schedule:
     drop_factor: float = 0.1
     final_steps: int = 0
     function: str | None = None
+    boundary_steps: tuple[int, ...] = ()
+    boundary_factors: tuple[float, ...] = ()
+    warmup_start_learning_rate: float = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "drop_steps", tuple(self.drop_steps))  # JSON has lists
+        if self.decay not in DECAYS:
+            raise ValueError(f"decay {self.decay!r} does not exist; {nearest(self.decay, DECAYS)}")
+        for name in ("drop_steps", "boundary_steps", "boundary_factors"):  # JSON has lists
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         lengths = (self.warmup_steps, self.constant_steps, self.decay_steps, self.final_steps)
         if min(lengths) < 0:
             raise ValueError(f"a schedule's lengths cannot be negative: {self}")
-        if (self.decay == "none") != (self.decay_steps == 0):
+        if self.family.has_steps != (self.decay_steps > 0):
             raise ValueError(f"decay {self.decay!r} does not go with {self.decay_steps} steps")
-        if self.decay in ENDLESS and (self.final_learning_rate or self.final_steps):
+        if not self.family.has_end and (self.final_learning_rate or self.final_steps):
             raise ValueError(f"decay {self.decay!r} has no final learning rate to set or hold")
-        if (self.decay == "function") != (self.function is not None):
+        if (self.family.learning_rate is None) != (self.function is not None):
             raise ValueError(f"decay {self.decay!r} does not go with function {self.function!r}")
-        if self.decay == "exponential" and self.final_learning_rate <= 0:
-            raise ValueError("an exponential decay needs a final learning rate above 0")
-        if (self.decay == "step") != bool(self.drop_steps):
-            raise ValueError(f"decay {self.decay!r} does not go with drops at {self.drop_steps}")
-        if self.drop_steps and (self.drop_steps[0] != 0 or list(self.drop_steps) != sorted(
-            {*self.drop_steps}
-        )):  # fmt: skip
-            raise ValueError(f"drops are ascending, the first at 0, not at {self.drop_steps}")
-        if self.power <= 0 or self.timescale_steps <= 0 or not 0 < self.drop_factor < 1:
-            raise ValueError(f"power, timescale and drop factor are out of range: {self}")
+        for points in (DROPS, BOUNDARIES):
+            steps = points.steps(self)
+            if (self.family.points == points) != bool(steps):
+                raise ValueError(
+                    f"decay {self.decay!r} does not go with {points.plural} at {steps}"
+                )
+            if steps and (steps[0] != 0 or list(steps) != sorted({*steps})):
+                raise ValueError(f"{points.plural} are ascending, the first at 0, not at {steps}")
+        start = self.warmup_start_learning_rate
+        if start and not 0 < start <= self.base_learning_rate:
+            raise ValueError(f"warmup leads from {start} to a lower base learning rate: {self}")
+        if self.family.problem and (problem := self.family.problem(self)):
+            raise ValueError(problem)
+
+    @property
+    def family(self) -> Decay:
+        """All that is known of the shape of its decay."""
+        return DECAYS[self.decay]
 
     @property
     def total_steps(self) -> int:
@@ -134,32 +143,15 @@ def _learning_rates(schedule: Schedule, steps: int) -> np.ndarray:
 
 def _evaluate(schedule: Schedule, count: Any, xp: ModuleType) -> Any:
     """The learning rate at ``count``, an integer, by NumPy (float64) or jax.numpy (float32)."""
-    base = schedule.base_learning_rate
-    # Lengths of zero are replaced by one: their branch is never selected, only computed.
-    warmup = base * count / max(schedule.warmup_steps, 1)
-    decayed = _decayed(schedule, xp.maximum(count - schedule.decay_start_step, 0), xp)
-    held = (count < schedule.decay_start_step) | (schedule.decay == "none")
-    return xp.where(count < schedule.warmup_steps, warmup, xp.where(held, base, decayed))
-
-
-def _decayed(schedule: Schedule, into: Any, xp: ModuleType) -> Any:
-    """The learning rate some steps into the decay."""
-    base, final = schedule.base_learning_rate, schedule.final_learning_rate
-    if schedule.decay == "inverse_sqrt":
-        return base * xp.sqrt(schedule.timescale_steps / (schedule.timescale_steps + into))
-    if schedule.decay == "step":
-        return base * schedule.drop_factor ** sum(
-            1.0 * (into >= drop) for drop in schedule.drop_steps
-        )
-    fraction = xp.clip(into / max(schedule.decay_steps, 1), 0.0, 1.0)
-    if schedule.decay == "exponential":
-        return base * (final / base) ** fraction
-    left = {
-        "cosine": lambda: 0.5 * (1 + xp.cos(xp.pi * fraction)),
-        "1-sqrt": lambda: 1 - xp.sqrt(fraction),
-        "polynomial": lambda: (1 - fraction) ** schedule.power,
-    }.get(schedule.decay, lambda: 1 - fraction)()
-    return final + (base - final) * left
+    base, start = schedule.base_learning_rate, schedule.warmup_start_learning_rate
+    decayed = schedule.family.learning_rate
+    assert decayed is not None  # a function is asked by itself
+    # A length of zero is replaced by one: its branch is never selected, only computed.
+    warmup = start + (base - start) * count / max(schedule.warmup_steps, 1)
+    into = xp.maximum(count - schedule.decay_start_step, 0)
+    held = count < schedule.decay_start_step
+    after_warmup = xp.where(held, base, decayed(schedule, into, xp))
+    return xp.where(count < schedule.warmup_steps, warmup, after_warmup)
 
 
 def common_prefix_steps(first: Schedule, second: Schedule) -> int:

@@ -9,8 +9,7 @@ of the decay matter less.
 
 from pathlib import Path
 
-from budgetflow.config import building_on
-from budgetflow.studies.search_space import choices
+from budgetflow.config import building_on, choices
 
 
 def get_config():

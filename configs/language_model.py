@@ -7,8 +7,7 @@ Expect (on Python 3.11; the text is Python's own and differs by version): a vali
 nats a character at a learning rate of 0.0051, neither the highest nor the lowest of the four.
 """
 
-from budgetflow.config import default_config
-from budgetflow.studies.search_space import log_uniform
+from budgetflow.config import default_config, log_uniform
 
 
 def get_config():

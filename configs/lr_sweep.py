@@ -8,8 +8,7 @@ Expect: max_train_steps = 257 at a learning rate of 0.178. It is one seed's numb
 --config.sweep.seeds=5 the answers are 218 to 257, and their median is 239.
 """
 
-from budgetflow.config import default_config
-from budgetflow.studies.search_space import log_grid
+from budgetflow.config import default_config, log_grid
 
 
 def get_config():

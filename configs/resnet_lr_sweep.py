@@ -6,8 +6,7 @@ Cost: 625 steps in all, 8 seconds on 2 cores.
 Expect: max_train_steps = 121 at a learning rate of 0.316.
 """
 
-from budgetflow.config import default_config
-from budgetflow.studies.search_space import log_grid
+from budgetflow.config import default_config, log_grid
 
 
 def get_config():

@@ -9,8 +9,7 @@ training, as in all of the 13 trials that compete with it.
 
 from pathlib import Path
 
-from budgetflow.config import building_on
-from budgetflow.studies.search_space import log_uniform, uniform
+from budgetflow.config import building_on, log_uniform, uniform
 
 
 def get_config():

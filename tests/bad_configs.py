@@ -4,8 +4,7 @@ from conftest import REPOSITORY
 
 FILE = """
 from math import inf, nan
-from budgetflow.config import building_on, default_config
-from budgetflow.studies.search_space import choices, log_grid, log_uniform, uniform
+from budgetflow.config import building_on, choices, default_config, log_grid, log_uniform, uniform
 def get_config():
     config = default_config({kind!r})
     config.max_train_steps = 50
@@ -28,6 +27,11 @@ ROUNDS = [
     ("config.schedule.power = 2.0", "power = 2.0", "'polynomial'"),
     ("config.schedule.drop_factor = 0.5", "drop_factor = 0.5", "'step'"),
     ("config.schedule.timescale_steps = 5", "timescale_steps = 5", "'inverse_sqrt'"),
+    ("config.schedule.boundary_factors = (0.5,)", "boundary_factors = (0.5,)",
+     "'piecewise_constant' or 'piecewise_linear'"),
+    ("config.schedule.warmup_start_learning_rate = 0.05", "learning_rate = 0.05", "warmup_steps"),
+    ("config.schedule.warmup_start_learning_rate_fraction = 0.5; config.schedule.warmup_steps = 0",
+     "learning_rate_fraction = 0.5 has no effect", "warmup_fraction"),
     ("config.schedule.decay = 'linear'; config.schedule.power = 2.0", "power = 2.0"),
     (SPACE.format("choices('schedule.power', 1.0, 2.0)"), "schedule.power", "'polynomial'"),
     ("config.mesh.overrides = (('karnel', 0),)", "'karnel'", "kernel"),
@@ -125,6 +129,10 @@ ROUNDS = [
     ("config.schedule.decay = 'step'", "drop_steps"),
     ("config.schedule.decay = 'step'; config.schedule.drop_steps = (5, 5)", "[5, 5]"),
     ("config.schedule.decay = 'exponential'", "final_learning_rate"),
+    ("config.schedule.decay = 'piecewise_linear'", "boundary_steps"),
+    ("config.schedule.decay = 'piecewise_constant'; config.schedule.boundary_steps = (5,); "
+     + "config.schedule.boundary_factors = (1.5,)", "boundary_factors", "1.5", "equal to 1"),
+    ("config.schedule.decay = 'cosin'", "decay = 'cosin'", "'cosine'", "'piecewise_linear'"),
     ("config.schedule.final_steps = 5", "final_steps"),
     ("config.schedule.base_learning_rate = 1e-45", "1e-45", "1e-30"),
     ("config.schedule.function = 'os.getcwd'", "'os.getcwd'", "TypeError"),

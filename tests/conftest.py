@@ -21,10 +21,13 @@ from hypothesis import settings  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from budgetflow.checkpoints import TrialCheckpoints  # noqa: E402
-from budgetflow.config import default_config, load_config_file, parse_config  # noqa: E402
+from budgetflow.config import default_config, load_config_file  # noqa: E402
+from budgetflow.config.keys import replace_fields  # noqa: E402
 from budgetflow.data.source import load_dataset  # noqa: E402
 from budgetflow.launch import launch, load_chain  # noqa: E402
-from budgetflow.studies.search_space import replace_fields  # noqa: E402
+from budgetflow.playbook import rounds  # noqa: E402
+from budgetflow.playbook.measurement import TrialRecord  # noqa: E402
+from budgetflow.studies.kinds import parse_study  # noqa: E402
 from budgetflow.studies.trial import read_trials  # noqa: E402
 from budgetflow.training.mesh import make_mesh, trial_slices  # noqa: E402
 from budgetflow.training.trial_run import TrialRun, trial_program  # noqa: E402
@@ -51,6 +54,28 @@ def mirrored(trials, key):
         )
         for trial in trials
     ]
+
+
+def trial_record(number, schedule, rows=(), steps_reused=0, **fields):
+    """A trial at its last measurement, complete unless told otherwise."""
+    reused_from = {"study": "another", "trial": 0, "step": steps_reused} if steps_reused else None
+    fields = {"status": "complete", "step": rows[-1]["step"] if rows else 0, **fields}
+    return TrialRecord(
+        trial=number,
+        hyperparameters=fields.pop("hyperparameters", {}),
+        schedule=schedule,
+        seed=0,
+        max_train_steps=schedule.total_steps,
+        rows=tuple(rows),
+        reused_from=reused_from,
+        **fields,
+    )
+
+
+def diagnose(trials, max_train_steps, selection):
+    """The best-step diagnosis of some trials, as JSON values."""
+    settings = rounds.RoundSettings((), max_train_steps, selection)
+    return rounds.outcome(settings, trials).to_json()["best_step_diagnosis"]
 
 
 # The longest first, so that none of them is left to run alone at the end.
@@ -105,7 +130,7 @@ def small_config(kind="round", **fields):
             section = section[part]
         with section.unlocked():
             section[last] = value
-    return parse_config(config)
+    return parse_study(config)
 
 
 def start_trial(dataset, config, schedule, varied=frozenset(), checks_fit=False, position=0):
@@ -142,8 +167,7 @@ def edited_config(file, /, **fields):
 
 
 FIRST = """
-from budgetflow.config import default_config
-from budgetflow.studies.search_space import choices
+from budgetflow.config import choices, default_config
 
 
 def get_config():

@@ -18,9 +18,11 @@ def test_shifts_move_each_image_on_its_own_and_fill_with_zero():
     for before, after in zip(np.asarray(IMAGES), shifted, strict=True):
         padded = np.pad(before, ((1, 1), (1, 1), (0, 0)))
         places = [
-            (dy, dx) for dy in range(3) for dx in range(3)
+            (dy, dx)
+            for dy in range(3)
+            for dx in range(3)
             if (padded[dy : dy + 6, dx : dx + 5] == after).all()
-        ]  # fmt: skip
+        ]
         assert len(places) == 1
         seen.update(places)
     assert len(seen) == 9

@@ -16,9 +16,10 @@ from bad_configs import CONFIGS, FILE, WRITTEN
 from conftest import REPOSITORY
 
 from budgetflow import command_line, processes
-from budgetflow.config import StudyConfig, load_config_file, parse_config
+from budgetflow.config import StudyConfig, load_config_file
 from budgetflow.errors import UserError
 from budgetflow.launch import check, load_chain, parse_steps, run
+from budgetflow.studies.kinds import parse_study as parse_config
 from budgetflow.workdir import open_workdir
 
 SWEEP = str(REPOSITORY / "configs" / "lr_sweep.py")

@@ -5,7 +5,8 @@ from conftest import REPOSITORY
 
 import budgetflow.launch  # noqa: F401  (defines the other flags)
 from budgetflow import command_line
-from budgetflow.config import load_config_file, parse_config
+from budgetflow.config import load_config_file
+from budgetflow.studies.kinds import parse_study as parse_config
 
 SWEEP = str(REPOSITORY / "configs" / "lr_sweep.py")
 
@@ -37,11 +38,15 @@ def test_flags_come_in_any_order_and_the_last_holds():
 
 def test_arguments_that_the_file_leaves_out_can_be_set():
     config = parsed(
-        f"--config={SWEEP}", "--config.task.num_classes=5", "--config.model.width", "32",
-        "--config.optimizer.momentum=None", "--config.optimizer.nesterov",
+        f"--config={SWEEP}",
+        "--config.task.num_classes=5",
+        "--config.model.width",
+        "32",
+        "--config.optimizer.momentum=None",
+        "--config.optimizer.nesterov",
         "--config.model.act=tanh",
         "--config.regularization.input_noise=0.5",
-    )  # fmt: skip
+    )
     assert config.task["num_classes"] == 5
     assert (config.model["width"], config.model["act"]) == (32, "tanh")
     assert config.optimizer["momentum"] is None
@@ -106,6 +111,8 @@ def test_a_config_file_takes_an_argument(write):
 
 
 def test_a_config_file_may_define_dataclasses(write):
-    path = write("import dataclasses; c = dataclasses.make_dataclass('C', ['a'])(1);"
-                 "return ConfigDict({'kind': 'round', 'seed': c.a})")  # fmt: skip
+    path = write(
+        "import dataclasses; c = dataclasses.make_dataclass('C', ['a'])(1);"
+        "return ConfigDict({'kind': 'round', 'seed': c.a})"
+    )
     assert load_config_file(path).seed == 1

@@ -5,13 +5,12 @@ import math
 import random
 
 import pytest
-from conftest import mirrored
+from conftest import diagnose, mirrored, trial_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budgetflow.playbook.best_step import diagnose
 from budgetflow.playbook.competing import compete
-from budgetflow.playbook.measurement import Selection, TrialView
+from budgetflow.playbook.measurement import Selection
 from budgetflow.schedules import Schedule
 
 METRIC = "validation_error_rate"
@@ -23,11 +22,8 @@ modest = settings(max_examples=200, deadline=None)
 def trial(number, values, status="complete", every=25):
     """A trial with these values of the metric at its evaluations."""
     rows = [{"step": every * i, METRIC: value} for i, value in enumerate(values, start=1)]
-    length = every * len(values)
-    rate = 0.1 * (abs(number) + 1)
-    return TrialView(
-        number, {}, rate, status, length, rows, schedule=Schedule(rate, 0, length)
-    )  # fmt: skip
+    schedule = Schedule(0.1 * (abs(number) + 1), 0, every * len(values))
+    return trial_record(number, schedule, rows, status=status)
 
 
 def numbers(chosen):
@@ -160,7 +156,7 @@ def test_the_threshold_is_what_the_best_trial_had_on_its_way(best, threshold):
     assert found.threshold == threshold
     assert numbers(found.competing) == [0, 1]
     assert numbers(found.hopeless) == [2]
-    assert f"{threshold:.4g} or better" in found.rule
+    assert f"{threshold:.4g} or better" in diagnose(trials, 25 * len(best), LOWER)["means"]
 
 
 def test_of_several_trials_without_an_error_the_most_lenient_threshold_counts():

@@ -7,10 +7,10 @@ from budgetflow.config import (
     building_on,
     default_config,
     load_config_file,
-    parse_config,
+    log_uniform,
 )
 from budgetflow.errors import ConfigError
-from budgetflow.studies.search_space import log_uniform
+from budgetflow.studies.kinds import parse_study as parse_config
 
 
 @pytest.mark.parametrize("kind", ["lr_sweep", "round"])
@@ -100,7 +100,7 @@ def test_a_study_starts_from_the_workload_it_builds_on(tmp_path):
             "did you mean .max_train_steps",
         ),
         (
-            "from budgetflow.studies.search_space import uniform\n"
+            "from budgetflow.config import uniform\n"
             "def get_config():\n    return uniform('optimizer.momentum', 0.9, 0.1)",
             "needs low < high",
         ),

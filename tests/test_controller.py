@@ -13,11 +13,11 @@ import pytest
 from conftest import REPOSITORY, assert_identical, edited_config, run, start_trial
 
 from budgetflow.checkpoints import TrialCheckpoints, restore_as_numpy
-from budgetflow.config import load_config_file, parse_config
+from budgetflow.config import load_config_file, log_uniform, parse_config
+from budgetflow.config.keys import replace_fields
 from budgetflow.errors import DamagedFileError, UserError
 from budgetflow.results.reading import open_study
 from budgetflow.schedules import Schedule
-from budgetflow.studies.search_space import log_uniform, replace_fields
 from budgetflow.studies.trial import read_trials, write_trial
 
 STUDIES = ("lr_sweep", "round1", "round2")

@@ -2,16 +2,17 @@ import json
 import re
 
 import pytest
-from conftest import assert_as_from_scratch, edited_config, run
+from conftest import assert_as_from_scratch, edited_config, run, trial_record
 
 from budgetflow.config import default_config, load_config_file, parse_config
 from budgetflow.errors import ConfigError
-from budgetflow.playbook.cooldowns import outcome
-from budgetflow.playbook.measurement import Selection, TrialView
+from budgetflow.playbook import cooldowns
+from budgetflow.playbook.measurement import Selection
 from budgetflow.playbook.rounds import PlannedTrial, RoundSettings
 from budgetflow.results import figures
 from budgetflow.results.reading import open_study
 from budgetflow.results.report import render_report
+from budgetflow.schedules import Schedule
 from budgetflow.studies.trial import read_trials
 
 METRIC = "validation_loss"
@@ -20,7 +21,11 @@ SELECTION = Selection(METRIC)
 
 def view(number, step, value, status="complete", reused=0):
     rows = [{"step": step // 2, METRIC: 9.0}, {"step": step, METRIC: value}]
-    return TrialView(number, {}, 0.1, status, step, rows, steps_reused=reused)
+    return trial_record(number, Schedule(0.1, 0, step), rows, reused, status=status)
+
+
+def outcome(settings, trials):
+    return cooldowns.outcome(settings, trials).to_json()
 
 
 def test_each_length_has_its_best_trial_and_what_it_gains():
@@ -47,7 +52,7 @@ def test_of_a_metric_that_should_be_high_the_highest_is_best_and_a_rise_is_bette
     planned = tuple(PlannedTrial({}, length) for length in (100, 200, 200))
     accuracy = Selection("validation_accuracy", higher_is_better=True)
     trials = [
-        TrialView(n, {}, 0.1, "complete", step, [{"step": step, "validation_accuracy": value}])
+        trial_record(n, Schedule(0.1, 0, step), [{"step": step, "validation_accuracy": value}])
         for n, (step, value) in enumerate([(100, 0.8), (200, 0.7), (200, 0.84)])
     ]
     found = outcome(RoundSettings(planned, 200, accuracy), trials)

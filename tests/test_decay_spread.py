@@ -3,12 +3,13 @@ import json
 import math
 
 import pytest
-from conftest import mirrored
+from conftest import mirrored, trial_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budgetflow.playbook.decay_spread import HINGES_ABOVE, decay_spread
-from budgetflow.playbook.measurement import Selection, TrialView
+from budgetflow.playbook import rounds
+from budgetflow.playbook.decay_spread import HINGES_ABOVE
+from budgetflow.playbook.measurement import Selection
 from budgetflow.schedules import Schedule
 
 METRIC = "validation_loss"
@@ -16,8 +17,15 @@ SELECTION = Selection(METRIC)
 LINEAR = Schedule(0.1, 10, 60, 30, "linear")
 COSINE = Schedule(0.1, 10, 0, 90, "cosine")
 NONE = Schedule(0.1, 10, 90)
+OWN = Schedule(0.1, decay_steps=100, decay="function", function="my_lab.rates")
 
 modest = settings(max_examples=200, deadline=None)
+
+
+def decay_spread(trials, selection):
+    """The decay spread of some trials, as JSON values."""
+    settings = rounds.RoundSettings((), 100, selection)
+    return rounds.outcome(settings, trials).to_json()["decay_spread"]
 
 
 # Trials that are worse than the best by more than this do not compete.
@@ -28,8 +36,8 @@ def trial(number, value, schedule, status="complete", **hyperparameters):
     """A trial whose best step, not its last one, has the metric ``value``."""
     values = {10: value + COMPETES_WITHIN, 50: value, 100: value + 1}
     rows = [{"step": step, METRIC: metric} for step, metric in values.items()]
-    fields = {"schedule.decay": getattr(schedule, "decay", None), **hyperparameters}
-    return TrialView(number, fields, 0.1, status, 100, rows, schedule=schedule)
+    fields = {"schedule.decay": schedule.decay, **hyperparameters}
+    return trial_record(number, schedule, rows, hyperparameters=fields, status=status)
 
 
 @st.composite
@@ -56,7 +64,7 @@ def studies(draw):
         return trial(
             number,
             draw(st.sampled_from([0.0, 0.5, 1.0, 1.05, 2.0, -1.0])),
-            schedule if draw(st.integers(0, 9)) else None,
+            schedule if draw(st.integers(0, 9)) else OWN,
             draw(st.sampled_from(["complete", "complete", "complete", "diverged"])),
             seed=draw(st.integers(0, 1)),
             **{"schedule.base_learning_rate": schedule.base_learning_rate},
@@ -79,7 +87,7 @@ def relative(ends):
 
 def all_but_the_decay(view):
     schedule = view.schedule
-    if schedule is None:
+    if schedule is OWN:
         return None
     return view.hyperparameters["seed"], schedule.base_learning_rate, schedule.warmup_steps
 
@@ -88,7 +96,7 @@ def groups(trials):
     """What each schedule gives, by what else its trials have in common; more than one of each."""
     found = {}
     for view in trials:
-        if view.schedule is not None:
+        if view.schedule is not OWN:
             ends = found.setdefault(all_but_the_decay(view), {})
             ends[view.schedule] = min(ends.get(view.schedule, math.inf), value_of(view))
     return {same: list(ends.values()) for same, ends in found.items() if len(ends) > 1}
@@ -242,26 +250,24 @@ def test_decays_of_trials_that_do_not_compete_say_nothing():
         trial(1, 2.0, Schedule(0.1, 10, 160, 30, "linear")),  # another length
         trial(1, 2.0, COSINE, status="diverged"),
         trial(1, math.nan, COSINE),
-        trial(1, 2.0, None),
+        trial(1, 2.0, OWN),
     ],
-    ids=lambda view: f"{view.schedule and view.schedule.decay}-{view.status}",
+    ids=lambda view: f"{view.schedule.decay}-{view.status}",
 )
 def test_what_differs_in_more_than_its_decay_is_not_compared(other):
     assert decay_spread([trial(0, 1.0, LINEAR), other], SELECTION) is None
 
 
 def test_a_function_of_ones_own_is_left_out():
-    own = Schedule(0.1, decay_steps=100, decay="function", function="my_lab.rates")
-    trials = [trial(0, 1.0, own), trial(1, 2.0, Schedule(0.1, 0, 70, 30, "linear"))]
+    trials = [trial(0, 1.0, OWN), trial(1, 2.0, Schedule(0.1, 0, 70, 30, "linear"))]
     assert decay_spread(trials, SELECTION) is None
 
 
 def test_hyperparameters_may_be_lists():
     trials = [
-        TrialView(n, {"model.hidden_sizes": [16]}, 0.1, "complete", 100,
-                  [{"step": 100, METRIC: n + 1.0}], schedule=schedule)
+        trial(n, n + 1.0, schedule, **{"model.hidden_sizes": [16]})
         for n, schedule in enumerate([LINEAR, COSINE])
-    ]  # fmt: skip
+    ]
     assert decay_spread(trials, SELECTION)["relative"] == 1.0
 
 

@@ -14,7 +14,9 @@ from conftest import (
     write_chain,
 )
 
-from budgetflow.config import StudyConfig, default_config, parse_config, to_json
+from budgetflow.config import StudyConfig, choices, default_config, parse_config
+from budgetflow.config.keys import replace_fields
+from budgetflow.config.schema import to_json
 from budgetflow.data.source import load_dataset
 from budgetflow.fields import Changes, changing
 from budgetflow.schedule_config import resolve_schedule
@@ -26,7 +28,6 @@ from budgetflow.studies.fingerprint import (
     measurement_key,
     state_key,
 )
-from budgetflow.studies.search_space import choices, replace_fields
 from budgetflow.studies.study import study_dataset
 from budgetflow.studies.trial import read_trials
 from budgetflow.training.mesh import make_mesh
@@ -58,6 +59,8 @@ OTHER = {
     "schedule.base_learning_rate": 0.2,
     "schedule.warmup_steps": 3,
     "schedule.warmup_fraction": 0.2,
+    "schedule.warmup_start_learning_rate": 0.01,
+    "schedule.warmup_start_learning_rate_fraction": 0.1,
     "schedule.decay": "linear",
     "schedule.decay_steps": 7,
     "schedule.decay_fraction": 0.5,
@@ -69,6 +72,9 @@ OTHER = {
     "schedule.drop_steps": (20,),
     "schedule.drop_fractions": (0.5,),
     "schedule.drop_factor": 0.5,
+    "schedule.boundary_steps": (20,),
+    "schedule.boundary_fractions": (0.5,),
+    "schedule.boundary_factors": (0.5,),
     "schedule.function": "test_fingerprint.held",
     "precision": "bfloat16",
     "gradient_accumulation": 2,
@@ -131,9 +137,8 @@ def keys(config):
         schedule = resolve_schedule(config.schedule, config.max_train_steps)
     except Exception:  # such as a power without its decay: the field itself tells
         schedule = config.schedule
-    return (
-        state_key(config, dataset, frozenset(), mesh), measurement_key(config, dataset), schedule
-    )  # fmt: skip
+    states = state_key(config, dataset, frozenset(), mesh, False)
+    return states, measurement_key(config, dataset), schedule
 
 
 def test_another_value_is_known_for_every_field_of_the_schema():

@@ -5,11 +5,10 @@ import json
 import pytest
 from conftest import assert_identical, run
 
-from budgetflow.config import default_config, parse_config
+from budgetflow.config import choices, default_config, log_uniform, parse_config, uniform
 from budgetflow.errors import UserError
 from budgetflow.results.reading import open_study
 from budgetflow.studies.controller import run_study
-from budgetflow.studies.search_space import choices, log_uniform, uniform
 from budgetflow.studies.study import resolve
 from budgetflow.studies.trial import read_trials
 

@@ -12,9 +12,18 @@ import budgetflow
 PACKAGE = Path(budgetflow.__file__).parent
 # A part may import from those it names here, and from itself.
 GROUND = {
-    "errors", "fields", "files", "import_path", "metrics", "processes", "schedules",
-    "schedule_config", "source_code", "user_code",
-}  # fmt: skip
+    "decays",
+    "errors",
+    "fields",
+    "files",
+    "import_path",
+    "metrics",
+    "processes",
+    "schedules",
+    "schedule_config",
+    "source_code",
+    "user_code",
+}
 FLOORS = {
     "errors": set(),
     "files": {"errors"},
@@ -24,34 +33,23 @@ FLOORS = {
     "fields": set(),
     "metrics": set(),
     "source_code": {"import_path"},
-    "schedules": {"import_path"},
-    "schedule_config": {"errors", "fields", "schedules", "user_code"},
+    "decays": {"schedules"},  # for its types alone
+    "schedules": {"decays", "errors", "import_path"},
+    "schedule_config": {"decays", "errors", "fields", "schedules", "user_code"},
     "models": GROUND,
     "tasks": GROUND,
     "optimizers": GROUND,
     "data": GROUND,
     "checkpoints": GROUND,
     "playbook": {"schedules"},
-    "config_values": {"errors", "fields", "user_code"},
-    "rules": {"config", "errors", "fields", "import_path"},
-    "config": GROUND | {"config_values", "rules", "studies.search_space"},
+    "config": GROUND,
     "command_line": {"config", "errors"},
     "workdir": {"errors"},
     "training": GROUND | {"config", "models", "tasks", "optimizers", "data"},
-    "studies": GROUND
-    | {"config", "config_values", "rules", "playbook", "training", "tasks", "data", "checkpoints"},
+    "studies": GROUND | {"config", "playbook", "training", "tasks", "data", "checkpoints"},
     "results": GROUND | {"playbook", "studies.trial", "checkpoints"},
     "launch": GROUND
-    | {
-        "command_line",
-        "config",
-        "rules",
-        "playbook",
-        "studies",
-        "results",
-        "training.mesh",
-        "workdir",
-    },
+    | {"command_line", "config", "playbook", "studies", "results", "training.mesh", "workdir"},
 }
 
 

@@ -6,11 +6,10 @@ import sys
 import pytest
 from conftest import REPOSITORY, edited_config, run
 
-from budgetflow.config import load_config_file
+from budgetflow.config import choices, load_config_file, log_uniform
 from budgetflow.errors import ConfigError, UserError
 from budgetflow.launch import load_chain
 from budgetflow.results.reading import open_study
-from budgetflow.studies.search_space import choices, log_uniform
 
 
 def command(*arguments):

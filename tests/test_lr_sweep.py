@@ -4,13 +4,16 @@ import json
 import math
 
 import pytest
+from conftest import trial_record
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from budgetflow.playbook.lr_sweep import decide
-from budgetflow.playbook.measurement import Add, Advance, TrialView
+from budgetflow.playbook.measurement import Add, Advance
+from budgetflow.playbook.outcomes import from_json
 from budgetflow.playbook.race import SweepSettings, lockstep_grid
-from budgetflow.results.wording import headline
+from budgetflow.results import wording
+from budgetflow.schedules import Schedule
 
 LEARNING_RATE = "schedule.base_learning_rate"
 NEVER = None
@@ -33,6 +36,10 @@ class Fate:
             and self.fits_at <= step
             and (self.diverges_at is None or self.fits_at < self.diverges_at)
         )
+
+
+def headline(outcome):
+    return wording.headline(from_json(outcome))
 
 
 # Updates per epoch of the simulated studies.
@@ -69,7 +76,7 @@ class Simulation:
             elif isinstance(decision, Advance):
                 self._advance(decision)
             else:
-                self.outcome = decision.outcome
+                self.outcome = decision.outcome.to_json()
                 return
         raise AssertionError("the sweep does not end")
 
@@ -100,13 +107,12 @@ class Simulation:
             status, before = "diverged" if diverged else "running", end
             if diverged:
                 break
-        return TrialView(
+        return trial_record(
             number,
-            hyperparameters,
-            hyperparameters[LEARNING_RATE],
-            status,
-            before,
+            Schedule(hyperparameters[LEARNING_RATE], 0, self.settings.max_train_steps),
             rows,
+            hyperparameters=hyperparameters,
+            status=status,
             fitted_at_step_bracket=bracket,
         )
 

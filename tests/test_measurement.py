@@ -1,10 +1,12 @@
 import math
 
 import pytest
+from conftest import trial_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budgetflow.playbook.measurement import Selection, TrialView
+from budgetflow.playbook.measurement import Selection
+from budgetflow.schedules import Schedule
 
 METRIC = "validation_error_rate"
 SELECTION = Selection(METRIC)
@@ -90,6 +92,7 @@ def test_rows_without_the_metric_are_left_out():
 def test_a_trial_is_infeasible_if_it_diverged_before_it_fitted(
     status, bracket, fitted_at_step, diverged
 ):
-    trial = TrialView(0, {}, 0.1, status, 60, fitted_at_step_bracket=bracket)
+    schedule = Schedule(0.1, 0, 60)
+    trial = trial_record(0, schedule, status=status, step=60, fitted_at_step_bracket=bracket)
     assert trial.fitted_at_step == fitted_at_step
     assert trial.diverged is diverged

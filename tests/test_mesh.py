@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jax.sharding import PartitionSpec
 
-from budgetflow.config import MeshConfig
+from budgetflow.config.schema import MeshConfig
 from budgetflow.errors import ConfigError, nearest_numbers
 from budgetflow.training.mesh import check_batch_size, make_mesh, mesh_sizes, partition_spec
 

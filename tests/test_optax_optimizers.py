@@ -57,12 +57,18 @@ REFUSED = {
 REQUIRED = {"contrib.dpsgd": {"l2_norm_clip": 1.0, "noise_multiplier": 1.0, "seed": 0}}
 # Those that take a number, and not a schedule: their reference is made anew for every step. The
 # schedule-free ones take one, but look it up a step late for one of its two uses.
-TAKES_NUMBER = {"sm3", "optimistic_adam", "contrib.schedule_free_adamw",
-                "contrib.schedule_free_sgd"}  # fmt: skip
+TAKES_NUMBER = {
+    "sm3",
+    "optimistic_adam",
+    "contrib.schedule_free_adamw",
+    "contrib.schedule_free_sgd",
+}
 # Every argument that has to do with weight decay, but for these two, of optimizers with one of
 # their own; the others are handed an L2 term.
-OWN_DECAY = {"adafactor": ["weight_decay_rate"],
-             "contrib.muon": ["weight_decay", "adam_weight_decay"]}  # fmt: skip
+OWN_DECAY = {
+    "adafactor": ["weight_decay_rate"],
+    "contrib.muon": ["weight_decay", "adam_weight_decay"],
+}
 OWN_DECAY |= {
     name: ["weight_decay"]
     for name, factory in FACTORIES.items()
@@ -186,8 +192,9 @@ def theirs(name, weight_decay=0.0, **options):
 
 
 def assert_same(ours, theirs):
-    ours, theirs, start = (jax.flatten_util.ravel_pytree(tree)[0] for tree in
-                           (ours, theirs, problem()[0]))  # fmt: skip
+    ours, theirs, start = (
+        jax.flatten_util.ravel_pytree(tree)[0] for tree in (ours, theirs, problem()[0])
+    )
     moved = np.abs(theirs - start).max()
     assert 0 < moved < np.inf
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * moved + 3e-7)
@@ -218,7 +225,12 @@ def test_every_weight_decay_is_known():
         if "decay" in argument
     }
     assert found == {
-        "weight_decay", "weight_decay_rate", "adam_weight_decay", "weight_decay_mask",
+        "weight_decay",
+        "weight_decay_rate",
+        "adam_weight_decay",
+        "weight_decay_mask",
         # Of averages, not of weights.
-        "decay", "decay_rate", "decay_offset",
-    }  # fmt: skip
+        "decay",
+        "decay_rate",
+        "decay_offset",
+    }

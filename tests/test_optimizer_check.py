@@ -15,8 +15,10 @@ from budgetflow.optimizers import optimizer_spec
 from budgetflow.schedules import Schedule
 from budgetflow.training.optimizer_check import check_update
 
-PARAMS = {"kernel": jax.ShapeDtypeStruct((3, 2), "float32"),
-          "bias": jax.ShapeDtypeStruct((2,), "float32")}  # fmt: skip
+PARAMS = {
+    "kernel": jax.ShapeDtypeStruct((3, 2), "float32"),
+    "bias": jax.ShapeDtypeStruct((2,), "float32"),
+}
 LABELS = {"kernel": "k", "bias": "b"}
 
 
@@ -110,8 +112,10 @@ def line_search(learning_rate):
 
 
 def per_example(learning_rate):
-    return optax.chain(optax.sgd(learning_rate), optax.stateless(
-        lambda updates, params: jax.tree.map(lambda u: u[None], updates)))  # fmt: skip
+    return optax.chain(
+        optax.sgd(learning_rate),
+        optax.stateless(lambda updates, params: jax.tree.map(lambda u: u[None], updates)),
+    )
 
 
 def other_tree(learning_rate):
@@ -143,13 +147,15 @@ def takes_a_decay(learning_rate, weight_decay):
 
 
 def decays_kernels(learning_rate, weight_decay):
-    return optax.adamw(learning_rate, weight_decay=weight_decay,
-                       mask={"kernel": True, "bias": False})  # fmt: skip
+    return optax.adamw(
+        learning_rate, weight_decay=weight_decay, mask={"kernel": True, "bias": False}
+    )
 
 
 def decays_biases(learning_rate, weight_decay, mask=None):
-    return optax.adamw(learning_rate, weight_decay=weight_decay,
-                       mask={"kernel": False, "bias": True})  # fmt: skip
+    return optax.adamw(
+        learning_rate, weight_decay=weight_decay, mask={"kernel": False, "bias": True}
+    )
 
 
 INJECTED = optax.inject_hyperparams(optax.adamw)

@@ -76,10 +76,22 @@ DECAYING = TRIAL_SCHEDULE.to_optax()
             optax.rmsprop(DECAYING, centered=True, decay=0.5),
         ),
         (
-            {"optimizer": {"name": "contrib.muon", "preconditioning": "spectral", "ns_steps": 3,
-                           "ns_coeffs": (2.0, -1.5, 0.5), "beta": 0.5}},
-            optax.contrib.muon(DECAYING, preconditioning="spectral", ns_steps=3,
-                               ns_coeffs=(2.0, -1.5, 0.5), beta=0.5),
+            {
+                "optimizer": {
+                    "name": "contrib.muon",
+                    "preconditioning": "spectral",
+                    "ns_steps": 3,
+                    "ns_coeffs": (2.0, -1.5, 0.5),
+                    "beta": 0.5,
+                }
+            },
+            optax.contrib.muon(
+                DECAYING,
+                preconditioning="spectral",
+                ns_steps=3,
+                ns_coeffs=(2.0, -1.5, 0.5),
+                beta=0.5,
+            ),
         ),
         (
             {"optimizer": {"name": "lbfgs", "linesearch": None, "memory_size": 3}},
@@ -95,19 +107,26 @@ DECAYING = TRIAL_SCHEDULE.to_optax()
         ),
         # The gradient that is clipped is the whole batch's.
         (
-            {"clip_gradient_norm": 0.3, "gradient_accumulation": 4,
-             "regularization__weight_decay": 0.01},
-            optax.chain(optax.clip_by_global_norm(0.3), optax.add_decayed_weights(0.01),
-                        optax.sgd(DECAYING, momentum=0.9)),
+            {
+                "clip_gradient_norm": 0.3,
+                "gradient_accumulation": 4,
+                "regularization__weight_decay": 0.01,
+            },
+            optax.chain(
+                optax.clip_by_global_norm(0.3),
+                optax.add_decayed_weights(0.01),
+                optax.sgd(DECAYING, momentum=0.9),
+            ),
         ),
         (
             {"optimizer": {"name": "noisy_sgd", "key": 3}},
             optax.noisy_sgd(DECAYING, key=3),
         ),
     ],
-    ids=lambda value: value.get("optimizer", {"name": "clipped"})["name"]
-    if isinstance(value, dict) else "",
-)  # fmt: skip
+    ids=lambda value: (
+        value.get("optimizer", {"name": "clipped"})["name"] if isinstance(value, dict) else ""
+    ),
+)
 def test_a_trial_is_trained_as_by_optax_alone(digits, fields, optimizer):
     trial, initial = trained(digits, **fields)
     assert_close(trial.state.params, trained_by_optax(digits, initial, optimizer)[0])
@@ -242,7 +261,8 @@ def test_an_average_of_bfloat16_parameters_moves(digits):
     trial, initial = trained(digits, schedule, model=model, ema_decay=0.99)
     averaged = trial.state.ema_params["output"]["kernel"]
     assert averaged.dtype == jnp.float32
-    start, end = (np.asarray(p["output"]["kernel"], np.float32) for p in
-                  (initial, trial.state.params))  # fmt: skip
+    start, end = (
+        np.asarray(p["output"]["kernel"], np.float32) for p in (initial, trial.state.params)
+    )
     way = np.abs(averaged - start).sum() / np.abs(end - start).sum()
     assert 0.3 < way < 1

@@ -132,7 +132,7 @@ def injected_in_steps(learning_rate):
         ),
     ],
     ids=lambda f: f.__name__,
-)  # fmt: skip
+)
 def test_an_optimizer_of_ones_own_is_at_this_steps_learning_rate(function, on_schedule):
     optimizer = on_schedule(SCHEDULE)
     ours = Ours({"name": f"{__name__}.{function.__name__}"}, decays=False)()
@@ -204,9 +204,10 @@ def test_matrices_are_neither_biases_nor_scales():
 def masked_decay(learning_rate):
     """Decoupled, by optax's parts."""
     return optax.chain(
-        optax.scale_by_adam(), optax.add_decayed_weights(0.25, {"kernel": True, "bias": False}),
+        optax.scale_by_adam(),
+        optax.add_decayed_weights(0.25, {"kernel": True, "bias": False}),
         optax.scale_by_learning_rate(learning_rate),
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(
@@ -232,9 +233,15 @@ def test_only_matrices_decay(name):
 
 
 WITHOUT_MASK = [
-    "novograd", "contrib.dadapt_adamw", "contrib.madgrad", "contrib.momo", "contrib.momo_adam",
-    "contrib.prodigy", "contrib.schedule_free_adamw", "contrib.schedule_free_sgd",
-]  # fmt: skip
+    "novograd",
+    "contrib.dadapt_adamw",
+    "contrib.madgrad",
+    "contrib.momo",
+    "contrib.momo_adam",
+    "contrib.prodigy",
+    "contrib.schedule_free_adamw",
+    "contrib.schedule_free_sgd",
+]
 
 
 @pytest.mark.parametrize("name", WITHOUT_MASK)

@@ -4,9 +4,8 @@ import pytest
 from conftest import run
 from test_metrics import Odd
 
-from budgetflow.config import default_config
+from budgetflow.config import default_config, log_uniform
 from budgetflow.results.reading import open_study
-from budgetflow.studies.search_space import log_uniform
 
 
 def config_of(**task):

@@ -7,10 +7,9 @@ import pytest
 from conftest import run
 from flax import nnx
 
-from budgetflow.config import default_config
+from budgetflow.config import choices, default_config, log_uniform
 from budgetflow.errors import ConfigError
 from budgetflow.results.reading import open_study
-from budgetflow.studies.search_space import choices, log_uniform
 
 
 def open_split(split):

@@ -3,10 +3,9 @@ import dataclasses
 import pytest
 from conftest import run, write_chain
 
-from budgetflow.config import load_config_file
+from budgetflow.config import choices, load_config_file
 from budgetflow.errors import ConfigError, UserError
 from budgetflow.results.reading import open_study
-from budgetflow.studies.search_space import choices
 from budgetflow.studies.trial import read_trials
 
 
@@ -27,6 +26,15 @@ def test_a_promoted_trial_can_get_another_schedule(studies, chain):
     with pytest.raises(ConfigError, match="keeps each trial's own base learning rate"):
         config.schedule.base_learning_rate = 0.5
         run(config, studies)
+
+
+def test_another_schedule_keeps_the_trials_own_warmup_from_where_it_began(tmp_path):
+    start = {"schedule.warmup_start_learning_rate": 0.05}
+    config = write_chain(tmp_path, start, {"schedule.decay": "cosine"})
+    run(config, tmp_path)
+    (record,) = read_trials(tmp_path / "second")
+    kept = record.schedule.warmup_steps, record.schedule.warmup_start_learning_rate
+    assert kept == (5, 0.05) and record.schedule.decay == "cosine"
 
 
 PITFALL = {"schedule.decay": "linear", "schedule.decay_steps": 30, "schedule.final_steps": 60}

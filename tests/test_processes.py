@@ -16,8 +16,7 @@ from budgetflow.errors import ConfigError
 from budgetflow.results.reading import open_study
 
 CONFIG = """
-from budgetflow.config import default_config
-from budgetflow.studies.search_space import log_uniform
+from budgetflow.config import default_config, log_uniform
 
 
 def get_config():
@@ -53,23 +52,35 @@ def start(count, config, workdir, *arguments, slurm=False):
     many = [f"--coordinator_address=127.0.0.1:{port}", f"--num_processes={count}"]
     return [
         subprocess.Popen(
-            [sys.executable, "-m", "budgetflow.launch", f"--config={config}",
-             f"--workdir={workdir}", *arguments,
-             *([*many, f"--process_id={number}"] if count > 1 and not slurm else [])],
-            cwd=REPOSITORY, env={**os.environ, **(slurm_task(number, count) if slurm else {})},
+            [
+                sys.executable,
+                "-m",
+                "budgetflow.launch",
+                f"--config={config}",
+                f"--workdir={workdir}",
+                *arguments,
+                *([*many, f"--process_id={number}"] if count > 1 and not slurm else []),
+            ],
+            cwd=REPOSITORY,
+            env={**os.environ, **(slurm_task(number, count) if slurm else {})},
             text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         for number in range(count)
-    ]  # fmt: skip
+    ]
 
 
 def slurm_task(number, count):
     return {
-        "SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "localhost",
-        "SLURM_STEP_NUM_NODES": "1", "SLURM_NTASKS": str(count), "SLURM_STEP_NUM_TASKS": str(count),
-        "SLURM_PROCID": str(number), "SLURM_LOCALID": str(number),
-    }  # fmt: skip
+        "SLURM_JOB_ID": str(os.getpid()),
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_STEP_NUM_NODES": "1",
+        "SLURM_NTASKS": str(count),
+        "SLURM_STEP_NUM_TASKS": str(count),
+        "SLURM_PROCID": str(number),
+        "SLURM_LOCALID": str(number),
+    }
 
 
 def finish(running, status=0):
@@ -182,8 +193,10 @@ def test_a_run_goes_on_on_other_devices(config, tmp_path, undisturbed):
         open_study(workdir / "split").measurements() for workdir in (tmp_path, undisturbed[0])
     )
     # Same batches, same schedule: only the order of sums differs.
-    assert (ours[["trial", "step", "learning_rate"]].values
-            == expected[["trial", "step", "learning_rate"]].values).all()  # fmt: skip
+    assert (
+        ours[["trial", "step", "learning_rate"]].values
+        == expected[["trial", "step", "learning_rate"]].values
+    ).all()
     assert ours["validation_loss"].values == pytest.approx(expected["validation_loss"], rel=0.02)
 
 
@@ -207,8 +220,10 @@ def test_tasks_of_slurm_join_by_themselves(config, tmp_path):
 def test_flags_that_go_together_are_asked_for_together(config):
     result = subprocess.run(
         [sys.executable, "-m", "budgetflow.launch", f"--config={config}", "--num_processes=2"],
-        cwd=REPOSITORY, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
     assert result.returncode == 2
     assert "go together" in result.stderr
 

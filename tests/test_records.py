@@ -25,9 +25,13 @@ def load(train, validation=None, in_memory_bytes=2**30, **options):
     SOURCES.update(train=train, validation=validation or [good(0)] * 4)
     load_dataset.cache_clear()
     return load_dataset(
-        f"{__name__}.open_split", "train", "validation", None,
-        in_memory_bytes=in_memory_bytes, **options,
-    )  # fmt: skip
+        f"{__name__}.open_split",
+        "train",
+        "validation",
+        None,
+        in_memory_bytes=in_memory_bytes,
+        **options,
+    )
 
 
 def with_odd(position, record):
@@ -47,7 +51,8 @@ ODD = {
         r"example 7 holds inputs float32\[2, 2, 1\], the first one inputs uint8\[2, 2, 1\]",
     ),
     "another shape": (
-        {**good(7), "image": np.zeros((3, 2, 1), np.uint8)}, r"example 7 holds inputs uint8\[3, 2"
+        {**good(7), "image": np.zeros((3, 2, 1), np.uint8)},
+        r"example 7 holds inputs uint8\[3, 2",
     ),
     "a missing key": ({"image": good(7)["image"]}, "example 7 has no feature 'label'"),
     "a byte string": ({**good(7), "image": b"\x89PNG"}, "example 7 holds .*bytes.* as inputs"),
@@ -58,10 +63,11 @@ ODD = {
     "a number": (3.5, "example 7 is 3.5 .float.; it should be a dict"),
     "three of something": ((1, 2, 3), "example 7 is .*tuple"),
     "an id that does not fit": (
-        {**good(7), "label": 2**31}, "example 7 holds 2147483648 in targets, which does not fit"
+        {**good(7), "label": 2**31},
+        "example 7 holds 2147483648 in targets, which does not fit",
     ),
     "a pair among dicts": ((np.zeros(3, np.float32), 1), "example 7 holds inputs float32"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("in_memory_bytes", [2**30, 0])

@@ -5,13 +5,31 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from budgetflow.playbook import regime
 from budgetflow.playbook.race import SweepSettings
-from budgetflow.playbook.regime import MIN_EPOCHS, read_training_curve
+from budgetflow.playbook.regime import MIN_EPOCHS
+from budgetflow.playbook.sweep_wording import curve_reading
 
 modest = settings(max_examples=100, deadline=None)
 
 EXAMPLES = 1000
 LENGTHS = st.integers(100, 10**6)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What a curve is read as, and the sentence about it."""
+
+    looks_like: str
+    regime: str
+    suggested_max_train_steps: int | None
+    reason: str
+
+
+def read_training_curve(rows, settings):
+    found = regime.read_training_curve(rows, settings)
+    reason = curve_reading(found, settings)
+    return Reading(found.looks_like, found.regime, found.suggested_max_train_steps, reason)
 
 
 def read(rows, max_train_steps, num_train_examples=EXAMPLES, epochs=50, **known):

@@ -7,11 +7,10 @@ from conftest import run
 from flax import nnx
 
 from budgetflow import command_line
-from budgetflow.config import default_config
+from budgetflow.config import choices, default_config, uniform
 from budgetflow.data.source import load_dataset
 from budgetflow.errors import UserError
 from budgetflow.launch import check, load_chain
-from budgetflow.studies.search_space import choices, uniform
 from budgetflow.studies.study import _dataset
 
 

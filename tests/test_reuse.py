@@ -9,12 +9,12 @@ from test_trial_run import NormModel
 
 from budgetflow.checkpoints import restore_as_numpy
 from budgetflow.config import default_config, load_config_file, parse_config
+from budgetflow.config.keys import replace_fields
 from budgetflow.playbook.measurement import Selection
 from budgetflow.results.reading import open_study
 from budgetflow.studies.fingerprint import state_key
 from budgetflow.studies.plans import round_plans
 from budgetflow.studies.reuse import is_reusable, why_not_reused
-from budgetflow.studies.search_space import replace_fields
 from budgetflow.studies.study import study_dataset
 from budgetflow.studies.trial import read_trials
 from budgetflow.training.mesh import make_mesh
@@ -162,7 +162,7 @@ def test_the_key_knows_what_states_depend_on(digits):
 
     def key(**fields):
         changed = replace_fields(parse_config(config), fields)
-        return state_key(changed, digits, frozenset(), make_mesh(changed.mesh, 1))
+        return state_key(changed, digits, frozenset(), make_mesh(changed.mesh, 1), False)
 
     base = key()
     assert why_not_reused(base, json.loads(json.dumps(base))) is None

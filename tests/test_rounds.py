@@ -3,11 +3,13 @@ import json
 import math
 
 import pytest
+from conftest import trial_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budgetflow.playbook.measurement import Add, Advance, Selection, TrialView
+from budgetflow.playbook.measurement import Add, Advance, Selection
 from budgetflow.playbook.rounds import PlannedTrial, RoundSettings, decide, outcome
+from budgetflow.schedules import Schedule
 
 METRIC = "validation_error_rate"
 SELECTION = Selection(METRIC)
@@ -65,13 +67,12 @@ def view(settings, fate, number, step):
         if status == "diverged":
             break
     end = rows[-1]["step"] if rows else 0
-    return TrialView(
+    return trial_record(
         number,
-        settings.trials[number].hyperparameters,
-        0.1,
-        status,
-        end,
+        Schedule(0.1, 0, settings.max_train_steps),
         rows,
+        hyperparameters=settings.trials[number].hyperparameters,
+        status=status,
         steps_reused=min(fate.steps_reused, end),
     )
 
@@ -96,7 +97,7 @@ def simulate(settings, fates, start=(), outcome=outcome):
                 assert trials[number].status != "diverged"
                 trials[number] = view(settings, fates[number], number, decision.to_step)
         else:
-            return decision.outcome, list(trials.values()), decisions
+            return decision.outcome.to_json(), list(trials.values()), decisions
     raise AssertionError("the round does not end")
 
 

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -10,6 +12,11 @@ from budgetflow.schedule_config import ScheduleConfig, resolve_schedule
 from budgetflow.schedules import Schedule
 
 lengths = st.integers(0, 120)
+PIECES = {
+    "decay": "piecewise_linear",
+    "boundary_steps": (50, 80),
+    "boundary_factors": (1.0, 0.1),
+}
 
 
 @given(warmup=st.none() | lengths, decay_steps=st.none() | lengths, total=st.integers(1, 100))
@@ -74,11 +81,66 @@ def test_the_inverse_square_root_takes_its_timescale_from_the_warmup():
         ({"decay": "step", "drop_steps": (50, 100)}, "before the end of the run"),
         ({"decay": "step", "drop_steps": (50,), "final_steps": 6}, "final_steps cannot be set"),
         ({"decay": "step", "warmup_steps": 60, "drop_fractions": (0.5,)}, "warmup's end"),
+        ({"decay": "piecewise_linear"}, "decay = 'piecewise_constant' or 'piecewise_linear' and"),
+        ({"decay": "linear", "boundary_fractions": (0.5,)}, "or boundary_fractions. go together"),
+        ({**PIECES, "boundary_fractions": (0.5,)}, "both boundary_steps and boundary_fractions"),
+        ({**PIECES, "decay_fraction": 0.5}, "boundaries say when the decay begins"),
+        ({**PIECES, "boundary_steps": (50, 101)}, r"\[50, 101\].* to the end of the run \(100\)"),
+        (
+            {**PIECES, "boundary_steps": (50, 50)},
+            r"boundaries at steps \[50, 50\], which should asc",
+        ),
+        ({**PIECES, "boundary_steps": (100,)}, r"boundaries at steps \[100\], which should ascend"),
+        (
+            {**PIECES, "boundary_factors": ()},
+            r"boundary_factors = \(\) are 0 for 2 .* one for each",
+        ),
+        (
+            {**PIECES, "boundary_factors": (0.5, 0.1)},
+            r"schedule\.boundary_factors = \(0\.5, 0\.1\) sh",
+        ),
+        ({**PIECES, "final_learning_rate": 0.01}, "final_learning_rate cannot be set for decay"),
+        (
+            {"warmup_start_learning_rate": 0.01, "warmup_start_learning_rate_fraction": 0.1},
+            "both warmup_start_learning_rate and",
+        ),
+        (
+            {"warmup_steps": 5, "warmup_start_learning_rate": 0.2},
+            "warmup_start_learning_rate = 0.2 is above the base learning rate 0.1",
+        ),
     ],
 )
 def test_a_schedule_that_makes_no_sense_is_refused(fields, message):
     with pytest.raises(ConfigError, match=message):
         resolve_schedule(ScheduleConfig(**fields), 100)
+
+
+@pytest.mark.parametrize(
+    "where", [{"boundary_steps": (40, 80)}, {"boundary_fractions": (0.4, 0.8)}]
+)
+@pytest.mark.parametrize(
+    ("decay", "rates"),
+    [("piecewise_constant", [1.0, 1.0, 1.0, 0.2]), ("piecewise_linear", [1.0, 1.0, 0.6, 0.2])],
+)
+def test_pieces_begin_at_steps_of_the_run_and_the_last_one_stays(where, decay, rates):
+    config = ScheduleConfig(
+        base_learning_rate=1.0, warmup_steps=10, decay=decay, boundary_factors=(1.0, 0.2), **where
+    )
+    schedule = resolve_schedule(config, 100)
+    assert (schedule.constant_steps, schedule.decay_steps) == (30, 60)
+    assert (schedule.boundary_steps, schedule.boundary_factors) == ((0, 40), (1.0, 0.2))
+    assert schedule.learning_rates()[[39, 40, 60, 99]] == pytest.approx(rates)
+
+
+@pytest.mark.parametrize(
+    "start", [{"warmup_start_learning_rate": 0.1}, {"warmup_start_learning_rate_fraction": 0.2}]
+)
+def test_warmup_can_begin_above_0(start):
+    config = ScheduleConfig(base_learning_rate=0.5, warmup_fraction=0.1, **start)
+    assert resolve_schedule(config, 100) == Schedule(0.5, 10, 90, warmup_start_learning_rate=0.1)
+    # A trial that has no warmup, such as one of a search over its length, has no start of it.
+    none = dataclasses.replace(config, warmup_fraction=0.0)
+    assert resolve_schedule(none, 100) == Schedule(0.5, 0, 100)
 
 
 def test_the_final_learning_rate_is_held():

@@ -1,6 +1,4 @@
 import dataclasses
-import json
-import typing
 
 import jax
 import jax.numpy as jnp
@@ -9,94 +7,21 @@ import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_decays import (
+    BASES,
+    COUNTS,
+    LENGTHS,
+    POSITIVE_LENGTHS,
+    assert_is,
+    optax_equivalent,
+    schedules,
+)
 
-from budgetflow.schedules import ENDLESS, Schedule, Shape, common_prefix_steps
+from budgetflow.schedules import Schedule, common_prefix_steps
 
-# One array shape for every example, longer than any schedule drawn, so that little is compiled.
-COUNTS = np.arange(512)
-LENGTHS = st.integers(0, 150)
-POSITIVE_LENGTHS = st.integers(1, 150)
-BASES = st.floats(1e-6, 100.0)
 FINAL_SHARES = st.sampled_from([0.0, 0.01, 0.5, 1.0]) | st.floats(0.0, 1.0)
 
 modest = settings(max_examples=60, deadline=None)
-
-
-DECAYS = typing.get_args(Shape)
-
-
-@st.composite
-def schedules(draw, decays=DECAYS):
-    base = draw(BASES)
-    decay = draw(st.sampled_from(decays))
-    steps = 0 if decay == "none" else draw(POSITIVE_LENGTHS)
-    final = draw(st.floats(0.01, 1.0) if decay == "exponential" else FINAL_SHARES)
-    later = st.sets(st.integers(1, 150), max_size=4).map(sorted)
-    return Schedule(
-        base_learning_rate=base,
-        warmup_steps=draw(LENGTHS),
-        constant_steps=draw(LENGTHS),
-        decay_steps=steps,
-        decay=decay,
-        final_learning_rate=0.0 if decay in ENDLESS else base * final,
-        power=draw(st.sampled_from([0.5, 1.0, 2.0, 3.0])),
-        timescale_steps=draw(POSITIVE_LENGTHS),
-        drop_steps=(0, *draw(later)) if decay == "step" else (),
-        drop_factor=draw(st.floats(0.1, 0.9)),
-        final_steps=0 if decay in ENDLESS else draw(st.just(0) | LENGTHS),
-    )
-
-
-def optax_equivalent(schedule):
-    base, final = schedule.base_learning_rate, schedule.final_learning_rate
-    timescale = schedule.timescale_steps
-    decay = {
-        "exponential": lambda: optax.exponential_decay(
-            base, schedule.decay_steps, final / base, end_value=final
-        ),
-        "polynomial": lambda: optax.polynomial_schedule(
-            base, final, schedule.power, schedule.decay_steps
-        ),
-        "step": lambda: optax.piecewise_constant_schedule(
-            base, dict.fromkeys(schedule.drop_steps, schedule.drop_factor)
-        ),
-        # These two optax does not have; by their papers' formulas.
-        "1-sqrt": lambda: (
-            lambda count: (
-                final
-                + (base - final) * (1 - jnp.sqrt(jnp.clip(count / schedule.decay_steps, 0, 1)))
-            )
-        ),
-        "inverse_sqrt": lambda: (
-            lambda count: base * jnp.sqrt(timescale / (timescale + jnp.maximum(count, 0)))
-        ),
-        "none": lambda: optax.constant_schedule(base),
-        "linear": lambda: optax.linear_schedule(base, final, schedule.decay_steps),
-        "cosine": lambda: optax.cosine_decay_schedule(
-            base, schedule.decay_steps, alpha=final / base
-        ),
-    }[schedule.decay]()
-    return optax.join_schedules(
-        [
-            optax.linear_schedule(0.0, base, schedule.warmup_steps),
-            optax.constant_schedule(base),
-            decay,
-        ],
-        [schedule.warmup_steps, schedule.decay_start_step],
-    )
-
-
-def assert_is(schedule, reference):
-    expected = np.broadcast_to(np.asarray(reference(jnp.asarray(COUNTS))), COUNTS.shape)
-    tolerance = {"rtol": 0, "atol": 1e-6 * schedule.base_learning_rate}
-    np.testing.assert_allclose(schedule.learning_rates(len(COUNTS)), expected, **tolerance)
-    np.testing.assert_allclose(schedule.to_optax()(jnp.asarray(COUNTS)), expected, **tolerance)
-
-
-@modest
-@given(schedules())
-def test_every_value_is_that_of_optax_pieces_joined(schedule):
-    assert_is(schedule, optax_equivalent(schedule))
 
 
 @modest
@@ -168,49 +93,6 @@ def test_learning_rates_are_float32_and_one_for_every_update(schedule):
     longer = schedule.learning_rates(len(COUNTS))
     assert longer.shape == COUNTS.shape
     np.testing.assert_array_equal(longer[: len(rates)], rates)
-
-
-@modest
-@given(schedules())
-def test_no_learning_rate_is_above_the_base_and_none_after_warmup_below_the_final_one(schedule):
-    rates = schedule.learning_rates(len(COUNTS))
-    slack = 1e-6 * schedule.base_learning_rate
-    assert rates.min() >= 0
-    assert rates.max() <= schedule.base_learning_rate + slack
-    after_warmup = rates[schedule.warmup_steps :]
-    assert after_warmup.min() >= schedule.final_learning_rate - slack or schedule.decay == "none"
-    assert (np.diff(after_warmup) <= slack).all()
-    assert (np.diff(rates[: schedule.warmup_steps + 1]) >= 0).all()
-
-
-@modest
-@given(schedules())
-def test_first_update_of_warmup_has_learning_rate_zero_and_the_one_after_warmup_the_base(schedule):
-    rates = schedule.learning_rates(len(COUNTS))
-    base = np.float32(schedule.base_learning_rate)
-    if schedule.warmup_steps > 0:
-        assert rates[0] == 0
-    np.testing.assert_allclose(rates[schedule.warmup_steps], base, rtol=1e-6)
-    constant = rates[schedule.warmup_steps : schedule.decay_start_step]
-    assert (constant == base).all()
-
-
-@modest
-@given(schedules([decay for decay in DECAYS if decay not in ("none", *ENDLESS)]))
-def test_decay_would_reach_the_final_learning_rate_at_the_step_after_the_last_update(schedule):
-    rates = schedule.learning_rates(len(COUNTS))
-    np.testing.assert_allclose(
-        rates[schedule.total_steps :],
-        schedule.final_learning_rate,
-        atol=1e-6 * schedule.base_learning_rate,
-    )
-
-
-@modest
-@given(schedules())
-def test_json_round_trip(schedule):
-    text = json.dumps(schedule.to_dict(), allow_nan=False)
-    assert Schedule(**json.loads(text)) == schedule
 
 
 def test_json_has_the_keys_of_the_contract():

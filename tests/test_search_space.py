@@ -1,4 +1,3 @@
-import dataclasses
 import itertools
 import json
 import math
@@ -7,15 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from budgetflow.config import choices, log_grid, log_uniform, uniform
+from budgetflow.config.search_space import points
 from budgetflow.errors import ConfigError
-from budgetflow.studies.search_space import (
-    choices,
-    log_grid,
-    log_uniform,
-    points,
-    replace_fields,
-    uniform,
-)
+from budgetflow.studies import search_space as former_home
 
 modest = settings(max_examples=60, deadline=None)
 
@@ -171,39 +165,6 @@ def test_log_grid_has_readable_numbers():
     assert log_grid(1e-3, 1, 7) == (0.001, 0.003162, 0.01, 0.03162, 0.1, 0.3162, 1.0)
 
 
-@dataclasses.dataclass(frozen=True)
-class Section:
-    warmup_steps: int = 0
-    decay: str = "none"
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    seed: int = 0
-    schedule: Section = Section()
-    model: dict = dataclasses.field(default_factory=lambda: {"name": "mlp", "width": 8})
-
-
-def test_replace_fields_reaches_fields_sections_and_dicts():
-    config = Config()
-    changed = replace_fields(
-        config,
-        {
-            "seed": 3,
-            "schedule.warmup_steps": 5,
-            "schedule.decay": "linear",
-            "model.width": 16,
-            "model.depth": 2,
-        },
-    )
-    assert changed == Config(3, Section(5, "linear"), {"name": "mlp", "width": 16, "depth": 2})
-    assert config == Config()
-
-
-def test_replace_fields_without_values_is_the_same_config():
-    assert replace_fields(Config(seed=4), {}) == Config(seed=4)
-
-
-def test_replace_fields_does_not_invent_fields():
-    with pytest.raises(TypeError):
-        replace_fields(Config(), {"schedule.warmpu_steps": 5})
+def test_configs_may_import_search_spaces_from_where_they_once_were():
+    assert former_home.log_uniform is log_uniform
+    assert former_home.choices is choices

@@ -69,8 +69,12 @@ def digests():
 
 def test_the_module_and_all_that_it_imports_of_its_package_and_folder_count(lab):
     assert set(digests()) == {
-        "own_lab", "own_lab.models", "own_lab.layers", "own_lab.blocks", "own_helpers",
-    }  # fmt: skip
+        "own_lab",
+        "own_lab.models",
+        "own_lab.layers",
+        "own_lab.blocks",
+        "own_helpers",
+    }
 
 
 @pytest.mark.parametrize(
@@ -95,12 +99,13 @@ def test_comments_docstrings_formatting_and_other_files_change_nothing(lab):
     before = digests()
     lab(
         {
-            "own_lab/models.py": MODELS.replace("'''A small network.'''", "'''Ours.'''  # the best")
-            .replace("*, rngs):\n", "*,\n                 rngs):\n"),
+            "own_lab/models.py": MODELS.replace(
+                "'''A small network.'''", "'''Ours.'''  # the best"
+            ).replace("*, rngs):\n", "*,\n                 rngs):\n"),
             "own_lab/plots.py": "COLOR = 'red'\n",
             "own_unrelated.py": "import own_lab\n",
         }
-    )  # fmt: skip
+    )
     assert digests() == before
 
 
@@ -161,7 +166,7 @@ def test_budgetflows_own_source_counts_but_for_what_only_reads(tmp_path, monkeyp
 
 
 CONFIG = """
-from budgetflow.config import default_config, building_on
+from budgetflow.config import building_on, default_config
 
 def get_config():
     config = {make}
@@ -175,10 +180,17 @@ def get_config():
 
 def launch(folder, config):
     return subprocess.run(
-        [sys.executable, "-m", "budgetflow.launch", f"--config={folder / config}",
-         f"--workdir={folder / 'runs'}"],
-        capture_output=True, text=True, cwd=folder,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "budgetflow.launch",
+            f"--config={folder / config}",
+            f"--workdir={folder / 'runs'}",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+    )
 
 
 @pytest.mark.slow
@@ -187,9 +199,10 @@ def test_another_model_behind_the_same_name_is_never_gone_on_with(lab, tmp_path)
         CONFIG.format(make="default_config('round')", steps=20, promote=0)
     )
     (tmp_path / "second.py").write_text(
-        CONFIG.format(make=f"building_on({str(tmp_path / 'first.py')!r}, 'round')",
-                      steps=40, promote=1)
-    )  # fmt: skip
+        CONFIG.format(
+            make=f"building_on({str(tmp_path / 'first.py')!r}, 'round')", steps=40, promote=1
+        )
+    )
     assert launch(tmp_path, "first.py").returncode == 0
     outcome = (tmp_path / "runs" / "first" / "outcome.json").read_text()
     lab({"own_lab/blocks.py": "from jax.nn import tanh as activation\n"})

@@ -55,8 +55,9 @@ def brute_force_fit(digits, rate, steps, **fields):
 
 
 @pytest.mark.parametrize(
-    ("rate", "fields"), [(0.1, {}), (0.3, {}), (0.3, {"ema_decay": 0.98})],
-)  # fmt: skip
+    ("rate", "fields"),
+    [(0.1, {}), (0.3, {}), (0.3, {"ema_decay": 0.98})],
+)
 def test_the_fit_is_noticed_at_the_first_step_of_a_perfect_fit(digits, rate, fields):
     config = small_config("lr_sweep", model__hidden_sizes=(64,), **fields)
     run = start_trial(digits, config, Schedule(rate, constant_steps=600), checks_fit=True)
@@ -179,8 +180,9 @@ def test_averaged_parameters_are_what_is_evaluated(digits):
         weight = min(decay, step / (9 + step))
         expected = jax.tree.map(
             lambda old, new, weight=weight: weight * old + (1 - weight) * np.asarray(new),
-            expected, plain.state.params,
-        )  # fmt: skip
+            expected,
+            plain.state.params,
+        )
     row = averaged.advance(10).row
     # Training is that of the parameters themselves; the average is beside it.
     assert_close(averaged.state.params, plain.state.params)

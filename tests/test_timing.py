@@ -4,10 +4,9 @@ import jax
 import pytest
 from conftest import run, small_config, start_trial
 
-from budgetflow.config import default_config
+from budgetflow.config import choices, default_config
 from budgetflow.results.reading import open_study
 from budgetflow.schedules import Schedule
-from budgetflow.studies.search_space import choices
 from budgetflow.training.timing import Profiler, Stopwatch
 
 

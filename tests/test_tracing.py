@@ -85,12 +85,15 @@ def config_of(task, targets, kind="round", **task_options):
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        ("Squared", r"gives loss of shape \(batch, batch\).*should be \(batch,\).*"
-                    r"outputs are \(batch, 1\), targets \(batch\)"),
+        (
+            "Squared",
+            r"gives loss of shape \(batch, batch\).*should be \(batch,\).*"
+            r"outputs are \(batch, 1\), targets \(batch\)",
+        ),
         ("Hidden", r"array of shape \(batch, batch\), every example with every other"),
         ("Scalar", r"gives loss of shape \(\); it should be \(batch,\)"),
     ],
-)  # fmt: skip
+)
 def test_shapes_that_broadcast_are_refused_with_both_shapes(task, message):
     with pytest.raises(ConfigError, match=message) as caught:
         check_study(config_of(task, [float(i) for i in range(12)]))
@@ -134,7 +137,7 @@ def test_targets_outside_the_classes_are_named(targets, message, in_memory_bytes
 
 
 def parse_config_with(config, in_memory_bytes):
-    from budgetflow.studies.search_space import replace_fields
+    from budgetflow.config.keys import replace_fields
 
     return replace_fields(config, {"data.in_memory_bytes": in_memory_bytes})
 
@@ -252,11 +255,16 @@ def open_pairs(split):
 @pytest.mark.parametrize("in_memory_bytes", [2**30, 0])
 def test_several_inputs_targets_and_outputs_reach_model_and_task_by_name(in_memory_bytes):
     config = small_config(
-        data__name=f"{__name__}.open_pairs", data__input_key=("a", "b"),
-        data__target_key=("y", "z"), data__batch_size=16, data__in_memory_bytes=in_memory_bytes,
-        model={"name": f"{__name__}.Dots"}, task={"name": f"{__name__}.DotTask"},
-        evaluation__selection_metric="masked", optimizer={"name": "adam"},
-    )  # fmt: skip
+        data__name=f"{__name__}.open_pairs",
+        data__input_key=("a", "b"),
+        data__target_key=("y", "z"),
+        data__batch_size=16,
+        data__in_memory_bytes=in_memory_bytes,
+        model={"name": f"{__name__}.Dots"},
+        task={"name": f"{__name__}.DotTask"},
+        evaluation__selection_metric="masked",
+        optimizer={"name": "adam"},
+    )
     load_dataset.cache_clear()
     check_study(config)
     run = start_trial(study_dataset(config), config, Schedule(0.05, constant_steps=400))
@@ -289,16 +297,23 @@ def open_bytes(split):
 def test_what_bytes_mean_is_declared_not_guessed():
     def config_for(model, scale=None):
         return small_config(
-            data__name=f"{__name__}.open_bytes", data__input_key="x", data__target_key="y",
-            data__batch_size=16, data__scale_uint8=scale, model={"name": f"{__name__}.{model}"},
+            data__name=f"{__name__}.open_bytes",
+            data__input_key="x",
+            data__target_key="y",
+            data__batch_size=16,
+            data__scale_uint8=scale,
+            model={"name": f"{__name__}.{model}"},
             task={"name": CLASSIFICATION, "num_classes": 2},
-        )  # fmt: skip
+        )
 
     with pytest.raises(ConfigError, match=r"config\.data\.scale_uint8 is missing: .*OwnTokens"):
         check_study(config_for("OwnTokens"))
     losses = []
-    for config in (config_for("OwnTokens", False), config_for("SayingTokens"),
-                   config_for("SayingTokens", True)):  # fmt: skip
+    for config in (
+        config_for("OwnTokens", False),
+        config_for("SayingTokens"),
+        config_for("SayingTokens", True),
+    ):
         check_study(config)
         run = start_trial(study_dataset(config), config, Schedule(0.5, constant_steps=60))
         losses.append(run.advance(60).row["train_loss"])

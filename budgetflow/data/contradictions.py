@@ -41,7 +41,11 @@ class Contradictions:
     choices: np.ndarray
 
     def most_errors_within(self, targets: np.ndarray) -> int:
-        """The most errors that a model with as few errors as can be has among the first targets."""
+        """The most errors among the first examples of any model that has the fewest errors overall.
+
+        Args:
+            targets: the targets of those first examples.
+        """
         groups, choices = self.groups[: len(targets)], self.choices[: len(targets)]
         errors = [np.bincount(groups, weights=targets != choice) for choice in choices.T]
         return int(np.max(errors, axis=0).sum())
@@ -51,8 +55,8 @@ class Contradictions:
 def contradictions(split: Split) -> Contradictions | None:
     """The contradictions of a split; None where they cannot be counted.
 
-    They can in memory, where each target is a whole number: for others, what is equal and what
-    nearly so is the task's matter.
+    They are counted where the split is in memory and each target is a whole number. Of other
+    targets, only the task can say which are equal.
     """
     if split.arrays is None or isinstance(split.arrays["targets"], dict):
         return None

@@ -20,8 +20,11 @@ from budgetflow.errors import UserError
 
 DEBIAN_FOLDER = "/usr/share/datasets/fashion-mnist"
 # Name of the IDX files, and the part of them that makes the split.
-SPLITS = {"train": ("train", 0, 50_000), "validation": ("train", 50_000, 60_000),
-          "test": ("t10k", 0, 10_000)}  # fmt: skip
+SPLITS = {
+    "train": ("train", 0, 50_000),
+    "validation": ("train", 50_000, 60_000),
+    "test": ("t10k", 0, 10_000),
+}
 
 
 class LabelledImages(Sequence[dict[str, np.ndarray]]):

@@ -20,7 +20,8 @@ from budgetflow.user_code import user_code
 Example = dict[str, Any]
 # Names of features: one, or several that reach model and task as a dict.
 Keys = str | tuple[str, ...]
-# Which targets are none, bool [examples], and what they should be; from targets [examples, ...].
+# A task's check: from targets [examples, ...], which of them it cannot use, bool [examples], and
+# what they should be, in words.
 BadTargets = Callable[[Any], tuple[np.ndarray, str]]
 # JAX computes in 32 bits.
 _NARROWER = {"int64": np.int32, "uint64": np.uint32, "float64": np.float32}
@@ -53,7 +54,8 @@ class Split:
         transform: what records go through before they become examples, ``transform(record)`` or
             ``transform(record, rng)``; None for nothing.
         opened_by: the import path behind the source; None for a TFDS data set.
-        bad_targets: the task's check of targets, of a streamed split.
+        bad_targets: the task's check of targets, made of each example that is read from a streamed
+            split; see :data:`BadTargets`.
         fit_targets: where identical inputs have different targets: [num_examples, choices], any of
             which counts as fitting an example; see :mod:`budgetflow.data.contradictions`.
     """
@@ -89,7 +91,7 @@ class Split:
         return example
 
     def read(self, index: int, rng: np.random.Generator | None = None) -> Example:
-        """Like :meth:`example`, but looks at no values."""
+        """Like :meth:`example`, but checks only names, shapes and types, and no values."""
         example = self._read(index, rng)
         found = _form(example)
         if found != self._first_form:
@@ -102,14 +104,14 @@ class Split:
         return example
 
     def check_values(self, examples: Example, numbers: np.ndarray) -> None:
-        """Checks that numbers are finite and that targets are some.
+        """Checks that all values are finite, and that the task can use the targets.
 
         Args:
-            examples: stacked examples.
-            numbers: theirs.
+            examples: some examples, stacked.
+            numbers: their numbers in the split.
 
         Raises:
-            ConfigError: they are not; the first such example is named.
+            ConfigError: some are not, or it cannot; the first such example is named.
         """
         for name, array in leaves(examples):
             if array.dtype.kind not in "biu":

@@ -64,55 +64,69 @@ def load_dataset(
             ``transform(record, rng)``, with a NumPy generator that is a function of (seed, step,
             example), or None in evaluation.
         in_memory_bytes: a split of this size or less is held in memory, a larger one streamed.
-        at_random: whether a random transform may be so in training; then that split is streamed.
+        at_random: whether a transform that takes ``rng`` is given one in training; the training
+            split is streamed then.
 
     Raises:
         ConfigError: the data set, a split or a feature does not exist, or some example differs in
             form from the first, or holds NaN.
         UserError: the data set cannot be prepared.
     """
-    keys: tuple[Keys, Keys] = (input_key or "image", target_key or "label")
-    num_classes = scale_uint8 = None
-    if is_import_path(name):
-        open_split = import_object(name, "config.data.name")
-    else:
-        builder = _prepared_builder(name, data_dir)
-        supervised = builder.info.supervised_keys or keys
-        keys = (input_key or supervised[0], target_key or supervised[1])
-        features = dict(builder.info.features.items())
-        num_classes = getattr(features.get(keys[1]), "num_classes", None)
-        scale_uint8 = _holds_images(builder, features.get(keys[0]))
-        open_split = functools.partial(_open_tfds_split, builder)
+    opened = _opened(name, data_dir, input_key, target_key)
     through = None if transform is None else import_object(transform, "config.data.transform")
 
-    def load(field: str, split_name: str, at_random: bool) -> Split:
+    def load(field: str, split_name: str) -> Split:
         where = f"config.data.{field} = {split_name!r}"
-        source, size = _open(open_split, split_name, where, name)
-        split = Split(where, size, source, keys, transform=through, opened_by=name)
-        return _loaded(split, in_memory_bytes if not (at_random and split.is_random) else -1)
+        source, size = _source(opened.open_split, split_name, where, name)
+        split = Split(where, size, source, opened.keys, transform=through, opened_by=name)
+        is_streamed = at_random and field == "train_split" and split.is_random
+        return _loaded(split, -1 if is_streamed else in_memory_bytes)
 
-    splits = {
-        field: load(field, split, at_random and field == "train_split")
-        for field, split in (
-            ("train_split", train_split),
-            ("validation_split", validation_split),
-            ("test_split", test_split),
-        )
-        if split is not None
-    }
-    source = splits["train_split"].source
+    train = load("train_split", train_split)
+    validation = load("validation_split", validation_split)
+    test = None if test_split is None else load("test_split", test_split)
+    scale_uint8 = opened.scale_uint8
     if scale_uint8 is None:
-        scale_uint8 = getattr(source, "scale_uint8", None)
+        scale_uint8 = getattr(train.source, "scale_uint8", None)
+    num_classes = opened.num_classes or getattr(train.source, "num_classes", None)
     return Dataset(
-        train=splits["train_split"],
-        validation=splits["validation_split"],
-        test=splits.get("test_split"),
-        num_classes=num_classes or getattr(source, "num_classes", None),
+        train=train,
+        validation=validation,
+        test=test,
+        num_classes=num_classes,
         scale_uint8=scale_uint8,
     )
 
 
-def _open(open_split: Callable[[str], Any], split: str, where: str, name: str) -> tuple[Any, int]:
+@dataclasses.dataclass(frozen=True)
+class _Opened:
+    """A data set before any of its splits is read: how to open one, and what it declares."""
+
+    open_split: Callable[[str], Any]
+    keys: tuple[Keys, Keys]
+    num_classes: int | None = None
+    scale_uint8: bool | None = None
+
+
+def _opened(
+    name: str, data_dir: str | None, input_key: Keys | None, target_key: Keys | None
+) -> _Opened:
+    if is_import_path(name):
+        open_split = import_object(name, "config.data.name")
+        return _Opened(open_split, (input_key or "image", target_key or "label"))
+    builder = _prepared_builder(name, data_dir)
+    inputs, targets, *_ = builder.info.supervised_keys or ("image", "label")
+    keys = (input_key or inputs, target_key or targets)
+    features = dict(builder.info.features.items())
+    return _Opened(
+        open_split=functools.partial(_open_tfds_split, builder),
+        keys=keys,
+        num_classes=getattr(features.get(keys[1]), "num_classes", None),
+        scale_uint8=_holds_images(builder, features.get(keys[0])),
+    )
+
+
+def _source(open_split: Callable[[str], Any], split: str, where: str, name: str) -> tuple[Any, int]:
     """The source of a split, and its size."""
     try:
         with user_code("config.data.name", name):
@@ -134,7 +148,7 @@ def _open(open_split: Callable[[str], Any], split: str, where: str, name: str) -
 
 
 def _loaded(split: Split, in_memory_bytes: int) -> Split:
-    """A split with its examples in memory if they fit, all checked; else with some checked."""
+    """A split with its examples in memory, and all checked; or if they do not fit, a sample."""
     if nbytes(split.example(0)) * split.num_examples > in_memory_bytes:
         for index in split.sample():
             split.example(index)
@@ -146,11 +160,14 @@ def _loaded(split: Split, in_memory_bytes: int) -> Split:
 
 
 def with_checked_targets(dataset: Dataset, bad_targets: BadTargets) -> Dataset:
-    """A data set whose targets a task has looked at: all in memory, else a sample, then each read.
+    """The data set, with its targets checked by the task.
+
+    Of a split in memory, all are checked now; of a streamed one, a sample now, and each example
+    when it is read.
 
     Args:
         dataset: the data set.
-        bad_targets: see :data:`budgetflow.data.records.BadTargets`.
+        bad_targets: the task's check; see :data:`budgetflow.data.records.BadTargets`.
 
     Raises:
         ConfigError: some are not what the task takes.
@@ -198,12 +215,10 @@ def _prepared_builder(name: str, data_dir: str | None) -> Any:
             if (prepared := tfds.builder(name, data_dir=data_dir)).info.splits:
                 return prepared  # another process did the same at the same time
             reason = (str(error).splitlines() or [type(error).__name__])[-1]
-            hint = (
-                "; preparing it needs TensorFlow (reading it does not): pip install tensorflow"
-                if "tensorflow" in reason
-                else ""
-            )
-            raise UserError(f"the data set {name} could not be prepared: {reason}{hint}") from error
+            if "tensorflow" in reason:
+                reason += "; preparing it needs TensorFlow (reading it does not): pip install "
+                reason += "tensorflow"
+            raise UserError(f"the data set {name} could not be prepared: {reason}") from error
     return builder
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from budgetflow.playbook.measurement import Row, Selection, TrialView
+from budgetflow.playbook.measurement import Row, Selection, TrialRecord
 
 # A trial competes if it gets as far as the best one had by this share of the steps to its best …
 SHARE_OF_WAY = 0.25
@@ -22,16 +22,14 @@ class Competition:
         competing: those that compete for the best result.
         hopeless: the others.
         threshold: the worst value of the metric with which a trial competes; None if all diverged.
-        rule: what competing means, in a sentence.
     """
 
-    competing: Sequence[tuple[TrialView, Row]]
-    hopeless: Sequence[tuple[TrialView, Row]]
+    competing: Sequence[tuple[TrialRecord, Row]]
+    hopeless: Sequence[tuple[TrialRecord, Row]]
     threshold: float | None
-    rule: str
 
 
-def compete(trials: Sequence[TrialView], selection: Selection) -> Competition:
+def compete(trials: Sequence[TrialRecord], selection: Selection) -> Competition:
     """Which trials compete for the best result.
 
     A trial competes if its best is no worse than what the best trial had reached by a quarter of
@@ -57,23 +55,19 @@ def compete(trials: Sequence[TrialView], selection: Selection) -> Competition:
     """
     ranked = selection.ranked(trials)
     if not ranked:
-        return Competition((), (), None, "Every trial diverged.")
-    best, best_row = ranked[0]
-    leaders = [t for t, row in ranked if selection.cost(row) == selection.cost(best_row)]
+        return Competition((), (), None)
+    best_cost = selection.cost(ranked[0][1])
+    leaders = [trial for trial, row in ranked if selection.cost(row) == best_cost]
     threshold = max((_worst_competing(t, selection) for t in leaders), key=selection.cost)
     limit = selection.cost(threshold)
-    value = threshold[selection.key]
     return Competition(
-        [(t, row) for t, row in ranked if selection.cost(row) <= limit],
-        [(t, row) for t, row in ranked if selection.cost(row) > limit],
-        value,
-        f"A trial competes if its {selection.words} gets to {value:.4g} or better, which the best "
-        f"trial ({best.trial}) had reached by a quarter of the steps to its best or has in a tenth "
-        "of its evaluations.",
+        [(trial, row) for trial, row in ranked if selection.cost(row) <= limit],
+        [(trial, row) for trial, row in ranked if selection.cost(row) > limit],
+        threshold[selection.key],
     )
 
 
-def _worst_competing(best: TrialView, selection: Selection) -> Row:
+def _worst_competing(best: TrialRecord, selection: Selection) -> Row:
     """The row of a best trial than which others must not be worse to compete with it."""
     rows = [row for row in best.rows if math.isfinite(selection.cost(row))]
     best_row = selection.best(rows)

@@ -4,44 +4,78 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Literal
 
+from budgetflow.playbook.outcomes import Outcome
 from budgetflow.schedules import Schedule
 
 Status = Literal["pending", "running", "complete", "stopped", "diverged"]
 Row = dict[str, Any]
+# A decay that ends below this share of the base learning rate counts as a decay to zero.
+NEARLY_ZERO = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
-class TrialView:
-    """A trial as decisions see it.
+class TrialRecord:
+    """What is known of a trial; the fields of ``trial.json``, and the measurements.
 
     Attributes:
         trial: its number in the study.
-        hyperparameters: config field to value.
-        base_learning_rate: the highest learning rate of its schedule.
-        status: "diverged" once a loss was not finite.
+        hyperparameters: config field to value, as the search space named them.
+        schedule: its learning rates.
+        seed: of its data order, initialisation and random numbers.
+        max_train_steps: its length if nothing stops it.
+        reuse_key: all that its states depend on but the schedule; see
+            :func:`budgetflow.studies.fingerprint.state_key`.
+        measurement_key: what the measurements of these states depend on; see
+            :func:`budgetflow.studies.fingerprint.measurement_key`.
+        status: "pending", "running", "complete", "stopped", or "diverged" once a loss was not
+            finite.
         step: updates made so far.
-        rows: one measurement per evaluation, ascending in ``step``; keys like "train_loss" and
-            "validation_error_rate".
+        best_step: the step that retrospective selection finds so far.
+        reused_from: {"study", "trial", "step"} of the trial that it continues, or None.
+        not_reused_because: why it does not continue the trial that it was expected to.
+        measured_anew_because: why it took over the last state of the trial that it continues, but
+            none of the measurements.
         fitted_at_step_bracket: [last step known not to fit the training set, first known to fit],
             or None.
-        decays_to_zero: whether its schedule's decay ends (nearly) at zero.
-        steps_reused: the steps it took over from another trial instead of training them.
-        schedule: its learning rates over its whole run, or None where they are not known.
+        rows: one measurement per evaluation, ascending in step, keys like "train_loss" and
+            "validation_error_rate"; those up to ``reused_from``'s step are the earlier trial's, if
+            it was measured in the same way.
     """
 
     trial: int
     hyperparameters: dict[str, Any]
-    base_learning_rate: float
-    status: Status
-    step: int
-    rows: Sequence[Row] = ()
+    schedule: Schedule
+    seed: int
+    max_train_steps: int
+    reuse_key: dict[str, Any] = dataclasses.field(default_factory=dict)
+    measurement_key: dict[str, Any] = dataclasses.field(default_factory=dict)
+    status: Status = "pending"
+    step: int = 0
+    best_step: int | None = None
+    reused_from: dict[str, Any] | None = None
+    not_reused_because: str | None = None
+    measured_anew_because: str | None = None
     fitted_at_step_bracket: tuple[int, int] | None = None
-    decays_to_zero: bool = False
-    steps_reused: int = 0
-    schedule: Schedule | None = None
+    rows: tuple[Row, ...] = ()
+
+    @property
+    def base_learning_rate(self) -> float:
+        """The highest learning rate of its schedule."""
+        return self.schedule.base_learning_rate
+
+    @property
+    def decays_to_zero(self) -> bool:
+        """Whether its schedule's decay ends (nearly) at zero."""
+        end = self.schedule.end_learning_rate
+        return self.schedule.decay != "none" and end < NEARLY_ZERO * self.base_learning_rate
+
+    @property
+    def steps_reused(self) -> int:
+        """The steps it took over from another trial instead of training them."""
+        return self.reused_from["step"] if self.reused_from else 0
 
     @property
     def fitted_at_step(self) -> int | None:
@@ -52,6 +86,27 @@ class TrialView:
     def diverged(self) -> bool:
         """Whether the trial is infeasible: its loss became infinite or NaN before it fitted."""
         return self.status == "diverged" and self.fitted_at_step is None
+
+    def measured(self, row: Row, selection: Selection) -> TrialRecord:
+        """The record after one more measurement."""
+        rows = (*self.rows, row)
+        best = selection.best(rows)
+        return dataclasses.replace(
+            self, rows=rows, step=row["step"], best_step=best["step"] if best else None
+        )
+
+    def back_to(self, step: int, selection: Selection) -> TrialRecord:
+        """The record as it was at ``step``, the last one that can be resumed from."""
+        rows = tuple(row for row in self.rows if row["step"] <= step)
+        best = selection.best(rows)
+        bracket = self.fitted_at_step_bracket
+        return dataclasses.replace(
+            self,
+            rows=rows,
+            step=step,
+            best_step=best["step"] if best else None,
+            fitted_at_step_bracket=bracket if bracket and bracket[1] <= step else None,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +141,7 @@ class Selection:
         usable = [row for row in rows if math.isfinite(self.cost(row))]
         return min(usable, key=lambda row: (self.cost(row), row["step"]), default=None)
 
-    def ranked(self, trials: Iterable[TrialView]) -> list[tuple[TrialView, Row]]:
+    def ranked(self, trials: Iterable[TrialRecord]) -> list[tuple[TrialRecord, Row]]:
         """The trials that did not diverge with their best rows, best first.
 
         Of equally good trials the one with the lower number goes first.
@@ -109,11 +164,6 @@ class Selection:
         return worse / abs(than) if than else math.copysign(math.inf, worse)
 
 
-def in_digits(value: float | None) -> str:
-    """A figure for people, to four digits; "undefined" if it is none (JSON's null) or NaN."""
-    return "undefined" if value is None or math.isnan(value) else f"{value:.4g}"
-
-
 @dataclasses.dataclass(frozen=True)
 class Add:
     """Decision: these trials join the study; number to hyperparameters."""
@@ -131,9 +181,9 @@ class Advance:
 
 @dataclasses.dataclass(frozen=True)
 class Conclude:
-    """Decision: nothing is left to train; the outcome as ``outcome.json`` holds it."""
+    """Decision: nothing is left to train; what the study has found."""
 
-    outcome: dict[str, Any]
+    outcome: Outcome
 
 
 Decision = Add | Advance | Conclude

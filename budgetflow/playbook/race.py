@@ -18,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 
-from budgetflow.playbook.measurement import Advance, TrialView
+from budgetflow.playbook.measurement import Advance, TrialRecord
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +77,8 @@ class Race:
         extensions: the learning rates that were added outside the grid.
     """
 
-    trials: tuple[TrialView, ...]
-    best: TrialView | None
+    trials: tuple[TrialRecord, ...]
+    best: TrialRecord | None
     at_boundary: bool
     extensions: int
 
@@ -116,7 +116,7 @@ def lockstep_grid(max_train_steps: int) -> tuple[int, ...]:
 
 
 def run_race(
-    settings: SweepSettings, trials: Sequence[TrialView]
+    settings: SweepSettings, trials: Sequence[TrialRecord]
 ) -> tuple[float, ...] | Advance | Race:
     """What a race needs next: learning rates to add, trials to advance, or nothing: it is over.
 
@@ -151,19 +151,19 @@ def run_race(
     return Race(tuple(trials), best, at_boundary, extensions)
 
 
-def train_loss(trial: TrialView) -> float:
+def train_loss(trial: TrialRecord) -> float:
     """The training loss of a trial where it stands; infinite if it is not a number."""
     loss = trial.rows[-1]["train_loss"] if trial.rows else math.inf
     return math.inf if math.isnan(loss) else loss
 
 
-def _fastest(candidates: Sequence[TrialView]) -> list[TrialView]:
+def _fastest(candidates: Sequence[TrialRecord]) -> list[TrialRecord]:
     """The trials that fitted first (where none fits, those with the lowest training loss), tied.
 
     By learning rate, ascending.
     """
 
-    def value(trial: TrialView) -> float:
+    def value(trial: TrialRecord) -> float:
         return float(trial.fitted_at_step) if trial.fitted_at_step else train_loss(trial)
 
     lowest = min((value(t) for t in candidates), default=0.0)
@@ -172,8 +172,8 @@ def _fastest(candidates: Sequence[TrialView]) -> list[TrialView]:
 
 
 def _best(
-    fastest: Sequence[TrialView], rates: list[float]
-) -> tuple[TrialView | None, float | None]:
+    fastest: Sequence[TrialRecord], rates: list[float]
+) -> tuple[TrialRecord | None, float | None]:
     """Which of equally fast trials is the best, and the learning rate to add outside the grid.
 
     An interior one goes first, then a smaller learning rate. What to add is the learning rate
@@ -190,7 +190,7 @@ def _best(
     return best, _outward(rates, down=True) if at_lower_end else None
 
 
-def _extensions(settings: SweepSettings, trials: Sequence[TrialView]) -> int:
+def _extensions(settings: SweepSettings, trials: Sequence[TrialRecord]) -> int:
     """How many learning rates lay outside all those before them when they were added."""
     known = list(settings.learning_rates)
     count = 0
@@ -201,7 +201,7 @@ def _extensions(settings: SweepSettings, trials: Sequence[TrialView]) -> int:
     return count
 
 
-def _between(fastest: Sequence[TrialView], rates: list[float], ratio: float) -> float | None:
+def _between(fastest: Sequence[TrialRecord], rates: list[float], ratio: float) -> float | None:
     """The (geometric) middle between a fastest trial and a neighbour that is too far from it.
 
     Where steps-to-fit has one valley over the learning rates, it lies between the neighbours of the

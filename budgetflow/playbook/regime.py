@@ -22,22 +22,47 @@ MIN_EPOCHS = 40
 MAX_NEXT_FACTOR = 16
 
 
+Shows = (
+    Literal["threshold_impossible", "too_few_epochs", "all_but_fitted"]
+    | Literal["falling_fast", "stalled", "falling_slowly"]
+)
+LooksLike = Literal["n_too_small", "model_cannot_fit", "compute_bound", "threshold_too_low"]
+LOOKS_LIKE: dict[Shows, LooksLike] = {
+    "threshold_impossible": "threshold_too_low",
+    "stalled": "model_cannot_fit",
+    "falling_slowly": "compute_bound",
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class CurveReading:
     """What a training curve without a perfect fit looks like.
 
     Attributes:
-        looks_like: "n_too_small", "model_cannot_fit", "compute_bound" or "threshold_too_low" (the
-            loss that counts as fitted is lower than possible).
-        regime: SPEC's word for the workload, "compute_bound" or "undecided".
+        shows: the evidence. "threshold_impossible": the loss that counts as fitted is lower than
+            possible; "too_few_epochs" to tell; "all_but_fitted": as well as examples that
+            contradict each other can be; "falling_fast", "stalled" or "falling_slowly".
         suggested_max_train_steps: the next N to try, where a longer run may fit.
-        reason: the evidence, in a sentence.
+        middle, end: the mean measurements around N / 2 and N; None where there are none.
+        fall: how far the loss fell from one to the other, as a fraction of what was above the
+            lowest possible.
     """
 
-    looks_like: Literal["n_too_small", "model_cannot_fit", "compute_bound", "threshold_too_low"]
-    regime: Literal["compute_bound", "undecided"]
-    suggested_max_train_steps: int | None
-    reason: str
+    shows: Shows
+    suggested_max_train_steps: int | None = None
+    middle: Row | None = None
+    end: Row | None = None
+    fall: float = 0.0
+
+    @property
+    def looks_like(self) -> LooksLike:
+        """What most probably kept the trial from a fit."""
+        return LOOKS_LIKE.get(self.shows, "n_too_small")
+
+    @property
+    def regime(self) -> Literal["compute_bound", "undecided"]:
+        """SPEC's word for the workload."""
+        return "compute_bound" if self.shows == "falling_slowly" else "undecided"
 
 
 def read_training_curve(rows: Sequence[Row], settings: SweepSettings) -> CurveReading:
@@ -65,65 +90,25 @@ def read_training_curve(rows: Sequence[Row], settings: SweepSettings) -> CurveRe
     """
     lowest, threshold = settings.lowest_train_loss, settings.fitted_train_loss
     if threshold is not None and threshold <= lowest and lowest > 0:
-        return CurveReading(
-            "threshold_too_low", "undecided", None,
-            f"A training loss under {threshold:g} is impossible: since examples contradict each "
-            f"other, the lowest is {lowest:.4g}. Raise config.sweep.fitted_train_loss above it.",
-        )  # fmt: skip
+        return CurveReading("threshold_impossible")
     middle, end = _around(rows, 0.4, 0.6, settings), _around(rows, 0.9, 1, settings)
     if middle is None or end is None:
-        return _too_short(settings, "")
+        return CurveReading("too_few_epochs", _next_steps(0, settings))
     before, after = (_above_lowest(row, settings) for row in (middle, end))
     fall = 1 - after["train_loss"] / before["train_loss"] if before["train_loss"] > 0 else 0.0
-    shown = (
-        f"from {middle['train_loss']:.3g} around step {middle['step']:.0f} to "
-        f"{end['train_loss']:.3g} around step {end['step']:.0f}"
-    )
-    above = f" of what is above the lowest possible ({lowest:.3g})" if lowest else ""
-    if _at_lowest(end, settings):
-        return _n_too_small(
-            settings, before, after,
-            f"the best training loss went {shown}, and the examples evaluated are all but as well "
-            "fitted as they can be, some of them contradicting each other (the lowest possible "
-            f"loss is {lowest:.3g}).",
-        )  # fmt: skip
-    if fall >= HEADING_FOR_A_FIT_ABOVE:
-        return _n_too_small(
-            settings, before, after,
-            f"the best training loss went {shown}, and so is still falling fast ({fall:.0%}{above} "
-            "since the middle of the run).",
-        )  # fmt: skip
-    if settings.epochs < MIN_EPOCHS:
-        return _too_short(settings, f" The best training loss went {shown}, a fall of {fall:.1%}.")
-    if fall < STALLED_BELOW:
-        return CurveReading(
-            "model_cannot_fit", "undecided", None,
-            f"The best training loss has stalled: it went {shown}, a fall of {fall:.1%}{above}. "
-            "It looks like a model that cannot fit this training set at a constant learning rate: "
-            f"try a larger model, or look for wrong labels.{_other_explanation(settings)}",
-        )  # fmt: skip
-    return CurveReading(
-        "compute_bound", "compute_bound", None,
-        f"The best training loss is still falling at N, but slowly: {shown}, a fall of "
-        f"{fall:.1%}{above} since the middle of the run, after {settings.epochs:.3g} epochs. It "
-        "looks compute-bound: choose the length by patience, and tune in rounds.",
-    )  # fmt: skip
+    suggestion = None
+    if _at_lowest(end, settings) or fall >= HEADING_FOR_A_FIT_ABOVE:
+        shows: Shows = "all_but_fitted" if _at_lowest(end, settings) else "falling_fast"
+        suggestion = _next_steps(_steps_to_fit(settings, before, after), settings)
+    elif settings.epochs < MIN_EPOCHS:
+        shows, suggestion = "too_few_epochs", _next_steps(0, settings)
+    else:
+        shows = "stalled" if fall < STALLED_BELOW else "falling_slowly"
+    return CurveReading(shows, suggestion, middle, end, fall)
 
 
-def _too_short(settings: SweepSettings, seen: str) -> CurveReading:
-    suggestion = _next_steps(0, settings)
-    return CurveReading(
-        "n_too_small", "undecided", suggestion,
-        f"N = {settings.max_train_steps}, {settings.epochs:.2g} epoch(s), is too small to read a "
-        f"curve: in fewer than {MIN_EPOCHS} epochs a training set that will be fitted can look "
-        f"like one that never will.{seen} Try --config.max_train_steps={suggestion}: the race ends "
-        "as soon as a trial fits. If nobody can wait for so many, it is compute-bound by choice: "
-        "choose the length by patience, and tune in rounds.",
-    )  # fmt: skip
-
-
-def _n_too_small(settings: SweepSettings, before: Row, after: Row, why: str) -> CurveReading:
-    """The reading of a curve that a longer run would lead to a fit, and how much longer."""
+def _steps_to_fit(settings: SweepSettings, before: Row, after: Row) -> float:
+    """Where a curve that is heading for a fit gets there, by the power law through two points."""
     threshold = settings.fitted_train_loss
     if threshold is not None:
         metric, target = "train_loss", threshold - settings.lowest_train_loss
@@ -131,25 +116,7 @@ def _n_too_small(settings: SweepSettings, before: Row, after: Row, why: str) -> 
         metric, target = "train_error_rate", 0.5 / settings.num_train_examples
     else:
         metric, target = "train_loss", after["train_loss"] / 100
-    needed = _steps_to_reach(max(target, sys.float_info.min), before, after, metric)
-    suggestion = _next_steps(needed, settings)
-    return CurveReading(
-        "n_too_small", "undecided", suggestion,
-        f"N is too small ({settings.epochs:.3g} epochs): {why} Try "
-        f"--config.max_train_steps={suggestion}.",
-    )  # fmt: skip
-
-
-def _other_explanation(settings: SweepSettings) -> str:
-    """What else a stalled curve may come from, as far as the training set is known."""
-    if settings.contradicting_examples is None:
-        return (
-            " Contradictory labels would look like this, too: whether equal inputs have different "
-            "labels is not known for this training set."
-        )
-    if count := settings.contradicting_examples:
-        return f" The {count} examples that contradict each other do not explain it."
-    return ""
+    return _steps_to_reach(max(target, sys.float_info.min), before, after, metric)
 
 
 def _around(rows: Sequence[Row], low: float, high: float, settings: SweepSettings) -> Row | None:

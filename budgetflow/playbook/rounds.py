@@ -6,17 +6,22 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from budgetflow.playbook.best_step import diagnose
-from budgetflow.playbook.decay_spread import decay_spread
+from budgetflow.playbook.best_step import Diagnosis, diagnose
+from budgetflow.playbook.decay_spread import DecayEnds, decay_spread
 from budgetflow.playbook.measurement import (
     Add,
     Advance,
     Conclude,
     Decision,
-    Row,
     Selection,
-    TrialView,
-    in_digits,
+    TrialRecord,
+)
+from budgetflow.playbook.outcomes import BestStepDiagnosis, DecaySpread, Outcome, RoundOutcome
+from budgetflow.playbook.round_wording import (
+    decay_spread_means,
+    diagnosis_caveats,
+    diagnosis_means,
+    round_reasons,
 )
 from budgetflow.playbook.sharing import Branch
 
@@ -52,18 +57,21 @@ class RoundSettings:
     selection: Selection
 
 
-Outcome = Callable[[RoundSettings, Sequence[TrialView]], dict[str, Any]]
+MakeOutcome = Callable[[RoundSettings, Sequence[TrialRecord]], Outcome]
 
 
-def decide(settings: RoundSettings, trials: Sequence[TrialView], outcome: Outcome) -> Decision:
+def decide(
+    settings: RoundSettings, trials: Sequence[TrialRecord], outcome: MakeOutcome
+) -> Decision:
     """What to do next: every trial runs to the end, after the one that it continues."""
     planned = settings.trials
     running = [
-        trial for trial in trials
+        trial
+        for trial in trials
         if trial.step < planned[trial.trial].length_steps and trial.status != "diverged"
-    ]  # fmt: skip
-    over = {trial.trial for trial in trials} - {trial.trial for trial in running}
+    ]
     known = {trial.trial for trial in trials}
+    over = known - {trial.trial for trial in running}
     ready = {
         number: plan.hyperparameters
         for number, plan in enumerate(planned)
@@ -78,72 +86,77 @@ def decide(settings: RoundSettings, trials: Sequence[TrialView], outcome: Outcom
     return Conclude(outcome(settings, trials))
 
 
-def outcome(settings: RoundSettings, trials: Sequence[TrialView]) -> dict[str, Any]:
-    """The outcome of a round, as ``outcome.json`` holds it."""
-    diagnosis = diagnose(trials, settings.max_train_steps, settings.selection)
-    spread = decay_spread(trials, settings.selection)
-    found, reasons = best_trial(settings, trials)
+def outcome(settings: RoundSettings, trials: Sequence[TrialRecord]) -> RoundOutcome:
+    """The outcome of a round."""
+    selection = settings.selection
+    diagnosis = diagnose(trials, settings.max_train_steps, selection)
+    ends = decay_spread(trials, selection)
+    found = RoundOutcome(
+        **in_common(settings, trials),
+        best_step_diagnosis=_diagnosis(diagnosis, selection),
+        decay_spread=_spread(ends, selection) if ends else None,
+    )
+    return dataclasses.replace(found, reasons=tuple(round_reasons(found)))
+
+
+def in_common(settings: RoundSettings, trials: Sequence[TrialRecord]) -> dict[str, Any]:
+    """The fields that an outcome of cooldowns shares with that of a round."""
     return {
-        "kind": "round",
         "max_train_steps": settings.max_train_steps,
-        **ledger(trials),
-        **found,
-        "best_step_diagnosis": diagnosis,
-        "decay_spread": spread,
-        "transfer": None,
-        "reasons": [
-            f"{len(trials)} trials of {settings.max_train_steps} steps; "
-            f"{sum(trial.diverged for trial in trials)} diverged.",
-            *reasons,
-            *ledger_reasons(trials),
-            diagnosis["means"],
-            *diagnosis["caveats"],
-            *([spread["means"]] if spread else []),
-        ],
-    }
-
-
-def ledger(trials: Sequence[TrialView]) -> dict[str, int]:
-    """How many trials and steps: those reused are what from-scratch runs would have cost more."""
-    return {
         "trials": len(trials),
         "diverged": sum(trial.diverged for trial in trials),
         "steps_trained": sum(trial.step - trial.steps_reused for trial in trials),
         "steps_reused": sum(trial.steps_reused for trial in trials),
+        **best_fields(settings.selection, trials),
     }
 
 
-def ledger_reasons(trials: Sequence[TrialView]) -> list[str]:
-    """What was not trained again, in a sentence, if anything was not."""
-    counts = ledger(trials)
-    if not (reused := counts["steps_reused"]):
-        return []
-    total = counts["steps_trained"] + reused
-    return [
-        f"{reused} of {total} steps ({reused / total:.0%}) were taken over from other trials, bit "
-        "for bit, instead of being trained again."
-    ]
-
-
-def best_trial(
-    settings: RoundSettings, trials: Sequence[TrialView]
-) -> tuple[dict[str, Any], list[str]]:
-    """The best trial by retrospective selection: outcome fields and a sentence."""
-    ranked = settings.selection.ranked(trials)
+def best_fields(selection: Selection, trials: Sequence[TrialRecord]) -> dict[str, Any]:
+    """The fields of the best of some trials, all None if every trial diverged."""
+    ranked = selection.ranked(trials)
     if not ranked:
-        nothing = {"best_trial": None, "best_step": None, "best_validation": None}
-        return nothing, ["Every trial diverged: look for a lower learning rate or a longer warmup."]
-    best, row = ranked[0]
-    metrics = validation(row)
-    shown = (f"validation {k.replace('_', ' ')} {in_digits(v)}" for k, v in metrics.items())
-    found = {"best_trial": best.trial, "best_step": row["step"], "best_validation": metrics}
-    return found, [
-        f"Trial {best.trial} is the best, by its checkpoint of step {row['step']}: "
-        f"{', '.join(shown)}."
-    ]
+        return dict.fromkeys(("best_trial", "best_step", "best_validation"))
+    (best, row), prefix = ranked[0], "validation_"
+    metrics = {k.removeprefix(prefix): v for k, v in row.items() if k.startswith(prefix)}
+    return {"best_trial": best.trial, "best_step": row["step"], "best_validation": metrics}
 
 
-def validation(row: Row) -> dict[str, float]:
-    """The validation metrics of a measurement, by name."""
-    prefix = "validation_"
-    return {k.removeprefix(prefix): v for k, v in row.items() if k.startswith(prefix)}
+def _diagnosis(found: Diagnosis, selection: Selection) -> BestStepDiagnosis:
+    """A diagnosis as an outcome holds it, with its sentences."""
+    competing, hopeless = (
+        tuple(sorted(trial.trial for trial, _ in chosen))
+        for chosen in (found.competition.competing, found.competition.hopeless)
+    )
+    count = len(competing)
+    return BestStepDiagnosis(
+        verdict=found.verdict,
+        share_in_first_10_percent=found.in_first / count if count else None,
+        share_in_last_25_percent=found.in_last / count if count else None,
+        suggested_max_train_steps=found.suggested_max_train_steps,
+        suggested_schedule=found.suggested_schedule,
+        trials=count,
+        in_first_10_percent=found.in_first,
+        in_last_25_percent=found.in_last,
+        competing_trials=competing,
+        hopeless_trials=hopeless,
+        hopeless_in_first_10_percent=found.hopeless_in_first,
+        hopeless_in_last_25_percent=found.hopeless_in_last,
+        competes_at=found.competition.threshold,
+        caveats=tuple(diagnosis_caveats(found)),
+        means=diagnosis_means(found, selection),
+    )
+
+
+def _spread(found: DecayEnds, selection: Selection) -> DecaySpread:
+    """The ends of schedules as an outcome holds them, with a sentence."""
+    best, worst = found.ends[0], found.ends[-1]
+    return DecaySpread(
+        schedules=len(found.ends),
+        best=best.value,
+        worst=worst.value,
+        relative=found.worse_by if best.value else None,
+        best_trial=best.trial,
+        worst_trial=worst.trial,
+        hinges_on_decay=found.hinges_on_decay,
+        means=decay_spread_means(found, selection),
+    )

@@ -92,16 +92,21 @@ class NoTransferRuleError(ValueError):
 def transfer(schedule: Schedule, max_train_steps: int) -> Transfer:
     """The schedule for a run of ``max_train_steps``, by the rule for its family.
 
-    - Linear (the playbook): warmup and the decay's length in steps stay, the constant period at the
-      base learning rate is extended. The same keeps all extra steps at the base for every other
-      decay: cosine and 1-sqrt after a constant period (warmup-stable-decay: Hägele et al. 2024,
-      arXiv:2405.18392), polynomial, exponential, and drops, which keep their distance from the end.
-    - Cosine without a constant period (the playbook): the base learning rate and warmup stay, the
-      cosine is stretched over the new length, as Hoffmann et al. 2022 (arXiv:2203.15556) do.
+    Warmup stays in all of them: its steps and the learning rate that it starts from.
+
+    - Linear (the playbook): the decay's length in steps stays too, the constant period at the base
+      learning rate is extended. The same keeps all extra steps at the base for every other decay:
+      cosine and 1-sqrt after a constant period (warmup-stable-decay: Hägele et al. 2024,
+      arXiv:2405.18392), polynomial, exponential, and drops and pieces, which keep their distance
+      from the end.
+    - Cosine without a constant period (the playbook): the base learning rate stays, the cosine is
+      stretched over the new length, as Hoffmann et al. 2022 (arXiv:2203.15556) do.
     - Constant: goes on.
     - Inverse square root: none. It is defined by the steps from the start; the extra ones come at
       its end, and it has no constant period to extend.
     - A function of one's own: none. What it would be in a longer run only its author knows.
+
+    Which rule is a family's own stands with the rest of it, in :mod:`budgetflow.decays`.
 
     Raises:
         NoTransferRuleError: there is no rule; the message offers the nearest schedule with one.
@@ -113,33 +118,28 @@ def transfer(schedule: Schedule, max_train_steps: int) -> Transfer:
             f"a schedule of {schedule.total_steps} steps cannot be carried over to fewer "
             f"({max_train_steps})"
         )
-    if schedule.decay in ("inverse_sqrt", "function"):
-        raise NoTransferRuleError(_why_no_rule(schedule))
-    if schedule.decay == "cosine" and schedule.constant_steps == 0:
-        after = dataclasses.replace(schedule, decay_steps=schedule.decay_steps + extra_steps)
-        rule = "cosine: the base learning rate is kept and the cosine extended to the new length"
-    else:
-        after = dataclasses.replace(schedule, constant_steps=schedule.constant_steps + extra_steps)
-        rule = (
-            f"{schedule.decay}: warmup and the decay's length are kept and the constant period is "
-            "extended"
-        )
-        if schedule.decay == "none":
-            rule = "constant: the learning rate goes on"
-    return compare(schedule, after, rule)
+    rule = schedule.family.lengthen(schedule)
+    if rule.grows is None:
+        raise NoTransferRuleError(f"{rule.words}. {_nearest_with_a_rule(schedule)}")
+    grown: dict[str, Any] = {rule.grows: getattr(schedule, rule.grows) + extra_steps}
+    return compare(schedule, dataclasses.replace(schedule, **grown), rule.words)
 
 
 def compare(before: Schedule, after: Schedule, rule: str) -> Transfer:
     """Where the extra steps of a longer schedule go, however it was made."""
     stretched = stretch(before, after.total_steps)
+    mean, share = extra_step_learning_rates(before, after)
+    stretched_mean, stretched_share = extra_step_learning_rates(before, stretched)
     return Transfer(
-        before,
-        after,
-        after.total_steps - before.total_steps,
-        *extra_step_learning_rates(before, after),
-        rule,
-        stretched,
-        *extra_step_learning_rates(before, stretched),
+        before=before,
+        after=after,
+        extra_steps=after.total_steps - before.total_steps,
+        mean_relative_learning_rate=mean,
+        share_above_half=share,
+        rule=rule,
+        stretched=stretched,
+        stretched_mean_relative_learning_rate=stretched_mean,
+        stretched_share_above_half=stretched_share,
     )
 
 
@@ -158,16 +158,23 @@ def stretch(schedule: Schedule, max_train_steps: int) -> Schedule:
     warmup_end, decay_end = schedule.warmup_steps, schedule.total_steps - schedule.final_steps
     starts = [0, warmup_end, schedule.decay_start_step, decay_end, schedule.total_steps]
     lengths = np.diff([ends_at(step) for step in starts]).tolist()
-    if schedule.decay != "none" and lengths[2] == 0:  # rounded away
+    if schedule.decay_steps and lengths[2] == 0:  # rounded away
         lengths[lengths.index(max(lengths))] -= 1
         lengths[2] = 1
     warmup, constant, decay, final = lengths
-    first = ends_at(schedule.decay_start_step)
-    drops = {ends_at(schedule.decay_start_step + drop) - first for drop in schedule.drop_steps}
+    stretched: dict[str, Any] = {}
+    if points := schedule.family.points:
+        start = schedule.decay_start_step
+        steps = [ends_at(start + step) - ends_at(start) for step in points.steps(schedule)]
+        stretched[f"{points.name}_steps"] = points.stretched(steps)
     return dataclasses.replace(
-        schedule, warmup_steps=warmup, constant_steps=constant, decay_steps=decay,
-        final_steps=final, drop_steps=tuple(sorted(drops)),
-    )  # fmt: skip
+        schedule,
+        warmup_steps=warmup,
+        constant_steps=constant,
+        decay_steps=decay,
+        final_steps=final,
+        **stretched,
+    )
 
 
 def extra_step_learning_rates(before: Schedule, after: Schedule) -> tuple[float, float]:
@@ -190,16 +197,9 @@ def extra_step_learning_rates(before: Schedule, after: Schedule) -> tuple[float,
     return round(float(mean), 6), round(float(share), 6)
 
 
-def _why_no_rule(schedule: Schedule) -> str:
-    why = (
-        "an inverse square root decay has no constant period to extend, so that its extra steps "
-        "would come at its lowest learning rates"
-        if schedule.decay == "inverse_sqrt"
-        else f"{schedule.function} is a function of the step, which does not say what becomes of "
-        "it in a longer run"
-    )
+def _nearest_with_a_rule(schedule: Schedule) -> str:
     return (
-        f"{why}. The nearest schedule with a rule keeps the base learning rate "
+        "The nearest schedule with a rule keeps the base learning rate "
         f"{schedule.base_learning_rate:g} and {schedule.warmup_steps} steps of warmup, with decay "
         "= 'linear' over the last fifth (set config.schedule: warmup_steps = "
         f"{schedule.warmup_steps}, decay = 'linear', decay_fraction = 0.2)"

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from budgetflow.playbook.best_step import FIRST, LAST
+from budgetflow.playbook.outcomes import CooldownsOutcome, RoundOutcome, SweepOutcome
 from budgetflow.results.reading import StudyResult, TrialResult
 from budgetflow.schedules import Schedule
 
@@ -25,13 +26,13 @@ def steps_to_fit(study: StudyResult) -> Figure:
     The boundary of the learning rates tried is marked in both.
     """
     figure, ((left, right),) = _panels(1, 2, 4.5)
-    outcome = study.outcome or {}
-    records = sorted((t.record for t in study.trials), key=lambda r: r.schedule.base_learning_rate)
-    rates = [record.schedule.base_learning_rate for record in records]
+    outcome = study.found
+    records = sorted((t.record for t in study.trials), key=lambda r: r.base_learning_rate)
+    rates = [record.base_learning_rate for record in records]
     other_seeds = [r for r in records if r.seed != study.config["seed"]]
     records = [r for r in records if r.seed == study.config["seed"]]
-    fitted = [r for r in records if r.fitted_at_step_bracket]
-    others = [r for r in records if not r.fitted_at_step_bracket]
+    fitted = [r for r in records if r.fitted_at_step is not None]
+    others = [r for r in records if r.fitted_at_step is None]
     diverged = [r for r in others if r.status == "diverged"]
     slower = [r for r in others if r.status != "diverged"]
     for group, marker, color, label in (
@@ -39,24 +40,25 @@ def steps_to_fit(study: StudyResult) -> Figure:
         (slower, "^", GREY, "not fitted up to here, where the race ended"),
         (diverged, "x", RED, "diverged by this step"),
     ):
-        steps = [(r.fitted_at_step_bracket or (0, r.step))[1] for r in group]
+        steps = [r.fitted_at_step or r.step for r in group]
         if group:
-            x = [r.schedule.base_learning_rate for r in group]
+            x = [r.base_learning_rate for r in group]
             left.plot(x, steps, marker, color=color, label=label)
             losses = [r.rows[-1]["train_loss"] for r in group]
             right.plot(x, losses, marker.strip("-"), color=color)
-    if repeated := [r for r in other_seeds if r.fitted_at_step_bracket]:
-        x = [r.schedule.base_learning_rate for r in repeated]
-        steps = [(r.fitted_at_step_bracket or (0, 0))[1] for r in repeated]
+    if repeated := [r for r in other_seeds if r.fitted_at_step is not None]:
+        x = [r.base_learning_rate for r in repeated]
+        steps = [r.fitted_at_step or 0 for r in repeated]
         left.plot(x, steps, "o", color=BLUE, mfc="none", label="fitted, other seeds")
-    if outcome.get("max_train_steps"):
-        rate, step = outcome["best_learning_rate"], outcome["max_train_steps"]
-        label = f"answer: {step} steps at {rate:g}"
-        left.plot([rate], [step], "*", color=ORANGE, markersize=16, label=label, zorder=5)
-    right.set_yscale("log")
     first = "Step of the first perfect fit"
-    if outcome.get("contradicting_examples") and outcome.get("fitted_train_loss") is None:
-        first = "Step of the first fit with the fewest errors possible"
+    if isinstance(outcome, SweepOutcome):
+        rate, step = outcome.best_learning_rate, outcome.max_train_steps
+        if step is not None:
+            label = f"answer: {step} steps at {rate:g}"
+            left.plot([rate], [step], "*", color=ORANGE, markersize=16, label=label, zorder=5)
+        if outcome.contradicting_examples and outcome.fitted_train_loss is None:
+            first = "Step of the first fit with the fewest errors possible"
+    right.set_yscale("log")
     for axes, title in ((left, first), (right, "Last training loss")):
         axes.axvline(min(rates), color=RED, linestyle=":", label="boundary of the search space")
         axes.axvline(max(rates), color=RED, linestyle=":")
@@ -79,13 +81,14 @@ def best_steps(study: StudyResult) -> Figure:
     length = study.config["max_train_steps"]
     axes.axvspan(0, FIRST * length, color=ORANGE, alpha=0.25, label="first 10 %")
     axes.axvspan((1 - LAST) * length, length, color=BLUE, alpha=0.2, label="last 25 %")
-    outcome = study.outcome or {}
-    diagnosis = outcome.get("best_step_diagnosis") or {}
-    hopeless = diagnosis.get("hopeless_trials", ())  # not in outcomes of the first versions
+    outcome = study.found
+    hopeless: tuple[int, ...] = ()
+    if isinstance(outcome, RoundOutcome):
+        hopeless = outcome.best_step_diagnosis.hopeless_trials
     labelled = set()
     for row, record in enumerate(records):
         color, label = "black", "trial that competes" if hopeless else "trial"
-        if record.trial == outcome.get("best_trial"):
+        if outcome is not None and record.trial == outcome.best_trial:
             color, label = GREEN, "best trial"
         elif record.trial in hopeless:
             color, label = GREY, "does not compete"
@@ -105,13 +108,14 @@ def best_steps(study: StudyResult) -> Figure:
 
 def lengths(study: StudyResult) -> Figure:
     """The selection metric of every trial against its length, the best of each length joined."""
-    outcome, metric = study.outcome or {}, study.selection.key
+    outcome, metric = study.found, study.selection.key
+    assert isinstance(outcome, CooldownsOutcome)
     figure, axes = _figure(f"{metric.replace('_', ' ')} by length of the run", 4.0)
     table = study.to_pandas()
     axes.plot(table["max_train_steps"], table[metric], "o", color=GREY, mfc="none", label="trial")
-    known = [row for row in outcome["lengths"] if row["best_validation"]]
-    x = [row["length_steps"] for row in known]
-    y = [row["best_validation"][metric.removeprefix("validation_")] for row in known]
+    best = metric.removeprefix("validation_")
+    known = {r.length_steps: r.best_validation[best] for r in outcome.lengths if r.best_validation}
+    x, y = list(known), list(known.values())
     axes.plot(x, y, "o-", color=BLUE, label="best of its length")
     axes.set(xscale="log", xlabel="steps", ylabel=metric.replace("_", " "))
     axes.set_xticks(x, [str(length) for length in x])
@@ -124,10 +128,13 @@ def lengths(study: StudyResult) -> Figure:
 def schedules(study: StudyResult) -> Figure:
     """The best trial's learning rates; over the earlier round's where they were carried over."""
     figure, axes = _figure("Learning-rate schedule of the best trial", 4.0)
-    transfer = (study.outcome or {}).get("transfer")
+    outcome = study.found
+    transfer = None if isinstance(outcome, SweepOutcome | None) else outcome.transfer
     if transfer:
-        lines = [(transfer, study.name, BLUE, "-"),
-                 ({"to": transfer["from"]}, "earlier round", ORANGE, "--")]  # fmt: skip
+        lines = [
+            (transfer, study.name, BLUE, "-"),
+            ({"to": transfer["from"]}, "earlier round", ORANGE, "--"),
+        ]
         if "stretched" in transfer:  # not in outcomes of the first version
             lines.insert(0, (transfer["stretched"], "stretched in proportion", GREY, ":"))
         for carried, name, color, line in lines:
@@ -142,8 +149,8 @@ def schedules(study: StudyResult) -> Figure:
         axes.plot(schedule.learning_rates(), color=BLUE, label=f"{schedule.total_steps} steps")
     reused = study.best_trial.record.reused_from
     if reused:
-        axes.axvspan(0, reused["step"], color=GREY, alpha=0.2,
-                     label=f"taken over from {reused['study']}, not trained again")  # fmt: skip
+        label = f"taken over from {reused['study']}, not trained again"
+        axes.axvspan(0, reused["step"], color=GREY, alpha=0.2, label=label)
     axes.set(xlabel="step", ylabel="learning rate")
     axes.set_ylim(bottom=0)
     _legend(axes)
@@ -175,13 +182,20 @@ def _curves(axes: Axes, trials: Sequence[TrialResult], key: str, best: int) -> N
         points = {r["step"]: r[key] for r in record.rows if math.isfinite(r.get(key, math.nan))}
         smallest = min([smallest, *(abs(value) for value in points.values() if value)])
         is_best = record.trial == best
-        color = BLUE if is_best else RED if record.status == "diverged" else GREY
-        width, order = (2.0, 3) if is_best else (0.8, 2)
+        color, width, order = GREY, 0.8, 2
+        if is_best:
+            color, width, order = BLUE, 2.0, 3
+        elif record.status == "diverged":
+            color = RED
         label = f"trial {best} (best)" if is_best else None
         axes.plot(
-            list(points), list(points.values()), color=color, linewidth=width, zorder=order,
+            list(points),
+            list(points.values()),
+            color=color,
+            linewidth=width,
+            zorder=order,
             label=label,
-        )  # fmt: skip
+        )
         step = record.best_step
         if is_best and key.startswith("validation") and step is not None and step in points:
             label = f"its best step, {step}"

@@ -11,6 +11,7 @@ from etils import epath
 from budgetflow.errors import UserError, nearest
 from budgetflow.files import read_json
 from budgetflow.playbook.measurement import Selection
+from budgetflow.playbook.outcomes import Outcome, from_json
 from budgetflow.studies.trial import TrialRecord, read_trials, trial_folder
 
 if TYPE_CHECKING:  # pandas takes a second to import, which not every reader needs
@@ -71,11 +72,17 @@ class StudyResult:
         return self.folder.name
 
     @property
+    def found(self) -> Outcome | None:
+        """The outcome, typed; None while the study is under way."""
+        return from_json(self.outcome) if self.outcome is not None else None
+
+    @property
     def selection(self) -> Selection:
         """What selects checkpoints and trials; in older outcomes, lower was always better."""
-        outcome = self.outcome or {}
-        metric = outcome.get("selection_metric") or self.config["evaluation"]["selection_metric"]
-        return Selection(f"validation_{metric}", outcome.get("higher_is_better", False))
+        found = self.found
+        metric = found.selection_metric if found else None
+        metric = metric or self.config["evaluation"]["selection_metric"]
+        return Selection(f"validation_{metric}", bool(found and found.higher_is_better))
 
     @property
     def timing(self) -> dict[str, Any] | None:
@@ -98,10 +105,10 @@ class StudyResult:
         Raises:
             UserError: the study has no outcome yet, or every trial diverged.
         """
-        if self.outcome is None:
+        if (found := self.found) is None:
             raise UserError(f"{self.folder} has no outcome yet; launch its config to complete it")
         for trial in self.trials:
-            if trial.record.trial == self.outcome["best_trial"]:
+            if trial.record.trial == found.best_trial:
                 return trial
         raise UserError(f"{self.folder} has no best trial: every trial diverged")
 
@@ -122,8 +129,8 @@ class StudyResult:
                     "status": record.status,
                     "step": record.step,
                     "best_step": record.best_step,
-                    "fitted_at_step": (record.fitted_at_step_bracket or (None, None))[1],
-                    "steps_reused": record.reused_from["step"] if record.reused_from else 0,
+                    "fitted_at_step": record.fitted_at_step,
+                    "steps_reused": record.steps_reused,
                     **{k: v for k, v in best.items() if k not in ("step", "learning_rate")},
                 }
             )
@@ -150,9 +157,8 @@ def open_study(path: epath.PathLike) -> StudyResult:
     folder = epath.Path(path)
     if not (folder / "config.json").exists():
         parent = folder.parent
-        names = [p.name for p in parent.iterdir() if (p / "config.json").exists()] if (
-            parent.exists()
-        ) else []  # fmt: skip
+        siblings = parent.iterdir() if parent.exists() else ()
+        names = [path.name for path in siblings if (path / "config.json").exists()]
         raise UserError(f"there is no study in {folder}; {nearest(folder.name, names)}")
     outcome = folder / "outcome.json"
     return StudyResult(

@@ -14,6 +14,7 @@ from etils import epath
 from matplotlib.figure import Figure
 
 from budgetflow.files import write_text
+from budgetflow.playbook.outcomes import CooldownsOutcome, SweepOutcome, has_answer
 from budgetflow.results import figures
 from budgetflow.results.reading import StudyResult
 from budgetflow.results.wording import format_cell, headline
@@ -28,20 +29,18 @@ def write_report(study: StudyResult) -> epath.Path:
 
 def render_report(study: StudyResult) -> str:
     """The report of a complete study as HTML."""
-    assert study.outcome is not None
-    outcome = study.outcome
-    is_sweep = outcome["kind"] == "lr_sweep"
+    outcome = study.found
+    assert outcome is not None
     drawn: list[tuple[str, Figure]] = []
-    if is_sweep:
+    if isinstance(outcome, SweepOutcome):
         drawn.append(("How fast does each learning rate fit?", figures.steps_to_fit(study)))
-    elif outcome["best_trial"] is not None and outcome["kind"] == "cooldowns":
-        drawn.append(("What does each length give?", figures.lengths(study)))
-    elif outcome["best_trial"] is not None:
-        drawn.append(("Was the length right?", figures.best_steps(study)))
-    best = outcome.get("best_learning_rate") if is_sweep else outcome.get("best_trial")
-    if best is not None:
-        if not is_sweep:
-            drawn.append(("Where do the steps go?", figures.schedules(study)))
+    elif outcome.best_trial is not None:
+        if isinstance(outcome, CooldownsOutcome):
+            drawn.append(("What does each length give?", figures.lengths(study)))
+        else:
+            drawn.append(("Was the length right?", figures.best_steps(study)))
+        drawn.append(("Where do the steps go?", figures.schedules(study)))
+    if outcome.best_trial is not None:
         drawn.append(("Training and validation", figures.curves(study)))
     table = study.to_pandas().reset_index()
     # A column that says the same in every row says nothing.
@@ -53,6 +52,7 @@ def render_report(study: StudyResult) -> str:
         name=study.name,
         headline=headline(outcome),
         outcome=outcome,
+        has_answer=has_answer(outcome),
         figures=[(title, markupsafe.Markup(_svg(figure))) for title, figure in drawn],
         columns=[column.rpartition(".")[2].replace("_", " ") for column in table.columns],
         rows=[[format_cell(value) for value in row] for row in table.itertuples(index=False)],
@@ -63,8 +63,9 @@ def render_report(study: StudyResult) -> str:
 def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
     # No date and fixed ids: the same study gives the same report.
-    with matplotlib.rc_context({"svg.hashsalt": "budgetflow", "svg.fonttype": "none",
-                                "font.family": "sans-serif"}):  # fmt: skip
+    with matplotlib.rc_context(
+        {"svg.hashsalt": "budgetflow", "svg.fonttype": "none", "font.family": "sans-serif"}
+    ):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]

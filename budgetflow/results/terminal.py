@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from budgetflow.playbook.outcomes import SweepOutcome, has_answer
 from budgetflow.results.reading import StudyResult
 from budgetflow.results.wording import format_cell, headline, timing_line
 from budgetflow.studies.trial import TrialRecord, trial_folder
@@ -31,10 +32,14 @@ class StudyProgress:
         self._bar: Progress | None = None
         self._last_line = time.monotonic()
         if console.is_terminal:
-            self._bar = Progress(
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                TextColumn("steps"), TimeRemainingColumn(), console=console, transient=True,
-            )  # fmt: skip
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("steps"),
+                TimeRemainingColumn(),
+            )
+            self._bar = Progress(*columns, console=console, transient=True)
             self._task = self._bar.add_task(name, total=None)
 
     def __enter__(self) -> StudyProgress:
@@ -56,14 +61,14 @@ class StudyProgress:
     def __call__(self, records: Iterable[TrialRecord], later_steps: Sequence[int]) -> None:
         """Shows the trials' progress towards their lengths; a sweep may end long before."""
         records = list(records)
-        reused = sum(record.reused_from["step"] for record in records if record.reused_from)
+        reused = sum(record.steps_reused for record in records)
         done = sum(record.step for record in records) - reused
         lengths = (r.step if r.status == "diverged" else r.max_train_steps for r in records)
         total = sum(lengths) - reused + sum(later_steps)
         finished = sum(record.status in ("complete", "diverged") for record in records)
         trials = len(records) + len(later_steps)
         text = f"{self._name}: {finished} of {trials} trials finished"
-        if fitted := [r.fitted_at_step_bracket[1] for r in records if r.fitted_at_step_bracket]:
+        if fitted := [r.fitted_at_step for r in records if r.fitted_at_step is not None]:
             text = f"{self._name}: a trial fitted at step {min(fitted)}; checking the others"
         if self._bar:
             self._bar.update(self._task, description=text, completed=done, total=total)
@@ -74,10 +79,10 @@ class StudyProgress:
 
 def print_outcome(console: Console, study: StudyResult) -> None:
     """Prints a study's outcome: the headline, the reasons, and the trials, best first."""
-    assert study.outcome is not None
-    good = study.outcome.get("status", "found") == "found"
-    say(console, headline(study.outcome), study.name, "green" if good else "red")
-    for reason in study.outcome["reasons"]:
+    outcome = study.found
+    assert outcome is not None
+    say(console, headline(outcome), study.name, "green" if has_answer(outcome) else "red")
+    for reason in outcome.reasons:
         say(console, f"  • {reason}")
     console.print(_trial_table(study))
     if study.timing:
@@ -87,17 +92,17 @@ def print_outcome(console: Console, study: StudyResult) -> None:
 def print_summary(console: Console, studies: Sequence[StudyResult], trained: bool) -> None:
     """Prints one line per study of a chain, and where to find the last one's results."""
     last = studies[-1]
-    assert last.outcome is not None
     console.rule("[bold]Summary", align="left")
     for study in studies:
-        assert study.outcome is not None
-        say(console, headline(study.outcome), study.name)
+        assert study.found is not None
+        say(console, headline(study.found), study.name)
     if not trained:
         say(console, "Every study was complete; nothing was trained.", style="bold")
     say(console, f"Report: {last.folder / 'report.html'}")
-    if step := last.outcome.get("best_step"):
-        trial = trial_folder(last.folder, last.outcome["best_trial"])
-        say(console, f"Best checkpoint: {trial / 'checkpoints' / str(step)}")
+    best = last.found
+    if best and not isinstance(best, SweepOutcome) and best.best_trial is not None:
+        trial = trial_folder(last.folder, best.best_trial)
+        say(console, f"Best checkpoint: {trial / 'checkpoints' / str(best.best_step)}")
     say(console, f'In Python: budgetflow.open_study("{last.folder}").best_trial.restore_params()')
 
 
@@ -118,11 +123,10 @@ def print_plan(console: Console, rows: list[dict[str, Any]]) -> None:
 
 
 def _trial_table(study: StudyResult) -> Table:
-    frame = study.to_pandas()
-    assert study.outcome is not None
-    if study.outcome["kind"] == "lr_sweep":
+    frame, outcome = study.to_pandas(), study.found
+    if isinstance(outcome, SweepOutcome):
         rate = "schedule.base_learning_rate"
-        away = np.log(frame[rate] / (study.outcome["best_learning_rate"] or frame[rate].min()))
+        away = np.log(frame[rate] / (outcome.best_learning_rate or frame[rate].min()))
         frame = frame.assign(away=abs(away)).sort_values(["away", "seed"])
         shown = [rate, "status", "step", "fitted_at_step", "train_loss"]
         shown = ["seed", *shown] if frame["seed"].nunique() > 1 else shown
@@ -141,7 +145,7 @@ def _trial_table(study: StudyResult) -> Table:
         shown = [*varied, *length, *status, "best_step", *metrics]
     table = Table("trial", *(_short(name) for name in shown), box=box.SIMPLE, padding=(0, 1, 0, 0))
     rows = frame.head(MAX_TRIALS_SHOWN)
-    if study.outcome["kind"] == "lr_sweep":
+    if isinstance(outcome, SweepOutcome):
         rows = rows.sort_values([rate, "seed"])
     for number, row in rows.iterrows():
         table.add_row(str(number), *(format_cell(row.get(name)) for name in shown))

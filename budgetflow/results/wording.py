@@ -5,54 +5,56 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from budgetflow.playbook.measurement import in_digits
+from budgetflow.playbook.outcomes import CooldownsOutcome, Outcome, RoundOutcome, SweepOutcome
+from budgetflow.playbook.wording import metrics_in_words, words
 
 
-def headline(outcome: dict[str, Any]) -> str:
+def headline(outcome: Outcome) -> str:
     """The outcome of a study in one sentence."""
-    if outcome["kind"] == "cooldowns" and outcome["best_trial"] is not None:
-        known = [row for row in outcome["lengths"] if row["best_validation"]]
-        metric = outcome["selection_metric"]
-        gives = (f"{row['length_steps']} steps: {row['best_validation'][metric]:.4g}"
-                 for row in known)  # fmt: skip
-        return f"Best validation {_words(metric)} by length: {', '.join(gives)}."
-    if outcome["kind"] != "lr_sweep":
-        if outcome["best_trial"] is None:
-            return "Every trial diverged."
-        values = [
-            f"{split} {_words(name)} {in_digits(value)}"
-            for split in ("validation", "test")
-            for name, value in outcome.get(f"best_{split}", {}).items()
-        ]
-        return (
-            f"Best of {outcome['trials']} trials of {outcome['max_train_steps']} steps: trial "
-            f"{outcome['best_trial']} at step {outcome['best_step']}: {', '.join(values)}."
-        )
-    if outcome["status"] == "found":
-        fitted = "training set is fitted perfectly"
-        if outcome.get("contradicting_examples"):
-            fitted = f"training set is fitted as well as possible, {_lowest_error(outcome)},"
-        if (threshold := outcome.get("fitted_train_loss")) is not None:
-            fitted = f"training loss is under {threshold:g}"
-        answers = [s["max_train_steps"] for s in outcome["seeds"] if s["max_train_steps"]]
-        spread = f" (the median of {len(outcome['seeds'])} seeds, {min(answers)} to {max(answers)})"
-        return (
-            f"max_train_steps = {outcome['max_train_steps']}{spread if len(answers) > 1 else ''}: "
-            f"the {fitted} by then, at a constant learning rate of "
-            f"{outcome['best_learning_rate']:g}."
-        )
-    if outcome["status"] == "at_boundary":
-        return "No answer: the best learning rate lies at the boundary of the search space."
-    fitted = "fitted the training set"
-    if outcome.get("contradicting_examples") and outcome.get("fitted_train_loss") is None:
-        fitted = f"fitted the training set as well as possible, {_lowest_error(outcome)},"
-    return f"No answer: no learning rate {fitted} within the steps allowed."
+    if isinstance(outcome, SweepOutcome):
+        return _sweep_headline(outcome)
+    return _round_headline(outcome)
 
 
-def _lowest_error(outcome: dict[str, Any]) -> str:
+def _round_headline(outcome: RoundOutcome | CooldownsOutcome) -> str:
+    if outcome.best_validation is None:
+        return "Every trial diverged."
+    if isinstance(outcome, CooldownsOutcome):
+        metric = outcome.selection_metric or ""
+        known = [(r.length_steps, r.best_validation) for r in outcome.lengths if r.best_validation]
+        gives = (f"{steps} steps: {values[metric]:.4g}" for steps, values in known)
+        return f"Best validation {words(metric)} by length: {', '.join(gives)}."
+    values = metrics_in_words("validation", outcome.best_validation)
+    values += metrics_in_words("test", outcome.best_test or {})
     return (
-        f"with {outcome['lowest_train_errors']} wrong (since {outcome['contradicting_examples']} "
-        "examples contradict each other)"
+        f"Best of {outcome.trials} trials of {outcome.max_train_steps} steps: trial "
+        f"{outcome.best_trial} at step {outcome.best_step}: {', '.join(values)}."
+    )
+
+
+def _sweep_headline(outcome: SweepOutcome) -> str:
+    lowest_error = None
+    if outcome.contradicting_examples:
+        lowest_error = (
+            f" as well as possible, with {outcome.lowest_train_errors} wrong (since "
+            f"{outcome.contradicting_examples} examples contradict each other),"
+        )
+    if outcome.status == "at_boundary":
+        return "No answer: the best learning rate lies at the boundary of the search space."
+    threshold = outcome.fitted_train_loss
+    if outcome.status == "not_fitted":
+        how = lowest_error if lowest_error and threshold is None else ""
+        return f"No answer: no learning rate fitted the training set{how} within the steps allowed."
+    fitted = f"training set is fitted{lowest_error or ' perfectly'}"
+    if threshold is not None:
+        fitted = f"training loss is under {threshold:g}"
+    answers = [seed.max_train_steps for seed in outcome.seeds if seed.max_train_steps]
+    spread = ""
+    if len(answers) > 1:
+        spread = f" (the median of {len(outcome.seeds)} seeds, {min(answers)} to {max(answers)})"
+    return (
+        f"max_train_steps = {outcome.max_train_steps}{spread}: the {fitted} by then, at a constant "
+        f"learning rate of {outcome.best_learning_rate:g}."
     )
 
 
@@ -65,10 +67,6 @@ def timing_line(timing: dict[str, Any]) -> str:
         f"{timing['steps_per_second']:.4g} steps/s, "
         f"{timing['examples_per_second']:.4g} examples/s while training. Time: {spent}."
     )
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
 
 
 def format_cell(value: Any) -> str:

@@ -16,7 +16,8 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from budgetflow.config import StudyConfig, checks_fit, part, to_json
+from budgetflow.config.keys import value_of
+from budgetflow.config.schema import StudyConfig, part, to_json
 from budgetflow.data.source import Dataset
 from budgetflow.fields import Changes
 from budgetflow.import_path import is_import_path
@@ -26,9 +27,9 @@ from budgetflow.training.mesh import device_kind
 LIBRARIES = ("jax", "jaxlib", "flax", "optax")
 # The fields that may hold import paths.
 _CODE = (
-    "data.name", "data.transform", "model.name", "task.name", "optimizer.name",
-    "augmentation.name", "schedule.function",
-)  # fmt: skip
+    *("data.name", "data.transform", "model.name", "task.name", "optimizer.name"),
+    *("augmentation.name", "schedule.function"),
+)
 
 
 def dependencies(config: StudyConfig, dataset: Dataset, changes: Changes) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def dependencies(config: StudyConfig, dataset: Dataset, changes: Changes) -> dic
     }
     return {
         **part(config, changes),
-        "code": code(config),
+        "code": code(config, changes),
         "content": {
             name: split.content
             for name, (split, most) in splits.items()
@@ -50,13 +51,13 @@ def dependencies(config: StudyConfig, dataset: Dataset, changes: Changes) -> dic
     }
 
 
-def code(config: StudyConfig) -> dict[str, dict[str, str]]:
+def code(config: StudyConfig, changes: Changes) -> dict[str, dict[str, str]]:
     """The code that a config names: field to the digests of modules."""
     values = to_json(config)
     found = {}
-    for field in _CODE:
-        section, _, name = field.partition(".")
-        path = values[section].get(name)
+    # What decides, as a kind of study of one's own does, changes no states.
+    for field in (*_CODE, "kind") if changes == Changes.OUTCOME else _CODE:
+        path = value_of(values, field)
         # "contrib.muon" is optax's.
         if path and is_import_path(path) and path.partition(".")[0] not in (*LIBRARIES, "contrib"):
             found[field] = source_digests(path, f"config.{field}")
@@ -77,7 +78,7 @@ def fingerprint(config: StudyConfig, dataset: Dataset, builds_on: str | None) ->
 
 
 def state_key(
-    config: StudyConfig, dataset: Dataset, varied: Iterable[str], mesh: Mesh
+    config: StudyConfig, dataset: Dataset, varied: Iterable[str], mesh: Mesh, checks_fit: bool
 ) -> dict[str, Any]:
     """All that a trial's states depend on, but for its schedule, as JSON values.
 
@@ -89,6 +90,7 @@ def state_key(
         dataset: its data.
         varied: the fields that the study's search space varies.
         mesh: the devices of the study.
+        checks_fit: whether the trial notices the step at which the training set is fitted.
     """
     layout = ("min_sharded_size", "overrides") if mesh.shape["fsdp"] > 1 else ()
     placement = to_json(config)["mesh"]
@@ -97,7 +99,7 @@ def state_key(
     return {
         **dependencies(config, dataset, Changes.STATES),
         "varied": sorted(name for name in varied if name.startswith(in_program)),
-        "checks_fit": checks_fit(config),
+        "checks_fit": checks_fit,
         "devices": {
             "kind": device_kind(),
             "data": mesh.shape["data"],
@@ -137,9 +139,10 @@ def in_words(names: Sequence[str]) -> str:
     for name in names:
         head, _, rest = name.partition(".")
         if head == "code":
-            section, field, *module = rest.split(".")
-            behind = f" ({'.'.join(module)})" if module else ""
-            words.append(f"the code behind config.{section}.{field}{behind}")
+            field = next(name for name in (*_CODE, "kind") if f"{rest}.".startswith(f"{name}."))
+            module = rest.removeprefix(field).strip(".")
+            behind = f" ({module})" if module else ""
+            words.append(f"the code behind config.{field}{behind}")
         elif head == "content":
             words.append(f"what config.data.{rest.partition('.')[0]}_split holds")
         elif head == "budgetflow":

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from budgetflow.config import to_json
+from budgetflow.config.keys import replace_fields, value_of
+from budgetflow.config.schema import to_json
 from budgetflow.errors import UserError
 from budgetflow.fields import Changes
 from budgetflow.files import read_json, write_json
-from budgetflow.rules import value_of
 from budgetflow.studies.fingerprint import (
     dependencies,
     differing_fields,
@@ -16,7 +16,6 @@ from budgetflow.studies.fingerprint import (
     in_words,
     libraries,
 )
-from budgetflow.studies.search_space import replace_fields
 from budgetflow.studies.study import Study, read_outcome
 
 # Numbers that can be raised later: what was trained for the smaller one is a part of the larger.

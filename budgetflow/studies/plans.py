@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from etils import epath
@@ -12,9 +12,9 @@ from jax.sharding import Mesh
 
 from budgetflow import processes
 from budgetflow.config import StudyConfig
+from budgetflow.config.keys import replace_fields
 from budgetflow.data.source import Dataset
-from budgetflow.errors import ConfigError, UserError, shown
-from budgetflow.files import read_json
+from budgetflow.errors import ConfigError, UserError
 from budgetflow.playbook.measurement import Selection
 from budgetflow.playbook.sharing import Branch, branch_steps, branches, shared_steps
 from budgetflow.playbook.transfer import NoTransferRuleError, Transfer, compare, transfer
@@ -22,7 +22,6 @@ from budgetflow.schedule_config import ScheduleConfig, resolve_schedule
 from budgetflow.schedules import Schedule
 from budgetflow.studies.fingerprint import state_key
 from budgetflow.studies.reuse import MIN_REUSED_STEPS, is_reusable
-from budgetflow.studies.search_space import replace_fields
 from budgetflow.studies.trial import TrialRecord, read_trials
 
 
@@ -39,6 +38,7 @@ class TrialPlan:
         branch: the trial of the same study that it continues, or None.
         steps_to_reuse: those that it takes over from another trial, as far as is known.
         pinned: the steps whose checkpoints stay: for longer runs, and where others branch off.
+        checks_fit: whether it notices the step at which every training example is fitted.
     """
 
     config: StudyConfig
@@ -49,6 +49,7 @@ class TrialPlan:
     branch: Branch | None = None
     steps_to_reuse: int = 0
     pinned: tuple[int, ...] = ()
+    checks_fit: bool = False
 
     @property
     def length_steps(self) -> int:
@@ -62,50 +63,21 @@ class TrialPlan:
 
     def state_key(self, dataset: Dataset, mesh: Mesh) -> dict[str, Any]:
         """See :func:`budgetflow.studies.fingerprint.state_key`."""
-        return state_key(self.config, dataset, self.varied, mesh)
+        return state_key(self.config, dataset, self.varied, mesh, self.checks_fit)
 
 
-def trial_lengths(config: StudyConfig) -> tuple[int, ...]:
-    """The lengths at which each point of a study's search space is run, ascending.
-
-    Raises:
-        ConfigError: some are equal, or 0.
-    """
-    length = config.max_train_steps
-    assert length is not None
-    if config.kind == "cooldowns":
-        fractions = config.cooldowns.length_fractions
-        lengths = tuple(round(fraction * length) for fraction in fractions)
-        if lengths[0] == 0 or len({*lengths}) < len(lengths):
-            raise ConfigError(f"config.cooldowns.length_fractions = {shown(fractions)} are lengths "
-                              f"of {shown(lengths)} steps; use fewer or larger ones")  # fmt: skip
-        return lengths
-    return (length,)
+Lengths = Callable[[StudyConfig], tuple[int, ...]]
+CheckSchedule = Callable[[Schedule], None]
 
 
-def schedule_at(config: StudyConfig, length: int) -> Schedule:
-    """The schedule that a config asks for, at one of its lengths.
-
-    Raises:
-        ConfigError: it does not fit, or leaves the lengths of cooldowns no steps to share.
-    """
-    schedule = resolve_schedule(config.schedule, length)
-    if config.kind == "cooldowns":
-        check_branches_off(schedule)
-    return schedule
+def one_length(config: StudyConfig) -> tuple[int, ...]:
+    """That of the config, for every trial of a round."""
+    assert config.max_train_steps is not None
+    return (config.max_train_steps,)
 
 
-def check_branches_off(schedule: Schedule) -> None:
-    """Checks that a schedule has a constant period from which cooldowns of it can branch off.
-
-    Raises:
-        ConfigError: it has none.
-    """
-    if not (schedule.constant_steps and schedule.decay_steps):
-        raise ConfigError(
-            "cooldowns are decays after a constant period, which this schedule has not; set "
-            "config.schedule, as in decay = 'linear' and decay_fraction = 0.2"
-        )
+def any_schedule(schedule: Schedule) -> None:
+    """Refuses none."""
 
 
 def round_plans(
@@ -114,15 +86,19 @@ def round_plans(
     mesh: Mesh,
     selection: Selection,
     earlier: epath.Path | None,
+    lengths: Lengths = one_length,
+    check_schedule: CheckSchedule = any_schedule,
 ) -> tuple[TrialPlan, ...]:
-    """The trials of a round or of cooldowns.
+    """The trials of a round, or of another kind of study that runs points at lengths.
 
     Args:
         config: its config, ``max_train_steps`` resolved.
         dataset: its data.
         mesh: the devices it runs on.
         selection: what selects trials.
-        earlier: the folder of the study that it builds on, complete, or None.
+        earlier: the folder of the round that it builds on, complete, or None.
+        lengths: at which each point is run.
+        check_schedule: checks the schedule of each trial.
 
     Raises:
         ConfigError: a schedule does not fit, or would spend the extra steps at too small a
@@ -130,38 +106,38 @@ def round_plans(
         UserError: the earlier study has not what is asked of it.
     """
     known: dict[int, TrialRecord] = {}
-    if earlier is not None and processes.on_main(_is_round, earlier):
+    if earlier is not None:
         known = {record.trial: record for record in processes.on_main(read_trials, earlier)}
-    ranked_views = selection.ranked(record.view() for record in known.values())
-    ranked = [known[view.trial] for view, _ in ranked_views]
+    ranked = [record for record, _ in selection.ranked(known.values())]
     if config.search.promote_trials:
         assert earlier is not None
-        plans = list(_promoted(config, ranked, earlier.name))
+        plans = list(_promoted(config, lengths(config), ranked, earlier.name))
     else:
-        plans = list(_sampled(config, ranked))
+        plans = list(_sampled(config, lengths(config), ranked))
     for plan in plans:
+        check_schedule(plan.schedule)
         if plan.transfer and (warning := plan.transfer.pitfall(config.transfer.refuse_below)):
             raise ConfigError(f"{warning} (config.transfer.refuse_below)")
     return _linked(plans, tuple(known.values()), [plan.state_key(dataset, mesh) for plan in plans])
 
 
-def _is_round(folder: epath.Path) -> bool:
-    return read_json(folder / "config.json")["config"]["kind"] != "lr_sweep"
-
-
-def _sampled(config: StudyConfig, ranked: list[TrialRecord]) -> Iterator[TrialPlan]:
+def _sampled(
+    config: StudyConfig, lengths: Sequence[int], ranked: list[TrialRecord]
+) -> Iterator[TrialPlan]:
     """The points of the search space, each at every length."""
     for values in config.search.points(config.seed):
         filled = replace_fields(config, values)
-        for length in trial_lengths(config):
-            schedule = schedule_at(filled, length)
+        for length in lengths:
+            schedule = resolve_schedule(filled.schedule, length)
             carried = None
             if ranked and length > ranked[0].schedule.total_steps:
                 carried = compare(ranked[0].schedule, schedule, "as config.schedule gives it")
             yield TrialPlan(filled, values, schedule, transfer=carried)
 
 
-def _promoted(config: StudyConfig, ranked: list[TrialRecord], earlier: str) -> Iterator[TrialPlan]:
+def _promoted(
+    config: StudyConfig, lengths: Sequence[int], ranked: list[TrialRecord], earlier: str
+) -> Iterator[TrialPlan]:
     """The best trials of the earlier round, each at every length."""
     count = config.search.promote_trials
     if len(ranked) < count:
@@ -175,7 +151,7 @@ def _promoted(config: StudyConfig, ranked: list[TrialRecord], earlier: str) -> I
         filled = replace_fields(
             config, {k: v for k, v in values.items() if not k.startswith("schedule.")}
         )
-        for length in trial_lengths(config):
+        for length in lengths:
             carried = _carried_over(filled, record.schedule, length, earlier)
             yield TrialPlan(filled, values, carried.after, record, carried)
 
@@ -192,15 +168,15 @@ def _carried_over(config: StudyConfig, before: Schedule, length: int, earlier: s
             kept = {"schedule.base_learning_rate": before.base_learning_rate}
             if config.schedule.warmup_steps is None and config.schedule.warmup_fraction is None:
                 kept["schedule.warmup_steps"] = before.warmup_steps
+                kept["schedule.warmup_start_learning_rate"] = before.warmup_start_learning_rate
             config = replace_fields(config, kept)
-        return compare(before, schedule_at(config, length), "as config.schedule gives it")
+        return compare(
+            before, resolve_schedule(config.schedule, length), "as config.schedule gives it"
+        )
     try:
-        carried = transfer(before, length)
+        return transfer(before, length)
     except NoTransferRuleError as error:
         raise UserError(f"{earlier}: {error}") from error
-    if config.kind == "cooldowns":
-        check_branches_off(carried.after)
-    return carried
 
 
 def _linked(

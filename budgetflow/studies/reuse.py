@@ -8,16 +8,21 @@ Where states are the same but were measured otherwise, they are taken over witho
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
-from typing import Any
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from etils import epath
 
-from budgetflow.checkpoints import TrialCheckpoints
+from budgetflow.checkpoints import TrialCheckpoints, steps_to_keep
 from budgetflow.playbook.measurement import Selection
 from budgetflow.playbook.sharing import shared_steps
-from budgetflow.studies.fingerprint import differing_fields, in_words
+from budgetflow.studies.fingerprint import differing_fields, in_words, measurement_key
 from budgetflow.studies.trial import TrialRecord, trial_folder
+
+if TYPE_CHECKING:
+    from budgetflow.studies.plans import TrialPlan
+    from budgetflow.studies.study import Study
 
 # One update at learning rate 0, with which every warmup begins, is not worth a copy.
 MIN_REUSED_STEPS = 2
@@ -36,6 +41,74 @@ def why_not_reused(theirs: dict[str, Any], ours: dict[str, Any]) -> str | None:
         return "it does not say what its states depend on"
     names = differing_fields(theirs, ours)
     return f"they differ in {in_words(names)}" if names else None
+
+
+def kept_steps(
+    study: Study, plan: TrialPlan, rows: Iterable[dict[str, Any]], latest: int
+) -> set[int]:
+    """The steps of a trial whose checkpoints stay: the best ones, the pinned ones, the latest.
+
+    Args:
+        study: its study.
+        plan: its plan.
+        rows: its measurements.
+        latest: the step it is at.
+    """
+    keep_best = study.config.checkpoints.keep_best
+    return steps_to_keep(list(rows), study.selection.cost, keep_best, plan.pinned, latest)
+
+
+def joining(
+    study: Study,
+    number: int,
+    plan: TrialPlan,
+    sources: Sequence[tuple[epath.Path, TrialRecord]],
+    branch: TrialRecord | None,
+) -> TrialRecord:
+    """The record of a trial that joins a study, with the steps that it takes over.
+
+    Args:
+        study: the study.
+        number: the trial's.
+        plan: its plan.
+        sources: the trials of the earlier study, and that one's folder.
+        branch: the trial of the same study that it is planned to continue.
+    """
+    folder = trial_folder(study.folder, number)
+    if folder.exists():  # left by a kill before anything was recorded
+        folder.rmtree()
+    record = TrialRecord(
+        trial=number,
+        hyperparameters=plan.hyperparameters,
+        schedule=plan.schedule,
+        seed=plan.config.seed,
+        max_train_steps=plan.length_steps,
+        reuse_key=plan.state_key(study.dataset, study.mesh),
+        measurement_key=measurement_key(plan.config, study.dataset),
+    )
+    if branch is not None:
+        sources = [*sources, (study.folder, branch)]
+    keep = functools.partial(kept_steps, study, plan)
+    record = with_reused_steps(record, study.folder, sources, keep, study.selection)
+    if record.reused_from is not None:
+        return record
+    expected = [known for known in (plan.promoted_from, branch) if known is not None]
+    whys = [why_not_reused(known.reuse_key, record.reuse_key) for known in expected]
+    return dataclasses.replace(record, not_reused_because=next(filter(None, whys), None))
+
+
+def resumed(study: Study, record: TrialRecord, plan: TrialPlan) -> TrialRecord:
+    """The record of a trial that goes on, with what has changed since it was begun.
+
+    If its states were begun under other conditions, nobody's are the same.
+    """
+    before = dict(record.reuse_key)
+    others = before.pop("resumed_with_another", [])
+    now = plan.state_key(study.dataset, study.mesh)
+    names = sorted({*others, *differing_fields(before, now)})
+    if record.step == 0 or not names:
+        return record
+    return dataclasses.replace(record, reuse_key={**now, "resumed_with_another": names})
 
 
 def with_reused_steps(

@@ -13,34 +13,20 @@ from etils import epath
 from jax.sharding import Mesh
 
 from budgetflow import processes
-from budgetflow.config import DEFAULT_TRIALS, DataConfig, StudyConfig, checks_fit
-from budgetflow.data.contradictions import (
-    check_more_than_one_target,
-    contradictions,
-    with_fit_targets,
-)
+from budgetflow.config.keys import replace_fields
+from budgetflow.config.schema import DEFAULT_TRIALS, DataConfig, StudyConfig
+from budgetflow.config.searchable import check_search_space
+from budgetflow.data.contradictions import check_more_than_one_target, with_fit_targets
 from budgetflow.data.source import Dataset, load_dataset, with_checked_targets
 from budgetflow.errors import ConfigError, UserError
 from budgetflow.fields import MAX_STEPS
 from budgetflow.files import read_json
-from budgetflow.playbook import cooldowns, lr_sweep, rounds
-from budgetflow.playbook.measurement import Decision, Selection, TrialView
-from budgetflow.playbook.race import SweepSettings, lockstep_grid
-from budgetflow.rules import num_trials
-from budgetflow.schedule_config import ScheduleConfig
-from budgetflow.schedules import Schedule
-from budgetflow.studies.fingerprint import (
-    fingerprint,
-)
-from budgetflow.studies.plans import (
-    TrialPlan,
-    round_plans,
-    schedule_at,
-    trial_lengths,
-)
-from budgetflow.studies.search_space import replace_fields
-from budgetflow.studies.searchable import check_search_space
-from budgetflow.tasks import Classification
+from budgetflow.playbook.measurement import Selection
+from budgetflow.schedule_config import ScheduleConfig, resolve_schedule
+from budgetflow.studies.fingerprint import fingerprint
+from budgetflow.studies.kind import Kind, switch_off
+from budgetflow.studies.kinds import kind_named, kind_of
+from budgetflow.studies.plans import TrialPlan
 from budgetflow.training.memory import check_state_fits, peak_bytes, state_bytes, step_arguments
 from budgetflow.training.mesh import check_batch_size, check_overrides, make_mesh, trial_slices
 from budgetflow.training.spec import make_task, task_num_outputs
@@ -48,9 +34,6 @@ from budgetflow.training.step import Program
 from budgetflow.training.tracing import task_metrics
 from budgetflow.training.trial_run import trial_program
 from budgetflow.user_code import user_code
-
-# A guess, for how long a sweep will take.
-EPOCHS_TO_FIT = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,8 +49,7 @@ class Study:
             :func:`budgetflow.studies.fingerprint.fingerprint`.
         builds_on: the fingerprint of the study it builds on.
         higher_is_better: whether higher values of the selection metric are better.
-        round_plans: the trials of a round or of cooldowns; empty for a sweep, which plans as it
-            goes.
+        plans: the trials that are known before it runs, by number.
     """
 
     config: StudyConfig
@@ -77,7 +59,12 @@ class Study:
     fingerprint: str
     builds_on: str | None = None
     higher_is_better: bool = False
-    round_plans: tuple[TrialPlan, ...] = ()
+    plans: tuple[TrialPlan, ...] = ()
+
+    @property
+    def kind(self) -> Kind:
+        """What kind of study it is."""
+        return kind_of(self.config)
 
     @property
     def max_train_steps(self) -> int:
@@ -96,82 +83,13 @@ class Study:
         metric = self.config.evaluation.selection_metric
         return Selection(f"validation_{metric}", self.higher_is_better)
 
-    def plan(self, number: int, hyperparameters: dict[str, Any]) -> TrialPlan:
-        """The plan of a trial."""
-        if self.config.kind != "lr_sweep":
-            return self.round_plans[number]
-        rate = hyperparameters[lr_sweep.LEARNING_RATE]
-        schedule = Schedule(base_learning_rate=rate, constant_steps=self.max_train_steps)
-        seed = hyperparameters.get(lr_sweep.SEED, self.config.seed)
-        config = dataclasses.replace(switch_off(self.config)[0], seed=seed)
-        return TrialPlan(config, hyperparameters, schedule)
-
-    def first_plan(self) -> TrialPlan:
-        """The plan of a trial like the others, to try things out with."""
-        rates = self.config.sweep.learning_rates
-        return self.plan(0, {lr_sweep.LEARNING_RATE: rates[len(rates) // 2]})
-
-    def expected_steps(self) -> int:
-        """About as many steps as the study will train, of all trials."""
-        if self.config.kind == "lr_sweep":
-            length = min(self.max_train_steps, EPOCHS_TO_FIT * self.steps_per_epoch)
-            return num_trials(self.config) * length
-        return sum(self.later_steps(()))
-
     def later_steps(self, added: Collection[int]) -> list[int]:
         """The steps to train of each trial that has not been added yet."""
         return [
             plan.length_steps - plan.steps_to_reuse
-            for number, plan in enumerate(self.round_plans)
+            for number, plan in enumerate(self.plans)
             if number not in added
         ]
-
-    def decide(self, trials: list[TrialView]) -> Decision:
-        """What to do next, given what the trials have shown."""
-        config = self.config
-        if config.kind == "lr_sweep":
-            return lr_sweep.decide(self._sweep_settings(), trials)
-        settings = rounds.RoundSettings(
-            tuple(
-                rounds.PlannedTrial(plan.hyperparameters, plan.length_steps, plan.branch)
-                for plan in self.round_plans
-            ),
-            self.max_train_steps,
-            self.selection,
-        )
-        if config.kind == "cooldowns":
-            return rounds.decide(settings, trials, cooldowns.outcome)
-        return rounds.decide(settings, trials, rounds.outcome)
-
-    def _sweep_settings(self) -> SweepSettings:
-        config, train = self.config, self.dataset.train
-        settings = SweepSettings(
-            config.sweep.learning_rates, self.max_train_steps, config.sweep.max_extensions,
-            train.num_examples, self.steps_per_epoch, config.sweep.fitted_train_loss,
-            config.sweep.refine, tuple(range(config.seed, config.seed + config.sweep.seeds)),
-        )  # fmt: skip
-        if (found := contradictions(train)) is None:
-            return settings
-        assert train.arrays is not None
-        evaluated = train.arrays["targets"][: config.evaluation.train_examples]
-        # The loss of another task may be lower, or anything.
-        is_cross_entropy = isinstance(make_task(config.task), Classification)
-        return dataclasses.replace(
-            settings,
-            contradicting_examples=found.examples,
-            lowest_train_errors=found.lowest_errors,
-            lowest_train_loss=found.lowest_loss if is_cross_entropy else 0.0,
-            lowest_evaluated_error_rate=found.most_errors_within(evaluated) / len(evaluated),
-        )
-
-    def stops(self, plan: TrialPlan) -> list[int]:
-        """The steps at which a trial is evaluated, its last step and every pinned one included."""
-        length = plan.length_steps
-        if self.config.kind == "lr_sweep":
-            return list(lockstep_grid(length))
-        count = min(self.config.evaluation.evaluations, length)
-        grid = np.linspace(length / count, length, count)
-        return sorted({*(int(step) for step in np.round(grid)), *plan.pinned})
 
 
 def read_outcome(folder: epath.PathLike) -> dict[str, Any] | None:
@@ -202,15 +120,19 @@ def resolve(config: StudyConfig, folder: epath.Path, earlier: epath.Path | None)
             config, {"max_train_steps": _length(config, earlier, earlier_outcome)}
         )
     builds_on = earlier_outcome["fingerprint"] if earlier_outcome else None
-    mesh = make_mesh(config.mesh, num_trials(config))
+    mesh = make_mesh(config.mesh, kind_of(config).num_trials(config))
     found_on = fingerprint(config, dataset, builds_on)
     _, program = next(_programs(config, mesh))
     metric = task_metrics(program.spec)[config.evaluation.selection_metric]
     study = Study(config, folder, dataset, mesh, found_on, builds_on, metric.higher_is_better)
-    if config.kind == "lr_sweep":
-        return study
-    plans = round_plans(config, dataset, mesh, study.selection, earlier)
-    return dataclasses.replace(study, round_plans=plans)
+    if earlier is not None and not kind_named(processes.on_main(_kind_name, earlier)).promotes:
+        earlier = None
+    plans = study.kind.plans(config, dataset, mesh, study.selection, earlier)
+    return dataclasses.replace(study, plans=plans)
+
+
+def _kind_name(folder: epath.Path) -> str:
+    return str(read_json(folder / "config.json")["config"]["kind"])
 
 
 def study_dataset(config: StudyConfig) -> Dataset:
@@ -224,7 +146,8 @@ def study_dataset(config: StudyConfig) -> Dataset:
         hash(task)
     except TypeError as error:
         raise ConfigError("config.task takes numbers, strings and tuples, not dicts") from error
-    dataset = _dataset(config.data, task, config.kind == "lr_sweep", checks_fit(config))
+    kind = kind_of(config)
+    dataset = _dataset(config.data, task, kind.regularizes, kind.checks_fit(config))
     batch_size = config.data.batch_size
     if batch_size > dataset.train.num_examples:
         raise ConfigError(
@@ -236,13 +159,13 @@ def study_dataset(config: StudyConfig) -> Dataset:
 
 @functools.lru_cache(maxsize=8)
 def _dataset(
-    config: DataConfig, task_options: tuple[tuple[str, Any], ...], sweeps: bool, fits: bool
+    config: DataConfig, task_options: tuple[tuple[str, Any], ...], at_random: bool, checks_fit: bool
 ) -> Dataset:
     """The data of a config, looked at by its task."""
     options = dataclasses.asdict(config)
     for name in ("batch_size", "scale_uint8"):  # not of the data itself
         options.pop(name)
-    dataset = load_dataset(**options, at_random=not sweeps)
+    dataset = load_dataset(**options, at_random=at_random)
     task = make_task(dict(task_options))
     num_outputs = task_num_outputs(dict(task_options), task, dataset.num_classes)
     if hasattr(task, "bad_targets"):
@@ -253,22 +176,10 @@ def _dataset(
                 return task.bad_targets(targets, num_outputs)
 
         dataset = with_checked_targets(dataset, bad_targets)
-    if fits:
+    if checks_fit:
         check_more_than_one_target(dataset.train)
         dataset = dataclasses.replace(dataset, train=with_fit_targets(dataset.train))
     return dataset
-
-
-def switch_off(config: StudyConfig) -> tuple[StudyConfig, tuple[str, ...]]:
-    """A config without regularization and augmentation, and what was on."""
-    on = {
-        f"{section}.{name}": value
-        for section in ("regularization", "augmentation")
-        for name, value in getattr(config, section).items()
-        if isinstance(value, int | float) and value
-    }
-    off = replace_fields(config, dict.fromkeys(on, 0.0))
-    return off, tuple(f"{name} = {value:g}" for name, value in on.items())
 
 
 def check_study(config: StudyConfig) -> None:
@@ -277,7 +188,8 @@ def check_study(config: StudyConfig) -> None:
     Raises:
         ConfigError: a name, type, value or combination is wrong; see its message.
     """
-    mesh = make_mesh(config.mesh, num_trials(config))
+    kind = kind_of(config)
+    mesh = make_mesh(config.mesh, kind.num_trials(config))
     check_batch_size(config, mesh)
     check_search_space(config)
     traced = set()
@@ -288,9 +200,9 @@ def check_study(config: StudyConfig) -> None:
             check_state_fits(program)
             program.train_steps.trace(*step_arguments(filled, study_dataset(config), program))
         given = filled.schedule != ScheduleConfig() or not config.search.promote_trials
-        if config.max_train_steps is not None and config.kind != "lr_sweep" and given:
-            for length in trial_lengths(config):
-                schedule_at(filled, length)
+        if config.max_train_steps is not None and given:
+            for length in kind.lengths(config):
+                kind.check_schedule(resolve_schedule(filled.schedule, length))
 
 
 def study_peak_bytes(config: StudyConfig, mesh: Mesh) -> int:
@@ -300,21 +212,20 @@ def study_peak_bytes(config: StudyConfig, mesh: Mesh) -> int:
     """
     filled, program = max(_programs(config, mesh), key=lambda pair: state_bytes(pair[1]))
     slices, vectorized = mesh.shape["trial"], config.mesh.vmap_trials
-    at_a_time = vectorized
-    if config.kind == "lr_sweep":
-        at_a_time = max(vectorized, -(-len(config.sweep.learning_rates) // slices))
+    at_a_time = max(vectorized, -(-kind_of(config).trials_held(config) // slices))
     return peak_bytes(filled, study_dataset(config), program, at_a_time)
 
 
 def _programs(config: StudyConfig, mesh: Mesh) -> Iterator[tuple[StudyConfig, Program]]:
     """The points of the search space: the config with each filled in, and its program."""
     dataset = study_dataset(config)
-    if config.kind == "lr_sweep":
+    kind = kind_of(config)
+    if not kind.regularizes:
         config = switch_off(config)[0]
     for values in config.search.points(config.seed):
         filled = replace_fields(config, values)
         program = trial_program(
-            filled, dataset, frozenset(values), checks_fit(config), trial_slices(mesh)[0]
+            filled, dataset, frozenset(values), kind.checks_fit(config), trial_slices(mesh)[0]
         )
         yield filled, program
 

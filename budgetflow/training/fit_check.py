@@ -1,4 +1,10 @@
-"""Whether a state fits the whole training set: looked at in every step."""
+"""The fit check: does the state after this update get every training example right?
+
+A sweep looks for the first step at which that is so, and therefore asks after every update, inside
+the compiled step. Nearly always the answer is no, and one wrong example proves it. So the check
+keeps a short list of examples that were wrong lately, and looks at those first; only if all of them
+are right does it go through the training set, block by block, up to the first block with a mistake.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +21,10 @@ from budgetflow.training.spec import ProgramSpec
 if TYPE_CHECKING:
     from budgetflow.training.step import TrainState
 
-# Training examples that the fit check looks at between two chances to stop.
+# The size of a block: training examples that the model is applied to at once.
 FIT_CHECK_EXAMPLES = 256
-# Examples that it looks at first, since they refuted the fit before, and how many of them the block
-# replaces that refutes it next.
+# The length of the list of examples that were wrong lately, and how many of a block with a mistake
+# join it, in the place of those that are on it longest.
 REFUTING_EXAMPLES, NEW_REFUTING_EXAMPLES = 32, 8
 
 
@@ -28,7 +34,8 @@ class Progress(NamedTuple):
     Attributes:
         diverged_at_step: the first step whose update saw a loss that is not finite; -1 if none.
         fitted_at_step: the first step whose state fits the whole training set; -1 if none.
-        refuting: the training examples, by index, at which the fit check looks first.
+        refuting: the examples that were wrong lately, at which the fit check looks first: their
+            numbers in the training set, int32, [REFUTING_EXAMPLES], the latest in front.
     """
 
     diverged_at_step: Any
@@ -37,7 +44,7 @@ class Progress(NamedTuple):
 
 
 def initial_progress(num_examples: int) -> Progress:
-    """The progress at step 0 of training on that many examples."""
+    """The progress at step 0, which looks first at the first of that many training examples."""
     refuting = np.arange(REFUTING_EXAMPLES, dtype=np.int32) % num_examples
     return Progress(np.int32(-1), np.int32(-1), refuting)
 
@@ -45,11 +52,19 @@ def initial_progress(num_examples: int) -> Progress:
 def check_fit(
     spec: ProgramSpec, mesh: Mesh, state: TrainState, progress: Progress, data: Arrays
 ) -> Progress:
-    """Notes the step if the state fits every training example.
+    """The progress after an update, with its step noted if it is the first to fit every example.
 
-    Looks at the few examples that refuted the fit before, and only where those are fitted at all
-    others, in blocks, up to the first mistake: until shortly before the fit that is the cost of a
-    few examples. The hardest of the block with the mistake join the few, and the longest known go.
+    Where a step is noted already, nothing is looked at. An example whose inputs occur with several
+    targets is fitted by any of its ``fit_targets``. Of a block with a mistake, the wrong examples
+    of the highest loss join the list that is looked at first.
+
+    Args:
+        spec: what shapes the program.
+        mesh: the devices of the trial.
+        state: the state after the update.
+        progress: the progress before it.
+        data: the training set: "inputs", "targets" and perhaps "fit_targets", each
+            [examples, ...].
     """
     examples = num_examples(data)
     size = min(FIT_CHECK_EXAMPLES, examples)
@@ -59,7 +74,7 @@ def check_fit(
     def look_at(indices: jax.Array) -> tuple[jax.Array, jax.Array]:
         part = examples_at(data, indices)
         choices = part.pop("fit_targets", None)
-        outputs = predict(spec, mesh, state.evaluated_params, state.model_state, part)
+        outputs = predict(spec, mesh, state.evaluated_params, state.model_state, batch=part)
         fitted = task.fitted(outputs, part)
         for choice in range(0 if choices is None else choices.shape[1]):
             fitted |= task.fitted(outputs, {**part, "targets": choices[:, choice]})
@@ -95,6 +110,15 @@ def check_fit(
 def is_fitted(
     spec: ProgramSpec, mesh: Mesh, params: Arrays, model_state: Arrays, batches: Arrays
 ) -> jax.Array:
-    """Whether every example of a batch, the only one of a stack, is fitted."""
+    """Whether a model fits every example of one batch, bool scalar.
+
+    Args:
+        spec: what shapes the program.
+        mesh: the devices of the trial.
+        params, model_state: the model's parameters and its other variables.
+        batches: "inputs" and "targets", each [1, examples, ...]: batches come stacked, as for
+            evaluation, and here the stack holds a single one.
+    """
     batch = jax.tree.map(lambda array: array[0], batches)
-    return spec.build_task().fitted(predict(spec, mesh, params, model_state, batch), batch).all()
+    outputs = predict(spec, mesh, params, model_state, batch=batch)
+    return spec.build_task().fitted(outputs, batch).all()

@@ -25,7 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from budgetflow.config import MeshConfig, StudyConfig
+from budgetflow.config import StudyConfig
+from budgetflow.config.schema import MeshConfig
 from budgetflow.errors import ConfigError, nearest, nearest_numbers
 
 AXES = ("trial", "data", "fsdp")
@@ -35,10 +36,17 @@ BATCH_AXES = ("data", "fsdp")
 def mesh_sizes(
     config: MeshConfig, num_devices: int, num_trials: int | None = None
 ) -> tuple[int, int, int]:
-    """The mesh's shape, sizes that are -1 filled in.
+    """The sizes of the axes ``trial``, ``data`` and ``fsdp``, with a number for each -1.
 
-    ``trial``, if it is one of several, takes as many devices as there are trials for, and the next
-    of ``fsdp`` and ``data`` the others.
+    The product of the three is the number of devices. What the given sizes leave of that is shared
+    by the axes of size -1:
+
+    - one such axis gets all of it;
+    - ``trial``, beside others, gets its largest divisor that is no more than ``num_trials``; what
+      that leaves goes to ``fsdp`` if it is -1, or else to ``data``;
+    - ``fsdp``, beside ``data``, gets all of it, and ``data`` is 1.
+
+    So 8 devices and 3 trials make trial 2, data 4 of -1 for both, with fsdp 1.
 
     Args:
         config: the mesh's config.
@@ -75,10 +83,14 @@ def mesh_sizes(
 
 
 def cpu_devices(config: MeshConfig, num_trials: int | None = None) -> int:
-    """How many of the CPU's virtual devices a mesh asks for.
+    """How many of the CPU's virtual devices a mesh asks for: the product of its sizes.
 
-    -1 is a device for each core, but no more than trials, on the axis ``trial``, and one on the
-    others.
+    A size of -1 counts as 1, but on the axis ``trial`` as the number of cores, or of trials if
+    those are fewer.
+
+    Args:
+        config: the mesh's config.
+        num_trials: how many trials can run at the same time; None for any number.
     """
     cores = os.cpu_count() or 1
     trials = config.trial if config.trial > 0 else min(cores, num_trials or cores)
@@ -95,10 +107,9 @@ def device_kind() -> str:
     if jax.devices()[0].platform != "cpu":
         return kind
     cpuinfo = Path("/proc/cpuinfo")
-    names = re.findall(r"^model name\s*: (.*)", cpuinfo.read_text(), re.M) if (
-        cpuinfo.exists()
-    ) else []  # fmt: skip
-    return f"{names[0] if names else platform.machine()} x {os.cpu_count()}"
+    text = cpuinfo.read_text() if cpuinfo.exists() else ""
+    model = re.search(r"^model name\s*: (.*)", text, re.M)
+    return f"{model[1] if model else platform.machine()} x {os.cpu_count()}"
 
 
 def cpu_devices_are_given() -> bool:
@@ -108,6 +119,8 @@ def cpu_devices_are_given() -> bool:
 
 def make_mesh(config: MeshConfig, num_trials: int | None = None) -> Mesh:
     """The mesh of a study: all devices, or as many of the CPU's virtual ones as it asks for.
+
+    Virtual devices that XLA_FLAGS ask for are all taken where a size is -1.
 
     Args:
         config: the mesh's config.
@@ -139,7 +152,7 @@ def make_mesh(config: MeshConfig, num_trials: int | None = None) -> Mesh:
 
 
 def trial_slices(mesh: Mesh) -> tuple[Mesh, ...]:
-    """The meshes, with axes ``data`` and ``fsdp``, that a trial at a time runs on."""
+    """A study's mesh cut along ``trial``: one mesh of ``data`` and ``fsdp`` for each position."""
     return tuple(
         Mesh(devices, BATCH_AXES, axis_types=(AxisType.Auto,) * 2) for devices in mesh.devices
     )
@@ -175,8 +188,10 @@ def check_overrides(config: MeshConfig, state: Any) -> None:
     for pattern, dimension in config.overrides:
         found = [path for path in shapes if re.search(pattern, path)]
         if not found:
-            raise ConfigError(f"config.mesh.overrides: {pattern!r} is found in the path of no "
-                              f"array; {nearest(pattern, shapes)}")  # fmt: skip
+            raise ConfigError(
+                f"config.mesh.overrides: {pattern!r} is found in the path of no array; "
+                f"{nearest(pattern, shapes)}"
+            )
         for path in found:
             if dimension is not None and dimension >= len(shapes[path]):
                 raise ConfigError(
@@ -238,7 +253,12 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def batch_sharding(mesh: Mesh, leading_dimensions: int = 0) -> NamedSharding:
-    """The sharding of examples, after some dimensions that are not cut."""
+    """The sharding of a batch: its examples are cut over ``data`` and ``fsdp``.
+
+    Args:
+        mesh: the devices of one trial.
+        leading_dimensions: how many dimensions come before that of the examples; they stay whole.
+    """
     return NamedSharding(mesh, PartitionSpec(*[None] * leading_dimensions, BATCH_AXES))
 
 

@@ -59,6 +59,7 @@ def check_update(
     def init(learning_rate: Any, numbers: Any, params: Any) -> Any:
         return make_optimizer(spec, numbers, learning_rate).init(params)
 
+    # Of its traced program, input 0 is the learning rate, 1 the weight decay; from 2 on, the state.
     def update(
         learning_rate: Any, weight_decay: Any, state: Any, numbers: Any, params: Any, value: Any
     ) -> Any:
@@ -69,14 +70,15 @@ def check_update(
 
     if decays_weights:
         _check_mask(field, spec)
-    initialise, state = _traced(f"{field} makes no state", init, zero, numbers, params)
+    initialise, state = _traced(f"{field} makes no state", init, (zero, numbers, params))
     problem = f"{field} makes no update"
     if "linesearch" in keyword_names(optimizer_factory(spec.name)):
         problem += ", but may with config.optimizer.linesearch = None"
-    step, (updates, after) = _traced(problem, update, zero, zero, state, numbers, params, zero)
+    arguments = (zero, zero, state, numbers, params, zero)
+    step, (updates, after) = _traced(problem, update, arguments)
     _check_shapes(f"{field}: the updates", updates, params)
     _check_shapes(f"{field}: the state after an update", after, state)
-    _check_learning_rate(field, initialise, step, state, updates)
+    _check_learning_rate(field, initialise, step, state=state, updates=updates)
     if decays_weights:
         reached = _reached_in_time(step, 1, state, updates)
         _check_decay(field, spec.weight_decay_mask, reached, params)
@@ -93,8 +95,14 @@ def _check_mask(field: str, spec: OptimizerSpec) -> None:
         )
 
 
-def _traced(problem: str, function: Callable[..., Any], *arguments: Any) -> tuple[Jaxpr, Any]:
-    """A function's program, and the shapes of its results."""
+def _traced(
+    problem: str, function: Callable[..., Any], arguments: tuple[Any, ...]
+) -> tuple[Jaxpr, Any]:
+    """A function's program, and the shapes of its results.
+
+    Raises:
+        ConfigError: it cannot be traced; the message begins with ``problem``.
+    """
     try:
         closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
     except ConfigError:
@@ -115,8 +123,9 @@ def _check_shapes(what: str, found: Any, expected: Any) -> None:
         jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(expected), strict=True
     ):
         if new.shape != jnp.shape(old):
-            raise ConfigError(f"{what} at {_name(path)} has shape {new.shape}; should be "
-                              f"{jnp.shape(old)}")  # fmt: skip
+            raise ConfigError(
+                f"{what} at {_name(path)} has shape {new.shape}; should be {jnp.shape(old)}"
+            )
 
 
 def _alike(tree: Any, other: Any) -> bool:
@@ -144,8 +153,10 @@ def _check_learning_rate(
 def _check_decay(field: str, weight_decay_mask: str, reached: Outputs, params: Any) -> None:
     masks_all = weight_decay_mask == "all"
     if not reached:
-        raise ConfigError(f"config.regularization.weight_decay has no effect on {field} with "
-                          f"config.weight_decay_mask = {weight_decay_mask!r}")  # fmt: skip
+        raise ConfigError(
+            f"config.regularization.weight_decay has no effect on {field} with "
+            f"config.weight_decay_mask = {weight_decay_mask!r}"
+        )
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     for leaf, decays in enumerate(jax.tree.leaves(matrices(params))):
         # Which parameters "all" are, an optimizer of a user's own may say.
@@ -159,11 +170,14 @@ def _check_decay(field: str, weight_decay_mask: str, reached: Outputs, params: A
 def _check_schedule_free(field: str, state: Any, params: Any, averages_params: bool) -> None:
     found = schedule_free_states(state)
     if found and averages_params:
-        raise ConfigError(f"{field} evaluates an average of the parameters of its own; set "
-                          "config.ema_decay = 0")  # fmt: skip
+        raise ConfigError(
+            f"{field} evaluates an average of the parameters of its own; set config.ema_decay = 0"
+        )
     if len(found) > 1 or (found and not _alike(found[0].z, params)):
-        raise ConfigError(f"{field}: optax.contrib.schedule_free has to be around the optimizer of "
-                          "all parameters, or their average is not defined")  # fmt: skip
+        raise ConfigError(
+            f"{field}: optax.contrib.schedule_free has to be around the optimizer of all "
+            "parameters, or their average is not defined"
+        )
 
 
 def _reached_in_time(step: Jaxpr, source: int, state: Any, updates: Any) -> Outputs:

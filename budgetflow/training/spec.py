@@ -175,8 +175,10 @@ def program_spec(
     task = make_task(config.task)
     for method in ("num_outputs", "loss", "metrics"):
         if not callable(getattr(task, method, None)):
-            raise ConfigError(f"config.task.name = {config.task['name']!r} has no method {method}; "
-                              "see budgetflow.tasks.Classification")  # fmt: skip
+            raise ConfigError(
+                f"config.task.name = {config.task['name']!r} has no method {method}; "
+                "see budgetflow.tasks.Classification"
+            )
     if checks_fit and not hasattr(task, "fitted"):
         raise ConfigError(
             f"a learning-rate sweep needs to know when an example is fitted, but the task "
@@ -260,12 +262,14 @@ def augmented(
     augment = import_object(spec.augmentation, "config.augmentation.name")
     with user_code("config.augmentation.name", spec.augmentation):
         result = augment(key, inputs, **strengths)
-    forms = [jax.tree.map(lambda a: (jnp.shape(a), str(jnp.result_type(a))), tree)
-             for tree in (inputs, result)]  # fmt: skip
-    if forms[0] != forms[1]:
+
+    def form(tree: Any) -> Any:
+        return jax.tree.map(lambda a: (jnp.shape(a), str(jnp.result_type(a))), tree)
+
+    if form(result) != form(inputs):
         raise ConfigError(
-            f"config.augmentation.name = {spec.augmentation!r} makes inputs {forms[0]} into "
-            f"{forms[1]}; shape and type should stay"
+            f"config.augmentation.name = {spec.augmentation!r} makes inputs {form(inputs)} into "
+            f"{form(result)}; shape and type should stay"
         )
     return result
 
@@ -342,12 +346,8 @@ def _regularization(
 def _augmentation(config: StudyConfig, varied: frozenset[str]) -> str | None:
     function = import_object(config.augmentation["name"], "config.augmentation.name")
     strengths = _arguments(config.augmentation)
-    check_arguments(
-        function,
-        strengths,
-        "config.augmentation",
-        set(list(inspect.signature(function).parameters)[:2]),
-    )
+    key_and_inputs = {*list(inspect.signature(function).parameters)[:2]}
+    check_arguments(function, strengths, "config.augmentation", key_and_inputs)
     for name, value in strengths.items():
         if not isinstance(value, int | float):
             raise ConfigError(

@@ -19,7 +19,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from budgetflow.config import MeshConfig
+from budgetflow.config.schema import MeshConfig
 from budgetflow.import_path import keyword_names
 from budgetflow.optimizers import example_numbers, make_optimizer, schedule_free_params
 from budgetflow.training.apply import (
@@ -86,8 +86,8 @@ class Program:
         eval_step: (totals, params, model_state, batches, weights) -> totals: of each of the task's
             metrics, the sums of its totals and weights over batches that are stacked. Examples of
             weight 0 are left out.
-        is_fitted: (params, model_state, batches) -> whether every example is fitted of a batch that
-            is the only one of a stack.
+        is_fitted: (params, model_state, batches) -> whether every example of a batch is fitted;
+            ``batches`` are stacked as for ``eval_step``, but hold just one.
     """
 
     spec: ProgramSpec
@@ -158,7 +158,13 @@ def init(spec: ProgramSpec, numbers: dict[str, Any], learning_rate: jax.Array) -
         ema_params = jax.tree.map(
             lambda a: jnp.array(a, jnp.promote_types(a.dtype, "float32")), params
         )
-    return TrainState(jnp.int32(0), params, model_state, opt_state, ema_params)
+    return TrainState(
+        step=jnp.int32(0),
+        params=params,
+        model_state=model_state,
+        opt_state=opt_state,
+        ema_params=ema_params,
+    )
 
 
 def train_steps(
@@ -175,8 +181,17 @@ def train_steps(
     """The first ``count`` of some updates; see :class:`Program` for the arguments."""
 
     def update(index: Any, carry: tuple[TrainState, Progress]) -> tuple[TrainState, Progress]:
-        batch = jax.tree.map(lambda array: array[index], batches)
-        return train_step(spec, mesh, *carry, data, batch, learning_rates[index], numbers)
+        state, progress = carry
+        return train_step(
+            spec=spec,
+            mesh=mesh,
+            state=state,
+            progress=progress,
+            data=data,
+            batch=jax.tree.map(lambda array: array[index], batches),
+            learning_rate=learning_rates[index],
+            numbers=numbers,
+        )
 
     if len(learning_rates) == 1:
         return update(0, (state, progress))
@@ -196,19 +211,26 @@ def train_together(
 ) -> tuple[tuple[TrainState, ...], tuple[Progress, ...]]:
     """:func:`train_steps` of several trials, vectorized."""
 
-    def stack(trees: tuple[Any, ...]) -> Any:
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-
     def unstack(tree: Any) -> tuple[Any, ...]:
         return tuple(jax.tree.map(operator.itemgetter(n), tree) for n in range(len(states)))
 
-    vectorized = jax.vmap(
-        functools.partial(train_steps, spec, mesh), in_axes=(0, 0, None, 0, 0, None, 0)
-    )
-    after, progress = vectorized(
-        stack(states), stack(progresses), data, stack(batches), stack(learning_rates), count,
-        stack(numbers),
-    )  # fmt: skip
+    def train(trial: Any) -> tuple[TrainState, Progress]:
+        state, progress, batches, learning_rates, numbers = trial
+        return train_steps(
+            spec=spec,
+            mesh=mesh,
+            state=state,
+            progress=progress,
+            data=data,
+            batches=batches,
+            learning_rates=learning_rates,
+            count=count,
+            numbers=numbers,
+        )
+
+    trials = zip(states, progresses, batches, learning_rates, numbers, strict=True)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trials)
+    after, progress = jax.vmap(train)(stacked)
     return unstack(after), unstack(progress)
 
 
@@ -222,10 +244,10 @@ def train_step(
     learning_rate: jax.Array,
     numbers: dict[str, Any],
 ) -> tuple[TrainState, Progress]:
-    """One update."""
+    """One update, of a batch of examples or, where ``data`` is given, of indices into that."""
     if data is not None:
         batch = examples_at({name: data[name] for name in ("inputs", "targets")}, batch)
-    value, model_state, gradients = _gradients(spec, mesh, state, batch, numbers)
+    value, model_state, gradients = _gradients(spec, mesh, state, batch=batch, numbers=numbers)
     optimizer = make_optimizer(spec.optimizer, numbers, learning_rate)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params, value=value)
     params = optax.apply_updates(state.params, updates)
@@ -235,20 +257,26 @@ def train_step(
         # parameters soon.
         decay = jnp.minimum(numbers["ema_decay"], (1 + state.step) / (10 + state.step))
         ema_params = optax.incremental_update(params, state.ema_params, 1 - decay)
-    after = TrainState(state.step + 1, params, model_state, opt_state, ema_params)
+    after = TrainState(
+        step=state.step + 1,
+        params=params,
+        model_state=model_state,
+        opt_state=opt_state,
+        ema_params=ema_params,
+    )
     first_time = (progress.diverged_at_step < 0) & ~jnp.isfinite(value)
     progress = progress._replace(
         diverged_at_step=jnp.where(first_time, after.step, progress.diverged_at_step)
     )
     if spec.checks_fit and data is not None:
-        progress = check_fit(spec, mesh, after, progress, data)
+        progress = check_fit(spec, mesh, state=after, progress=progress, data=data)
     return after, progress
 
 
 def _gradients(
     spec: ProgramSpec, mesh: Mesh, state: TrainState, batch: Arrays, numbers: dict[str, Any]
 ) -> tuple[jax.Array, Arrays, Arrays]:
-    """The mean loss of a training batch, the model's other variables after it, the gradients."""
+    """The mean loss of a training batch, the model's state after it, and the gradients."""
     key = jax.random.fold_in(jax.random.key(numbers["seed"]), state.step)
     augment_key, model_key = jax.random.split(key)
     batch = divided(batch, mesh)
@@ -257,10 +285,16 @@ def _gradients(
         batch["inputs"] = augmented(spec, augment_key, batch["inputs"], numbers["augmentation"])
 
     def sums_of(model_state: Arrays, part: Arrays, key: jax.Array) -> Any:
-        loss = functools.partial(_loss, spec, numbers["regularization"], key, model_state, part)
-        (total, (weight, model_state)), gradients = jax.value_and_grad(loss, has_aux=True)(
-            state.params
+        loss = functools.partial(
+            _loss,
+            spec=spec,
+            strengths=numbers["regularization"],
+            key=key,
+            model_state=model_state,
+            batch=part,
         )
+        found, gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
+        total, (weight, model_state) = found
         return (total, weight, gradients), model_state
 
     def mean(sums: Any) -> tuple[jax.Array, Arrays]:
@@ -293,14 +327,15 @@ def _gradients(
 
 
 def _loss(
+    params: Arrays,
+    *,
     spec: ProgramSpec,
     strengths: dict[str, Any],
     key: jax.Array,
     model_state: Arrays,
     batch: Arrays,
-    params: Arrays,
 ) -> tuple[jax.Array, tuple[jax.Array, Arrays]]:
-    """The sum of a batch's losses; that of their weights, the model's other variables after it."""
+    """The sum of a batch's losses; and with it the sum of their weights, and the model's state."""
     model = merged_model(spec, params, model_state, train=True)
     arguments = {name: strengths[name] for name in spec.model_regularization}
     if "rngs" in keyword_names(type(model).__call__):
@@ -324,7 +359,7 @@ def eval_step(
     task = spec.build_task()
 
     def sums(batch: Arrays, weights: jax.Array) -> Arrays:
-        outputs = predict(spec, mesh, params, model_state, batch)
+        outputs = predict(spec, mesh, params, model_state, batch=batch)
         metrics = task.metrics(outputs, batch)
         return {name: metric.sums(counted=weights > 0) for name, metric in metrics.items()}
 

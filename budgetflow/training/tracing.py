@@ -35,8 +35,9 @@ def check_parts(spec: ProgramSpec, config: StudyConfig, varied: Collection[str])
     except TypeError as error:
         if "unhashable" not in str(error):
             raise
-        raise ConfigError("config.model, task and optimizer take numbers, strings and tuples, "
-                          "not dicts") from error  # fmt: skip
+        raise ConfigError(
+            "config.model, task and optimizer take numbers, strings and tuples, not dicts"
+        ) from error
     if spec.gradient_accumulation > 1 and _has_batch_statistics(spec):
         raise ConfigError(
             f"config.gradient_accumulation = {spec.gradient_accumulation}, but "
@@ -44,8 +45,10 @@ def check_parts(spec: ProgramSpec, config: StudyConfig, varied: Collection[str])
             "batch; use 1"
         )
     if (metric := config.evaluation.selection_metric) not in metrics:
-        raise ConfigError(f"config.evaluation.selection_metric = {metric!r} is no metric of "
-                          f"{config.task['name']}; {nearest(metric, metrics)}")  # fmt: skip
+        raise ConfigError(
+            f"config.evaluation.selection_metric = {metric!r} is no metric of "
+            f"{config.task['name']}; {nearest(metric, metrics)}"
+        )
     weight_decay = config.regularization.get("weight_decay", 0.0)
     _check_update(spec, weight_decay > 0 or "regularization.weight_decay" in varied)
 

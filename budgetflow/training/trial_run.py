@@ -124,7 +124,11 @@ class TrialRun:
                 if streamed is None:
                     indices = np.zeros((calls * length, size), np.int32)
                     indices[:steps] = batch_indices(
-                        seed, first, first + steps, size, train.num_examples
+                        seed=seed,
+                        first_step=first,
+                        last_step=first + steps,
+                        batch_size=size,
+                        num_examples=train.num_examples,
                     )
                     batches: Iterable[Any] = indices.reshape(calls, length, size)
                 else:
@@ -139,7 +143,12 @@ class TrialRun:
         size, mesh, length = self._config.data.batch_size, self.program.mesh, self._steps_per_call
         rows, sharding = local_rows(mesh, size), batch_sharding(mesh, leading_dimensions=1)
         batches = stream_batches(
-            self.dataset.train, self._config.seed, self.step, to_step, size, rows
+            split=self.dataset.train,
+            seed=self._config.seed,
+            first_step=self.step,
+            last_step=to_step,
+            batch_size=size,
+            rows=rows,
         )
         for first in range(self.step, to_step, length):
             with self.stopwatch.part_of("training", "data"):
@@ -176,7 +185,7 @@ class TrialRun:
 
     def _fitted_bracket(self, fitted_at_step: int, loss: float) -> tuple[int, int] | None:
         threshold = self._config.sweep.fitted_train_loss
-        if self._config.kind == "lr_sweep" and threshold is not None:
+        if threshold is not None:
             return (self._checked_step, self.step) if loss < threshold else None
         if not self.program.spec.checks_fit:
             return None
@@ -305,12 +314,11 @@ def evaluation_blocks(
     # A multiple of the number of devices, so that it divides evenly.
     size = -(-min(batch_size, count) // mesh.size) * mesh.size
     if split.arrays is not None:
-        return _resident_blocks(split, size, count, mesh, program.loops)
-    rows = local_rows(mesh, size)
-    batches = stream_in_order(split, size, count, rows)
+        return _resident_blocks(split, size, count, mesh, together=program.loops)
+    batches = stream_in_order(split, size, count, local_rows(mesh, size))
     return (
-        _blocks(jax.tree.map(lambda array: array[None], batch), i, rows, size, count, mesh)
-        for i, batch in enumerate(batches)
+        _blocks(jax.tree.map(lambda array: array[None], batch), number, size, count, mesh=mesh)
+        for number, batch in enumerate(batches)
     )
 
 
@@ -325,14 +333,13 @@ def _resident_blocks(
     for part in [numbers] if together else numbers[:, None]:
         chosen = (part[:, None] * size + rows) % count
         batches = jax.tree.map(lambda array: array[chosen], split.arrays)  # noqa: B023
-        result.append(_blocks(batches, part[0], rows, size, count, mesh))
+        result.append(_blocks(batches, part[0], size, count, mesh=mesh))
     return result
 
 
-def _blocks(
-    local: Example, first: int, rows: np.ndarray, size: int, count: int, mesh: Mesh
-) -> Blocks:
+def _blocks(local: Example, first: int, size: int, count: int, *, mesh: Mesh) -> Blocks:
     """Stacked batches on the mesh, and weights: 0 for the examples past ``count``, the padding."""
+    rows = local_rows(mesh, size)
     numbers = first + np.arange(len(jax.tree.leaves(local)[0]))
     weights = (numbers[:, None] * size + rows < count).astype(np.float32)
     sharding = batch_sharding(mesh, leading_dimensions=1)

@@ -6,8 +6,7 @@ Needs the data set: see budgetflow/data/fashion_mnist.py. Cost and result: see t
 this file.
 """
 
-from budgetflow.config import default_config
-from budgetflow.studies.search_space import log_grid
+from budgetflow.config import default_config, log_grid
 
 
 def get_config():

@@ -5,8 +5,7 @@ scripts/launch --config=experiments/lr_sweep_benchmark/mlp.py
 Cost and result: see the README beside this file.
 """
 
-from budgetflow.config import default_config
-from budgetflow.studies.search_space import log_grid
+from budgetflow.config import default_config, log_grid
 
 
 def get_config():

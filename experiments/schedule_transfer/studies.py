@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from budgetflow.config import StudyConfig, default_config, parse_config
-from budgetflow.studies.search_space import choices
+from budgetflow.config import StudyConfig, choices, default_config, parse_config
 
 SEEDS = (0, 1, 2)
 # The lengths, in units of round 1; each later round builds on the one before.

@@ -21,10 +21,10 @@ from budgetflow.user_code import location
 
 
 def as_config_dict(value: Any) -> config_dict.ConfigDict:
-    """The ConfigDict of a dataclass, or of a dict.
+    """A dataclass or a dict as a ConfigDict, and so are those in it.
 
-    It takes values of any type, to be checked all at once later. The keys of a dataclass are
-    locked; those of a dict are not.
+    It takes values of any type, which are checked together later. No key can be added to what was a
+    dataclass; to what was a dict, any can.
     """
     result = config_dict.ConfigDict(type_safe=False)
     is_schema = dataclasses.is_dataclass(value)
@@ -46,7 +46,10 @@ def as_config_dict(value: Any) -> config_dict.ConfigDict:
 
 
 def plain(value: Any) -> Any:
-    """A value with all that stands for Python's own numbers, strings and tuples made these."""
+    """A value in Python's own types, whatever a config file made it of.
+
+    NumPy's scalars become numbers, arrays and lists tuples, paths strings, ConfigDicts dicts.
+    """
     if isinstance(value, config_dict.ConfigDict):
         value = value.to_dict()
     if isinstance(value, Mapping):
@@ -60,11 +63,14 @@ def plain(value: Any) -> Any:
 
 @contextlib.contextmanager
 def clear_errors(where: str, schema: type) -> Iterator[None]:
-    """Turns what pydantic and ml_collections say of a config into a ConfigError of one line.
+    """Turns what pydantic and ml_collections raise about a config into a ConfigError of one line.
 
     Args:
-        where: begins the message.
-        schema: the dataclass that is checked.
+        where: the beginning of the message, such as "my_config.py: ".
+        schema: the dataclass that the config is checked against.
+
+    Raises:
+        ConfigError: a key does not exist, or a value is not what the schema says.
     """
     try:
         yield
@@ -84,7 +90,12 @@ def clear_errors(where: str, schema: type) -> Iterator[None]:
 
 
 def first_problem(error: pydantic.ValidationError, schema: type) -> str:
-    """The first problem that pydantic has found: the key, its value, and what would be valid."""
+    """The first problem that pydantic has found: the key, its value, and what would be valid.
+
+    Args:
+        error: what pydantic raised.
+        schema: the dataclass that was checked.
+    """
     problems = error.errors(include_url=False)
     problem = problems[0]
     path, hint = _walk(schema, problem["loc"])

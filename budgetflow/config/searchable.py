@@ -5,11 +5,11 @@ from __future__ import annotations
 import typing
 from typing import Any
 
-from budgetflow.config import StudyConfig
+from budgetflow.config.schema import StudyConfig
+from budgetflow.config.search_space import Dimension
 from budgetflow.errors import ConfigError, nearest, shown
 from budgetflow.fields import option_type, should
 from budgetflow.schedule_config import ScheduleConfig
-from budgetflow.studies.search_space import Dimension
 
 # The sections of a config that may vary.
 SEARCHABLE = ("schedule", "optimizer", "regularization", "augmentation", "model")

@@ -1,4 +1,4 @@
-"""Configs: from a file's ``get_config()`` to frozen, checked dataclasses, and their fingerprint.
+"""All that can be configured, with its defaults, its ranges, and what each field can change.
 
 The dataclasses below, and :class:`budgetflow.schedule_config.ScheduleConfig`, are the one list of
 what can be configured. Their field names are the keys of a config, their defaults its defaults.
@@ -7,20 +7,13 @@ what can be configured. Their field names are the keys of a config, their defaul
 from __future__ import annotations
 
 import dataclasses
-import importlib.machinery
-import importlib.util
 import json
-import sys
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import pydantic
-from ml_collections import config_dict
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from budgetflow.config_values import as_config_dict, clear_errors, plain
-from budgetflow.errors import ConfigError, nearest, shown
+from budgetflow.config.search_space import MAX_TRIALS, Dimension, points
 from budgetflow.fields import (
     CHECKED,
     MAX_RATE,
@@ -40,22 +33,14 @@ from budgetflow.fields import (
     Strength,
     Text,
     changing,
-    option_type,
-    should,
 )
 from budgetflow.files import finite
-from budgetflow.rules import check_combinations
 from budgetflow.schedule_config import ScheduleConfig
-from budgetflow.studies.search_space import MAX_TRIALS, Dimension, points
-from budgetflow.user_code import user_code
 
 # Of a search space, where the config does not say how many.
 DEFAULT_TRIALS = 16
-# More studies than build on each other; a chain of more has no end.
-MOST_STUDIES = 50
 
 SomeTexts = Annotated[tuple[Text, ...], Field(min_length=1)]
-Kind = Literal["lr_sweep", "round", "cooldowns"]
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -122,10 +107,11 @@ class MeshConfig:
         vmap_trials: how many trials each of those positions trains at the same time, vectorized:
             worth trying for small models on accelerators. 1, the default, gives every trial bit for
             bit what it would get alone; more round differently, and the outcome says so.
-        data: parts that each batch is cut into.
-        fsdp: parts that parameters and optimizer state are cut into, and each batch further.
-            Any of these three may be -1: all devices that the others leave. Of several, ``trial``
-            goes before ``fsdp``, and that before ``data``; a third is 1 then.
+        data: how many parts each batch is cut into, each for devices of its own.
+        fsdp: how many parts parameters and optimizer state are cut into; each batch is cut into as
+            many once more. The product of trial, data and fsdp is the number of devices. A size of
+            -1 stands for what the others leave; how several share it, see
+            :func:`budgetflow.training.mesh.mesh_sizes`.
         min_sharded_size: arrays of fewer elements are copied to every device instead of cut.
         overrides: pairs of a pattern (searched for in an array's path, such as
             "params/output/kernel") and the dimension to cut over ``fsdp``, or None for none.
@@ -187,7 +173,7 @@ class SearchConfig:
     promote_trials: Annotated[int, Field(ge=0, le=MAX_TRIALS, strict=True)] = 0
 
     def points(self, seed: int) -> list[dict[str, Any]]:
-        """The hyperparameters of each trial; see :func:`budgetflow.studies.search_space.points`."""
+        """The hyperparameters of each trial; see :func:`budgetflow.config.search_space.points`."""
         return points(self.space, self.method, self.trials or DEFAULT_TRIALS, seed)
 
 
@@ -250,7 +236,7 @@ class StudyConfig:
             then instead of the parameters themselves; 0 for none.
     """
 
-    kind: Annotated[Kind, Changes.OUTCOME]
+    kind: Annotated[Text, Changes.OUTCOME]
     name: Annotated[Name, Changes.NOTHING] = ""
     # The fingerprint of that study counts, not where its config lies.
     builds_on: Annotated[Text | None, Changes.NOTHING] = None
@@ -294,125 +280,8 @@ class StudyConfig:
     cooldowns: Annotated[CooldownsConfig, Changes.OUTCOME] = CooldownsConfig()
 
 
-def checks_fit(config: StudyConfig) -> bool:
-    """Whether a study's trials notice the step at which every training example is fitted."""
-    return config.kind == "lr_sweep" and config.sweep.fitted_train_loss is None
-
-
 # The sections of any keys: arguments of what they name, and strengths.
 FREE_FORM = ("model", "task", "optimizer", "regularization", "augmentation")
-# What is a study's own; all else is the workload, which the studies that build on it start from.
-_OF_THE_STUDY = (
-    "kind", "name", "builds_on", "max_train_steps", "max_train_steps_factor", "schedule", "sweep",
-    "search", "transfer", "cooldowns",
-)  # fmt: skip
-
-
-def default_config(kind: Kind) -> config_dict.ConfigDict:
-    """A config with every key at its default; unknown keys are refused when assigned.
-
-    But for the model, task, optimizer, regularization and augmentation, which take arguments of
-    their own.
-    """
-    return as_config_dict(StudyConfig(kind=kind))
-
-
-def building_on(path: str | Path, kind: Kind) -> config_dict.ConfigDict:
-    """A config for the study that follows another one, with that one's workload.
-
-    All that is not the study's own (its kind, name and length, the schedule, the search and what
-    else is for one kind of study) starts as the config file at ``path`` sets it; the launcher
-    completes that study first.
-    """
-    earlier = load_config_file(path)
-    config = default_config(kind)
-    config.builds_on = str(Path(path).resolve())
-    for section in config:
-        if section not in _OF_THE_STUDY:
-            config[section] = earlier[section]
-    return config
-
-
-def load_config_file(path: str | Path) -> config_dict.ConfigDict:
-    """What ``get_config()`` of the Python file at ``path`` returns, with all keys.
-
-    Those that it leaves out are at their defaults.
-
-    Args:
-        path: the file; with an argument for its ``get_config``, as in "file.py:argument".
-
-    Raises:
-        ConfigError: there is no such file, it has no ``get_config``, or that returns something
-            with an unknown key or a wrong value.
-    """
-    file = Path(path)
-    argument: tuple[str, ...] = ()
-    if not file.is_file() and ":" in file.name:
-        name, _, text = file.name.partition(":")
-        file, argument = file.with_name(name), (text,)
-    if not file.is_file():
-        folder = file if file.is_dir() else file.parent
-        names = [p.name for p in folder.glob("*.py")] if folder.is_dir() else []
-        where = str(path) or "''"
-        raise ConfigError(f"there is no config file {where}; {nearest(file.name, names)}")
-    config = plain(_get_config(file, argument))
-    with clear_errors(f"{path}: ", StudyConfig):
-        study = _checked(config)
-    return as_config_dict(
-        dataclasses.replace(study, name=study.name or "_".join([file.stem, *argument]))
-    )
-
-
-# Config files whose get_config() is running, each called by the one before.
-_running: list[str] = []
-
-
-def _get_config(file: Path, argument: tuple[str, ...]) -> config_dict.ConfigDict:
-    """What the ``get_config`` of a file that exists returns."""
-    path = ":".join([str(file), *argument])
-    name = ":".join([str(file.resolve()), *argument])
-    if name in _running or len(_running) >= MOST_STUDIES:
-        raise ConfigError(f"{path} builds on itself: {' -> '.join([*_running[:3], name])}")
-    # Not the file's own name, which may be that of a module.
-    loader = importlib.machinery.SourceFileLoader(f"budgetflow_config_{file.stem}", str(file))
-    spec = importlib.util.spec_from_loader(loader.name, loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[loader.name] = module  # dataclasses defined in it look it up
-    _running.append(name)
-    try:
-        with user_code(path), clear_errors(f"{path}: ", StudyConfig):
-            loader.exec_module(module)
-            if not callable(getattr(module, "get_config", None)):
-                raise ConfigError(f"{path} defines no get_config()")
-            config = module.get_config(*argument)
-    finally:
-        _running.pop()
-    if not isinstance(config, config_dict.ConfigDict):
-        raise ConfigError(f"get_config() of {path} returns {type(config).__name__}, not "
-                          "a ConfigDict; start from budgetflow.config.default_config")  # fmt: skip
-    return config
-
-
-def parse_config(config: config_dict.ConfigDict) -> StudyConfig:
-    """The frozen, type-checked form of a config.
-
-    Raises:
-        ConfigError: an unknown key (the nearest valid one is named), a wrong type, a value out of
-            range, or a combination that makes no sense.
-    """
-    with clear_errors("", StudyConfig):
-        study = _checked(plain(config))
-    for section in FREE_FORM:
-        for name, value in getattr(study, section).items():
-            if wanted := should(option_type(section, name), value):
-                raise ConfigError(f"config.{section}.{name} = {shown(value)}: should {wanted}")
-    check_combinations(study)
-    return study
-
-
-def _checked(values: Any) -> StudyConfig:
-    return pydantic.TypeAdapter(StudyConfig).validate_python(values)
 
 
 def to_json(config: StudyConfig) -> dict[str, Any]:

@@ -1,0 +1,176 @@
+"""What rounds and cooldowns have found, in sentences: facts in, words out."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+from budgetflow.playbook import best_step, decay_spread
+from budgetflow.playbook.measurement import Selection
+from budgetflow.playbook.outcomes import CooldownsOutcome, LengthResult, RoundOutcome
+from budgetflow.playbook.wording import metrics_in_words, words
+from budgetflow.schedules import Schedule
+
+COMPETING = "that compete for the best result"
+FIRST, LAST = f"{best_step.FIRST:.0%}", f"{best_step.LAST:.0%}"
+
+
+def round_reasons(outcome: RoundOutcome) -> Iterator[str]:
+    """The reasons of a round's outcome."""
+    yield (
+        f"{outcome.trials} trials of {outcome.max_train_steps} steps; {outcome.diverged} diverged."
+    )
+    yield _best_trial(outcome)
+    yield from _reuse(outcome)
+    yield outcome.best_step_diagnosis.means
+    yield from outcome.best_step_diagnosis.caveats
+    if outcome.decay_spread:
+        yield outcome.decay_spread.means
+
+
+def cooldowns_reasons(outcome: CooldownsOutcome, selection: Selection) -> Iterator[str]:
+    """The reasons of an outcome of cooldowns."""
+    yield from _lengths(outcome.lengths, selection)
+    yield _best_trial(outcome)
+    yield from _reuse(outcome)
+
+
+def _best_trial(outcome: RoundOutcome | CooldownsOutcome) -> str:
+    if outcome.best_validation is None:
+        return "Every trial diverged: look for a lower learning rate or a longer warmup."
+    return (
+        f"Trial {outcome.best_trial} is the best, by its checkpoint of step {outcome.best_step}: "
+        f"{', '.join(metrics_in_words('validation', outcome.best_validation))}."
+    )
+
+
+def _reuse(outcome: RoundOutcome | CooldownsOutcome) -> Iterator[str]:
+    """What was not trained again, if anything was not."""
+    if reused := outcome.steps_reused:
+        total = outcome.steps_trained + reused
+        yield (
+            f"{reused} of {total} steps ({reused / total:.0%}) were taken over from other trials, "
+            "bit for bit, instead of being trained again."
+        )
+
+
+def _lengths(lengths: Sequence[LengthResult], selection: Selection) -> Iterator[str]:
+    """What each length gives, and what each is better than the one before."""
+    metric = selection.key.removeprefix("validation_")
+    known = [(r.length_steps, r.best_validation[metric]) for r in lengths if r.best_validation]
+    for steps, value in known[:1]:
+        yield f"A run of {steps} steps gives {selection.words} {value:.4g}."
+    for (steps_before, before), (steps, value) in itertools.pairwise(known):
+        change, worse = "", selection.worse_by(value, before)
+        if before and worse:
+            change = f" ({abs(worse):.1%} {'worse' if worse > 0 else 'better'})"
+        yield (
+            f"A run of {steps} steps gives {value:.4g}{change} for {steps / steps_before:.3g} "
+            "times the steps."
+        )
+
+
+def diagnosis_means(found: best_step.Diagnosis, selection: Selection) -> str:
+    """What a diagnosis of best steps means, with the counts behind it."""
+    competing, hopeless = found.competition.competing, found.competition.hopeless
+    if not competing:
+        return "No trial is left to judge max_train_steps by. Every trial diverged."
+    parts = [_verdict(found)]
+    if hopeless:
+        parts.append(
+            f"{len(hopeless)} other trial(s) do not compete ({found.hopeless_in_first} with the "
+            f"best step in the first {FIRST}, {found.hopeless_in_last} in the last {LAST}) and do "
+            "not count."
+        )
+    best, _ = competing[0]
+    parts.append(
+        f"A trial competes if its {selection.words} gets to {found.competition.threshold:.4g} or "
+        f"better, which the best trial ({best.trial}) had reached by a quarter of the steps to its "
+        "best or has in a tenth of its evaluations."
+    )
+    schedule = found.suggested_schedule
+    if schedule is not None and found.suggested_max_train_steps != found.max_train_steps:
+        parts.append(
+            f"The schedule of the best trial ({best.trial}) at that length: base learning rate "
+            f"{schedule.base_learning_rate:.4g} with {_schedule(schedule)}."
+        )
+    return " ".join(parts)
+
+
+def _verdict(found: best_step.Diagnosis) -> str:
+    steps = [row["step"] for _, row in found.competition.competing]
+    count, suggestion = len(steps), found.suggested_max_train_steps
+    if found.verdict == "undecided":
+        return (
+            f"{count} trial(s) {COMPETING} (best at step {', '.join(map(str, steps))}) are too few "
+            f"to judge max_train_steps by; it takes {best_step.MIN_TRIALS}: search closer to the "
+            "best trial, or try more points."
+        )
+    if found.verdict == "too_long":
+        return (
+            f"In all {count} trials {COMPETING} the best step lies in the first {FIRST} of "
+            f"training: max_train_steps is far too high; {suggestion} would do."
+        )
+    if found.verdict == "too_short":
+        return (
+            f"In {found.in_last} of {count} trials {COMPETING} the best step lies in the last "
+            f"{LAST} of training ('consistently' means {best_step.CONSISTENTLY:.0%} or more): "
+            f"longer training, up to {suggestion} steps, and re-tuning the decay may help."
+        )
+    return (
+        f"In {found.in_first} of {count} trials {COMPETING} the best step lies in the first "
+        f"{FIRST} of training and in {found.in_last} in the last {LAST}: neither always early nor "
+        "consistently late, so max_train_steps is about right."
+    )
+
+
+def diagnosis_caveats(found: best_step.Diagnosis) -> Iterator[str]:
+    """What makes the verdict of a diagnosis less certain."""
+    if found.diverged:
+        yield f"{found.diverged} trial(s) that diverged are left out."
+    trials = [trial for trial, _ in found.competition.competing]
+    if decaying := sum(trial.decays_to_zero for trial in trials):
+        yield (
+            f"The learning rate of {decaying} of {len(trials)} trials decays to zero, which by "
+            "itself pushes best steps to the end; late best steps alone do not show that training "
+            "was too short."
+        )
+    if found.no_schedule_because:
+        yield f"There is no suggested schedule: {found.no_schedule_because}."
+
+
+def _schedule(schedule: Schedule) -> str:
+    """A schedule's lengths, as in "warmup 50, constant 1600 and linear decay over 350 steps"."""
+    parts = {
+        "warmup": schedule.warmup_steps,
+        "constant": schedule.constant_steps,
+        f"{words(schedule.decay)} decay over": schedule.decay_steps,
+        "final": schedule.final_steps,
+    }
+    *others, last = [f"{name} {steps}" for name, steps in parts.items() if steps]
+    return f"{', '.join(others)} and {last} steps" if others else f"{last} steps"
+
+
+def decay_spread_means(found: decay_spread.DecayEnds, selection: Selection) -> str:
+    """How far apart schedules end that differ in nothing but their decay, and what that means."""
+    best, worst = found.ends[0], found.ends[-1]
+    apart = f", {found.worse_by:.1%} apart" if best.value else ""
+    limit = f"{decay_spread.HINGES_ABOVE:.0%}"
+    if found.hinges_on_decay:
+        conclusion = (
+            f"Ending more than {limit} apart is a sign that max_train_steps is too short: a stingy "
+            "length takes a perfectly tuned decay."
+        )
+    else:
+        conclusion = f"Ending within {limit} is no sign that max_train_steps is too short."
+    return (
+        f"{len(found.ends)} schedules that differ only in their decay end at a {selection.words} "
+        f"from {_end(best)} to {_end(worst)}{apart}. {conclusion}"
+    )
+
+
+def _end(end: decay_spread.End) -> str:
+    decay = "no decay"
+    if end.schedule.decay != "none":
+        decay = f"{words(end.schedule.decay)} decay over {end.schedule.decay_steps} steps"
+    return f"{end.value:.4g} (trial {end.trial}, {decay})"

@@ -1,0 +1,28 @@
+"""Words for any study; those for sweeps and for rounds have modules of their own."""
+
+from __future__ import annotations
+
+import math
+
+
+def words(name: str) -> str:
+    """A name in words: "error_rate" is "error rate"."""
+    return name.replace("_", " ")
+
+
+def metrics_in_words(split: str, values: dict[str, float]) -> list[str]:
+    """The metrics of a checkpoint on a split, like "validation error rate 0.0125"."""
+    return [f"{split} {words(name)} {_in_digits(value)}" for name, value in values.items()]
+
+
+def _in_digits(value: float | None) -> str:
+    """A figure to four digits; "undefined" if it is none (JSON's null) or NaN."""
+    return "undefined" if value is None or math.isnan(value) else f"{value:.4g}"
+
+
+def vectorized(trials: int) -> str:
+    """What it means that trials were vectorized."""
+    return (
+        f"Up to {trials} trials at a time were vectorized (config.mesh.vmap_trials), which rounds "
+        "differently from a trial alone."
+    )

@@ -1,0 +1,84 @@
+"""What an outcome says beside its decision: conditions, transfer, test metrics. And timing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from budgetflow.playbook import wording
+from budgetflow.playbook.outcomes import Outcome, SweepOutcome
+from budgetflow.playbook.sweep_wording import switched_off
+from budgetflow.studies.kind import switch_off
+from budgetflow.studies.live import LiveTrials
+from budgetflow.studies.reuse import reasons_to_train_again
+from budgetflow.studies.study import Study
+from budgetflow.studies.trial import TrialRecord
+from budgetflow.training.timing import Stopwatch
+
+
+def completed(
+    study: Study, outcome: Outcome, records: Sequence[TrialRecord], live: LiveTrials
+) -> Outcome:
+    """An outcome with what only the study knows.
+
+    Args:
+        study: the study.
+        outcome: what its policy concluded with.
+        records: of its trials, by number.
+        live: evaluates the best checkpoint on the test split, if the config names one.
+    """
+    reasons = list(outcome.reasons)
+    added: dict[str, Any] = {}
+    if (vectorized := study.config.mesh.vmap_trials) > 1:
+        added["vmap_trials"] = vectorized
+        reasons.append(wording.vectorized(vectorized))
+    if isinstance(outcome, SweepOutcome):
+        names = switch_off(study.config)[1]
+        if study.dataset.train.is_random:
+            names += (f"the randomness of data.transform = {study.config.data.transform}",)
+        added["switched_off"] = names
+        reasons += [switched_off(names)] if names else []
+    elif outcome.best_trial is not None and outcome.best_step is not None:
+        reasons += reasons_to_train_again(records)
+        best = records[outcome.best_trial]
+        plan = study.kind.plan(study, best.trial, best.hyperparameters)
+        if plan.transfer:
+            added["transfer"] = plan.transfer.to_json()
+            pitfall = plan.transfer.pitfall(study.config.transfer.warn_below)
+            reasons += [plan.transfer.summary(), *([pitfall] if pitfall else [])]
+        if study.dataset.test is not None:
+            live.open(dataclasses.replace(best, step=outcome.best_step), plan, position=0)
+            added["best_test"] = live.evaluate(best.trial, study.dataset.test)
+    # With these, nobody who reads an outcome needs the config or the task.
+    return dataclasses.replace(
+        outcome,
+        **added,
+        reasons=tuple(reasons),
+        fingerprint=study.fingerprint,
+        selection_metric=study.config.evaluation.selection_metric,
+        higher_is_better=study.selection.higher_is_better,
+    )
+
+
+def timing(
+    study: Study, steps_trained: int, seconds: float, stopwatch: Stopwatch
+) -> dict[str, Any]:
+    """How fast a launch trained, and what its time went to on this process; for ``timing.json``.
+
+    Args:
+        study: the study.
+        steps_trained: the updates that it made, of all trials.
+        seconds: how long it took.
+        stopwatch: what it spent on each activity.
+    """
+    spent = dict(stopwatch.seconds)
+    spent["other"] = max(0.0, seconds - sum(spent.values()))
+    steps_per_second = steps_trained / (spent["training"] + spent["data"])
+    return {
+        "seconds": seconds,
+        "steps_trained": steps_trained,
+        "steps_per_second": steps_per_second,
+        "examples_per_second": steps_per_second * study.config.data.batch_size,
+        "share_of_time": {name: s / seconds for name, s in spent.items()},
+    }

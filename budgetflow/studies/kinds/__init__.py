@@ -1,0 +1,103 @@
+"""The kinds of study, a module each: what it checks, plans, decides and concludes."""
+
+from __future__ import annotations
+
+from ml_collections import config_dict
+
+from budgetflow.config.checks import Rule, check_effects
+from budgetflow.config.loading import parse_config
+from budgetflow.config.schema import StudyConfig
+from budgetflow.errors import ConfigError, nearest, shown
+from budgetflow.import_path import import_object, is_import_path
+from budgetflow.studies.kind import Kind
+from budgetflow.studies.kinds.cooldowns import COOLDOWNS
+from budgetflow.studies.kinds.lr_sweep import LR_SWEEP
+from budgetflow.studies.kinds.round import ROUND
+
+KINDS = {"lr_sweep": LR_SWEEP, "round": ROUND, "cooldowns": COOLDOWNS}
+# The sections of a config that not every kind of study reads, and what they are for.
+SECTIONS = {
+    "sweep": "is for config.kind = 'lr_sweep'",
+    "schedule": "is for rounds; a sweep trains at constant learning rates and varies nothing else",
+    "search": "is for rounds; a sweep trains at constant learning rates and varies nothing else",
+    "transfer": "is for a round that builds on another; set config.builds_on",
+    "cooldowns": "is for config.kind = 'cooldowns'",
+}
+
+
+def kind_of(config: StudyConfig) -> Kind:
+    """The kind of a study.
+
+    Raises:
+        ConfigError: there is no such kind.
+    """
+    return kind_named(config.kind)
+
+
+def kind_named(name: str) -> Kind:
+    """The kind of a name in :data:`KINDS`, or at an import path.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name in KINDS:
+        return KINDS[name]
+    where = f"config.kind = {shown(name)}"
+    if not is_import_path(name):
+        names = ", ".join(map(repr, KINDS))
+        raise ConfigError(
+            f"{where}: should be {names} or the import path of a budgetflow.studies."
+            f"kind.Kind; {nearest(name, KINDS)}"
+        )
+    kind = import_object(name, "config.kind")
+    if not isinstance(kind, Kind):
+        raise ConfigError(
+            f"{where} is of type {type(kind).__name__}; should be a budgetflow.studies.kind.Kind"
+        )
+    return kind
+
+
+def parse_study(config: config_dict.ConfigDict) -> StudyConfig:
+    """The frozen, checked form of a config: :func:`parse_config`, then :func:`check_kind`."""
+    study = parse_config(config)
+    check_kind(study)
+    return study
+
+
+def check_kind(config: StudyConfig) -> None:
+    """Checks what a config says about its kind of study.
+
+    Raises:
+        ConfigError: there is no such kind, a field has no effect in it, or its own checks fail.
+    """
+    kind = kind_of(config)
+    others = SECTIONS.keys() - kind.sections
+    never = [
+        Rule((section,), lambda config: False, SECTIONS[section]) for section in sorted(others)
+    ]
+    check_effects(config, (*never, *kind.rules))
+    kind.check(config)
+
+
+def check_follows(study: StudyConfig, earlier: StudyConfig) -> None:
+    """Checks what a study takes from the one that it builds on, before that one has run.
+
+    Raises:
+        ConfigError: that one cannot have it.
+    """
+    promoted = study.search.promote_trials
+    if not kind_of(earlier).promotes:
+        if study.transfer != type(study.transfer)():
+            raise ConfigError(
+                f"config.transfer has no effect: {earlier.name}, which the study "
+                "builds on, is a sweep, not a round"
+            )
+        if promoted:
+            raise ConfigError(
+                f"config.search.promote_trials = {promoted}: {earlier.name}, which "
+                "the study builds on, is a sweep; it should be a round"
+            )
+    elif promoted > (most := kind_of(earlier).num_trials(earlier)):
+        raise ConfigError(
+            f"config.search.promote_trials = {promoted}, but {earlier.name} has only {most} trials"
+        )

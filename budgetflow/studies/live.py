@@ -1,0 +1,162 @@
+"""The trials whose states are on the devices: opened, advanced, saved, and closed again."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from jax.sharding import Mesh
+
+from budgetflow import processes
+from budgetflow.checkpoints import TrialCheckpoints
+from budgetflow.data.records import Split
+from budgetflow.files import read_json, write_json
+from budgetflow.studies.plans import TrialPlan
+from budgetflow.studies.reuse import kept_steps
+from budgetflow.studies.study import Study
+from budgetflow.studies.trial import TrialRecord, trial_folder
+from budgetflow.training.mesh import to_all_processes
+from budgetflow.training.population import Population
+from budgetflow.training.strategy import Strategy, choose_strategy, hardware
+from budgetflow.training.timing import Profiler, Stopwatch
+from budgetflow.training.trial_run import Measurement, TrialRun, trial_program
+
+# A running trial's record is for those who watch: resuming needs it with each save only.
+WRITE_EVERY_SECONDS = 1.0
+
+
+@dataclasses.dataclass
+class _Live:
+    """A trial on a slice of the mesh; ``run`` is None where its devices are other processes'."""
+
+    run: TrialRun | None
+    state_shapes: Any
+    checkpoints: TrialCheckpoints
+    position: int
+    written_at: float = 0.0
+
+    @property
+    def state(self) -> Any:
+        """Its train state, or the shapes of it."""
+        return self.run.state if self.run else self.state_shapes
+
+
+class LiveTrials:
+    """The trials that are on the devices, each on a slice of the study's mesh.
+
+    Args:
+        study: the study.
+        profile_steps: the steps of the first trial between which to write a trace, or None.
+
+    Attributes:
+        stopwatch: what the time went to on this process.
+    """
+
+    def __init__(self, study: Study, profile_steps: tuple[int, int] | None) -> None:
+        self._study = study
+        self._live: dict[int, _Live] = {}
+        self._profiler = Profiler(str(study.folder / "profile"), profile_steps)
+        self.stopwatch = Stopwatch()
+        with self.stopwatch("calibration"):
+            strategy = _strategy(study)
+        self._population = Population(study.mesh, strategy.trials_at_a_time)
+        mine = map(self._population.is_mine, range(len(self._population.slices)))
+        self._side_by_side = sum(mine)
+
+    def __contains__(self, number: int) -> bool:
+        """Whether a trial is on the devices."""
+        return number in self._live
+
+    def wave(self, trials: Sequence[int]) -> dict[int, int]:
+        """The first of some trials that can run at the same time: trial to slice of the mesh.
+
+        A trial stays on its slice; a new one gets the one with the most room.
+        """
+        wave: dict[int, int] = {}
+        most = self._study.config.mesh.vmap_trials
+        room = dict.fromkeys(range(len(self._population.slices)), most)
+        for number in trials:
+            live = self._live.get(number)
+            position = live.position if live else max(room, key=lambda position: room[position])
+            if room[position]:
+                wave[number] = position
+                room[position] -= 1
+        return wave
+
+    def open(self, record: TrialRecord, plan: TrialPlan, position: int) -> None:
+        """Puts a trial's state on a slice of the mesh: its first one, or that of its step."""
+        study, mesh = self._study, self._population.slices[position]
+        program = trial_program(plan.config, study.dataset, plan.varied, plan.checks_fit, mesh)
+        run = None
+        if self._population.is_mine(position):
+            run = TrialRun(plan.config, plan.schedule, study.dataset, program)
+            run.profiler, self._profiler = self._profiler, Profiler()
+        with self.stopwatch("checkpoints"):
+            checkpoints = TrialCheckpoints(
+                trial_folder(study.folder, record.trial),
+                study.config.checkpoints.every_seconds,
+                lambda state: to_all_processes(state, study.mesh, position),
+            )
+            if record.step > 0:
+                state = checkpoints.restore(record.step, program.state)
+                if run:
+                    run.resume(state)
+        self._live[record.trial] = _Live(run, program.state, checkpoints, position)
+
+    def advance(self, trials: Collection[int], to_step: int) -> dict[int, Measurement]:
+        """Advances trials to a step, at the same time, and measures them there."""
+        return self._population.advance({n: self._live[n].run for n in trials}, to_step)
+
+    def hold(self, record: TrialRecord, plan: TrialPlan) -> bool:
+        """Keeps a trial's state, to be saved when it is time.
+
+        Returns:
+            Whether the record should be written too: with every save, and now and then.
+        """
+        live = self._live[record.trial]
+        keep = kept_steps(self._study, plan, record.rows, record.step)
+        with self.stopwatch("checkpoints"):
+            is_saved = live.checkpoints.hold(record.step, live.state, keep)
+        now = time.monotonic()
+        if is_due := is_saved or now - live.written_at > WRITE_EVERY_SECONDS:
+            live.written_at = now
+        return is_due
+
+    def close(self, record: TrialRecord, plan: TrialPlan) -> None:
+        """Saves what a trial has to keep and takes it off the devices."""
+        live = self._live.pop(record.trial)
+        with self.stopwatch("checkpoints"):
+            live.checkpoints.save(kept_steps(self._study, plan, record.rows, record.step))
+            live.checkpoints.finish()
+        if live.run:
+            live.run.profiler.stop()
+            # Those that run at the same time share the time.
+            self.stopwatch.add(live.run.stopwatch, 1 / self._side_by_side)
+
+    def evaluate(self, number: int, split: Split) -> dict[str, float]:
+        """The metrics of a trial on a split, on every process."""
+        run = self._live[number].run
+        return processes.gather(run.evaluate(split) if run else {})[0]
+
+
+def _strategy(study: Study) -> Strategy:
+    """How the trials share the devices: as recorded in the folder, or picked and recorded."""
+    path = study.folder / "strategy.json"
+    asked_for = study.config.mesh.trial > 0
+    recorded = processes.on_main(lambda: read_json(path) if path.exists() else None)
+    if recorded is not None and not asked_for and recorded["hardware"] == hardware(study.mesh):
+        return Strategy(**recorded)
+    # One like the others; long enough for any timing.
+    plan = study.plans[len(study.plans) // 2]
+    schedule = dataclasses.replace(plan.schedule, constant_steps=10**5)
+
+    def start_trial(part: Mesh) -> TrialRun:
+        program = trial_program(plan.config, study.dataset, plan.varied, plan.checks_fit, part)
+        return TrialRun(plan.config, schedule, study.dataset, program)
+
+    expected_steps = study.kind.expected_steps(study)
+    strategy = choose_strategy(study.mesh, asked_for, expected_steps, start_trial)
+    processes.on_main(write_json, path, dataclasses.asdict(strategy))
+    return strategy

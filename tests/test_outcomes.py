@@ -1,0 +1,99 @@
+import dataclasses
+import json
+
+import pytest
+from test_round_wording import ROUND, SPREAD, cooldowns
+from test_wording import FOUND, answer
+
+from budgetflow.playbook.outcomes import RoundOutcome, SweepOutcome, from_json, has_answer
+from budgetflow.schedules import Schedule
+
+DECAYING = Schedule(0.1, 0, 10, 20, "step", drop_steps=(0, 5))
+DIAGNOSIS = dataclasses.replace(ROUND.best_step_diagnosis, suggested_schedule=DECAYING)
+COMPLETE = {
+    "fingerprint": "abc",
+    "selection_metric": "error_rate",
+    "higher_is_better": False,
+    "vmap_trials": 2,
+}
+BEST = {"best_validation": {"error_rate": 0.1}, "best_test": {"error_rate": 0.2}}
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        FOUND,
+        dataclasses.replace(
+            FOUND, **COMPLETE, seeds=(answer(0, 37), answer(1, None)), switched_off=("dropout",)
+        ),
+        ROUND,
+        dataclasses.replace(
+            ROUND, **COMPLETE, **BEST, best_step_diagnosis=DIAGNOSIS, decay_spread=SPREAD
+        ),
+        cooldowns(0.1, None, **{**COMPLETE, **BEST}, transfer={"rule": "constant"}),
+    ],
+)
+def test_an_outcome_comes_back_as_it_was(outcome):
+    content = outcome.to_json()
+    read = from_json(json.loads(json.dumps(content)))
+    # Not a number is equal to nothing.
+    assert json.dumps(read.to_json()) == json.dumps(content)
+    if outcome is not ROUND:
+        assert read == outcome
+
+
+def test_what_only_a_complete_study_knows_is_left_out_until_then():
+    complete = set(COMPLETE) | {"switched_off", "best_test", "not_fitted_because"}
+    assert not complete & FOUND.to_json().keys()
+    # What has a meaning where it is None stays.
+    assert ROUND.to_json()["transfer"] is None
+    assert FOUND.to_json()["suggested_max_train_steps"] is None
+
+
+def test_outcomes_of_the_first_version_can_be_read():
+    sweep = {
+        "kind": "lr_sweep",
+        "status": "found",
+        "max_train_steps": 37,
+        "fitted_at_step_bracket": [36, 37],
+        "best_learning_rate": 0.1,
+        "learning_rates": [0.01, 0.1, 1.0],
+        "extensions": 0,
+        "regime": "not_compute_bound",
+        "steps_trained": 150,
+        "steps_full_grid": 3000,
+        "diverged": 0,
+        "suggested_max_train_steps": None,
+        "reasons": [],
+        "fingerprint": "abc",
+        "switched_off": [],
+    }
+    read = from_json(sweep)
+    assert isinstance(read, SweepOutcome)
+    assert (read.best_trial, read.seeds, read.selection_metric) == (None, (), None)
+    diagnosis = {
+        "verdict": "about_right",
+        "share_in_first_10_percent": 0.0,
+        "share_in_last_25_percent": 0.0,
+        "suggested_max_train_steps": 1000,
+        "trials": 3,
+        "in_first_10_percent": 0,
+        "in_last_25_percent": 0,
+        "caveats": [],
+        "means": "It means.",
+    }
+    old = {name: value for name, value in ROUND.to_json().items() if name != "decay_spread"}
+    read = from_json({**old, "best_step_diagnosis": diagnosis})
+    assert isinstance(read, RoundOutcome)
+    assert read.best_step_diagnosis.hopeless_trials == ()
+    assert read.decay_spread is None
+
+
+def test_what_a_later_version_added_is_left_out():
+    assert from_json({**FOUND.to_json(), "added_later": 1}) == FOUND
+
+
+def test_a_sweep_may_end_without_an_answer():
+    assert has_answer(FOUND)
+    assert has_answer(ROUND)
+    assert not has_answer(dataclasses.replace(FOUND, status="at_boundary"))

@@ -1,0 +1,272 @@
+"""Whole sentences about rounds and cooldowns, from facts made by hand."""
+
+import dataclasses
+import math
+
+import pytest
+from conftest import trial_record
+
+from budgetflow.playbook.best_step import Diagnosis
+from budgetflow.playbook.competing import Competition
+from budgetflow.playbook.decay_spread import DecayEnds, End
+from budgetflow.playbook.measurement import Selection
+from budgetflow.playbook.outcomes import (
+    BestStepDiagnosis,
+    CooldownsOutcome,
+    DecaySpread,
+    LengthResult,
+    RoundOutcome,
+)
+from budgetflow.playbook.round_wording import (
+    cooldowns_reasons,
+    decay_spread_means,
+    diagnosis_caveats,
+    diagnosis_means,
+    round_reasons,
+)
+from budgetflow.schedules import Schedule
+
+SELECTION = Selection("validation_error_rate")
+CONSTANT = Schedule(0.1, 50, 950)
+LINEAR = Schedule(0.1, 50, 600, 350, "linear")
+
+SHARED = {
+    "max_train_steps": 1000,
+    "trials": 4,
+    "diverged": 1,
+    "steps_trained": 3000,
+    "steps_reused": 0,
+    "best_trial": 2,
+    "best_step": 900,
+    "best_validation": {"error_rate": 0.0123456, "top_5_error": math.nan},
+}
+NOTHING = {"best_trial": None, "best_step": None, "best_validation": None}
+ROUND = RoundOutcome(
+    **SHARED,
+    best_step_diagnosis=BestStepDiagnosis(
+        verdict="about_right",
+        share_in_first_10_percent=0.0,
+        share_in_last_25_percent=0.0,
+        suggested_max_train_steps=1000,
+        trials=3,
+        in_first_10_percent=0,
+        in_last_25_percent=0,
+        caveats=("A caveat.", "Another."),
+        means="What it means.",
+    ),
+)
+SPREAD = DecaySpread(
+    schedules=2,
+    best=0.1,
+    worst=0.2,
+    relative=1.0,
+    best_trial=0,
+    worst_trial=1,
+    hinges_on_decay=True,
+    means="What decays mean.",
+)
+
+
+BEST = (
+    "Trial 2 is the best, by its checkpoint of step 900: validation error rate 0.01235, validation "
+    "top 5 error undefined."
+)
+EVERY_TRIAL = "Every trial diverged: look for a lower learning rate or a longer warmup."
+
+
+def test_a_round():
+    first = "4 trials of 1000 steps; 1 diverged."
+    diagnosis = ["What it means.", "A caveat.", "Another."]
+    assert list(round_reasons(ROUND)) == [first, BEST, *diagnosis]
+    more = dataclasses.replace(ROUND, steps_reused=1000, decay_spread=SPREAD)
+    assert list(round_reasons(more)) == [
+        first,
+        BEST,
+        "1000 of 4000 steps (25%) were taken over from other trials, bit for bit, instead of being "
+        "trained again.",
+        *diagnosis,
+        "What decays mean.",
+    ]
+    assert list(round_reasons(dataclasses.replace(ROUND, **NOTHING)))[1] == EVERY_TRIAL
+
+
+def cooldowns(*values, **fields):
+    """Cooldowns of 100, 200, … steps with these error rates, None where all diverged."""
+    lengths = tuple(
+        LengthResult(
+            length_steps=100 * (n + 1),
+            best_trial=n,
+            best_step=100 * (n + 1),
+            best_validation=None if value is None else {"error_rate": value},
+        )
+        for n, value in enumerate(values)
+    )
+    shared = {**SHARED, "selection_metric": "error_rate", **fields}
+    return CooldownsOutcome(**shared, lengths=lengths)
+
+
+def test_what_each_length_gives():
+    assert list(cooldowns_reasons(cooldowns(0.2, None, 0.1, 0.1, 0.15, 0.0, 0.1), SELECTION)) == [
+        "A run of 100 steps gives validation error rate 0.2.",
+        "A run of 300 steps gives 0.1 (50.0% better) for 3 times the steps.",
+        "A run of 400 steps gives 0.1 for 1.33 times the steps.",
+        "A run of 500 steps gives 0.15 (50.0% worse) for 1.25 times the steps.",
+        "A run of 600 steps gives 0 (100.0% better) for 1.2 times the steps.",
+        # Nothing is a fraction of 0.
+        "A run of 700 steps gives 0.1 for 1.17 times the steps.",
+        BEST,
+    ]
+    nothing = cooldowns(None, None, steps_reused=1000, **NOTHING)
+    assert list(cooldowns_reasons(nothing, SELECTION)) == [
+        EVERY_TRIAL,
+        "1000 of 4000 steps (25%) were taken over from other trials, bit for bit, instead of being "
+        "trained again.",
+    ]
+
+
+def diagnosis(verdict, *best_steps, hopeless=(), schedule=CONSTANT, **fields):
+    """A diagnosis of trials with these best steps, of 1,000 each."""
+    trials = [
+        (trial_record(number, schedule, [{"step": 1000}]), {"step": step})
+        for number, step in enumerate((*best_steps, *hopeless))
+    ]
+    count = len(best_steps)
+    competition = Competition(trials[:count], trials[count:], 0.25 if count else None)
+    known = {
+        "diverged": 0,
+        "in_first": 0,
+        "in_last": 0,
+        "hopeless_in_first": 0,
+        "hopeless_in_last": 0,
+        "max_train_steps": 1000,
+        "suggested_max_train_steps": None,
+    }
+    return Diagnosis(verdict, competition, **{**known, **fields})
+
+
+COMPETES = (
+    "A trial competes if its validation error rate gets to 0.25 or better, which the best trial "
+    "(0) had reached by a quarter of the steps to its best or has in a tenth of its evaluations."
+)
+
+
+@pytest.mark.parametrize(
+    ("found", "means"),
+    [
+        (
+            diagnosis("undecided", 100, 900),
+            "2 trial(s) that compete for the best result (best at step 100, 900) are too few to "
+            "judge max_train_steps by; it takes 3: search closer to the best trial, or try more "
+            f"points. {COMPETES}",
+        ),
+        (
+            diagnosis("too_long", 10, 20, 30, in_first=3, suggested_max_train_steps=60),
+            "In all 3 trials that compete for the best result the best step lies in the first 10% "
+            f"of training: max_train_steps is far too high; 60 would do. {COMPETES}",
+        ),
+        (
+            diagnosis("too_short", 990, 980, 970, 10, in_last=3, suggested_max_train_steps=2000),
+            "In 3 of 4 trials that compete for the best result the best step lies in the last 25% "
+            "of training ('consistently' means 75% or more): longer training, up to 2000 steps, "
+            f"and re-tuning the decay may help. {COMPETES}",
+        ),
+        (
+            diagnosis(
+                "about_right", 10, 500, 900, in_first=1, in_last=1, suggested_max_train_steps=1000
+            ),
+            "In 1 of 3 trials that compete for the best result the best step lies in the first 10% "
+            "of training and in 1 in the last 25%: neither always early nor consistently late, so "
+            f"max_train_steps is about right. {COMPETES}",
+        ),
+        (
+            diagnosis("undecided"),
+            "No trial is left to judge max_train_steps by. Every trial diverged.",
+        ),
+    ],
+    ids=["undecided", "too_long", "too_short", "about_right", "none"],
+)
+def test_verdicts(found, means):
+    assert diagnosis_means(found, SELECTION) == means
+
+
+def test_trials_that_do_not_compete():
+    found = diagnosis(
+        "undecided", 100, hopeless=(10, 20, 990), hopeless_in_first=2, hopeless_in_last=1
+    )
+    assert diagnosis_means(found, SELECTION) == (
+        "1 trial(s) that compete for the best result (best at step 100) are too few to judge "
+        "max_train_steps by; it takes 3: search closer to the best trial, or try more points. 3 "
+        "other trial(s) do not compete (2 with the best step in the first 10%, 1 in the last 25%) "
+        f"and do not count. {COMPETES}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("schedule", "words"),
+    [
+        (Schedule(0.25, 0, 2000), "0.25 with constant 2000 steps"),
+        (Schedule(0.1, 50, 1950), "0.1 with warmup 50 and constant 1950 steps"),
+        (Schedule(0.1, 0, 0, 2000, "inverse_sqrt"), "0.1 with inverse sqrt decay over 2000 steps"),
+        (
+            Schedule(0.1, 0, 1900, 60, "cosine", 0.001, final_steps=40),
+            "0.1 with constant 1900, cosine decay over 60 and final 40 steps",
+        ),
+    ],
+)
+def test_the_suggested_schedule_in_words(schedule, words):
+    fields = {"in_last": 3, "suggested_schedule": schedule}
+    longer = diagnosis("too_short", 999, 999, 999, suggested_max_train_steps=2000, **fields)
+    assert diagnosis_means(longer, SELECTION).endswith(
+        f"{COMPETES} The schedule of the best trial (0) at that length: base learning rate {words}."
+    )
+    # Nothing is said of it where the length stays.
+    same = diagnosis("about_right", 500, 500, 500, suggested_max_train_steps=1000, **fields)
+    assert diagnosis_means(same, SELECTION).endswith(COMPETES)
+
+
+def test_caveats():
+    assert list(diagnosis_caveats(diagnosis("undecided", 100))) == []
+    uncertain = diagnosis(
+        "too_short", 999, 999, schedule=LINEAR, diverged=2, no_schedule_because="no rule"
+    )
+    assert list(diagnosis_caveats(uncertain)) == [
+        "2 trial(s) that diverged are left out.",
+        "The learning rate of 2 of 2 trials decays to zero, which by itself pushes best steps to "
+        "the end; late best steps alone do not show that training was too short.",
+        "There is no suggested schedule: no rule.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("best", "worse_by", "ends", "conclusion"),
+    [
+        (
+            0.4,
+            0.25,
+            "from 0.4 (trial 1, no decay) to 0.5 (trial 0, linear decay over 350 steps), 25.0% "
+            "apart",
+            "Ending more than 10% apart is a sign that max_train_steps is too short: a stingy "
+            "length takes a perfectly tuned decay.",
+        ),
+        (
+            0.49,
+            0.02,
+            "from 0.49 (trial 1, no decay) to 0.5 (trial 0, linear decay over 350 steps), 2.0% "
+            "apart",
+            "Ending within 10% is no sign that max_train_steps is too short.",
+        ),
+        (
+            0.0,
+            math.inf,
+            "from 0 (trial 1, no decay) to 0.5 (trial 0, linear decay over 350 steps)",
+            "Ending more than 10% apart is a sign that max_train_steps is too short: a stingy "
+            "length takes a perfectly tuned decay.",
+        ),
+    ],
+)
+def test_how_far_apart_decays_end(best, worse_by, ends, conclusion):
+    found = DecayEnds([End(best, 1, CONSTANT), End(0.5, 0, LINEAR)], worse_by)
+    assert decay_spread_means(found, SELECTION) == (
+        f"2 schedules that differ only in their decay end at a validation error rate {ends}. "
+        f"{conclusion}"
+    )

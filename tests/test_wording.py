@@ -1,0 +1,134 @@
+"""The sentence that sums a study up, and what is said of any study."""
+
+import dataclasses
+
+import pytest
+from test_round_wording import NOTHING, ROUND, cooldowns
+
+from budgetflow.playbook.outcomes import SeedAnswer, SweepOutcome
+from budgetflow.playbook.wording import vectorized
+from budgetflow.results.wording import format_cell, headline, timing_line
+
+FOUND = SweepOutcome(
+    status="found",
+    max_train_steps=37,
+    fitted_at_step_bracket=(36, 37),
+    best_learning_rate=0.1,
+    learning_rates=(0.01, 0.1, 1.0),
+    extensions=0,
+    regime="not_compute_bound",
+    steps_trained=150,
+    steps_full_grid=3000,
+    diverged=0,
+    suggested_max_train_steps=None,
+)
+
+
+def answer(seed, steps):
+    status = "found" if steps else "not_fitted"
+    return SeedAnswer(seed=seed, status=status, max_train_steps=steps, best_learning_rate=0.1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        (
+            {},
+            "max_train_steps = 37: the training set is fitted perfectly by then, at a constant "
+            "learning rate of 0.1.",
+        ),
+        (
+            {"seeds": (answer(0, 37), answer(1, 40), answer(2, None))},
+            "max_train_steps = 37 (the median of 3 seeds, 37 to 40): the training set is fitted "
+            "perfectly by then, at a constant learning rate of 0.1.",
+        ),
+        (
+            {"fitted_train_loss": 0.05, "contradicting_examples": 12, "lowest_train_errors": 6},
+            "max_train_steps = 37: the training loss is under 0.05 by then, at a constant "
+            "learning rate of 0.1.",
+        ),
+        (
+            {"contradicting_examples": 12, "lowest_train_errors": 6},
+            "max_train_steps = 37: the training set is fitted as well as possible, with 6 wrong "
+            "(since 12 examples contradict each other), by then, at a constant learning rate of "
+            "0.1.",
+        ),
+        (
+            {"status": "at_boundary"},
+            "No answer: the best learning rate lies at the boundary of the search space.",
+        ),
+        (
+            {"status": "not_fitted"},
+            "No answer: no learning rate fitted the training set within the steps allowed.",
+        ),
+        (
+            {"status": "not_fitted", "contradicting_examples": 12, "lowest_train_errors": 6},
+            "No answer: no learning rate fitted the training set as well as possible, with 6 wrong "
+            "(since 12 examples contradict each other), within the steps allowed.",
+        ),
+        (
+            {
+                "status": "not_fitted",
+                "fitted_train_loss": 0.05,
+                "contradicting_examples": 12,
+                "lowest_train_errors": 6,
+            },
+            "No answer: no learning rate fitted the training set within the steps allowed.",
+        ),
+    ],
+)
+def test_headlines_of_sweeps(fields, sentence):
+    assert headline(dataclasses.replace(FOUND, **fields)) == sentence
+
+
+def test_headlines_of_rounds_and_cooldowns():
+    assert headline(ROUND) == (
+        "Best of 4 trials of 1000 steps: trial 2 at step 900: validation error rate 0.01235, "
+        "validation top 5 error undefined."
+    )
+    tested = dataclasses.replace(ROUND, best_test={"error_rate": 0.5})
+    assert headline(tested) == (
+        "Best of 4 trials of 1000 steps: trial 2 at step 900: validation error rate 0.01235, "
+        "validation top 5 error undefined, test error rate 0.5."
+    )
+    assert headline(cooldowns(0.2, None, 0.1)) == (
+        "Best validation error rate by length: 100 steps: 0.2, 300 steps: 0.1."
+    )
+    for outcome in (ROUND, cooldowns(None)):
+        assert headline(dataclasses.replace(outcome, **NOTHING)) == "Every trial diverged."
+
+
+def test_vectorized_trials():
+    assert vectorized(4) == (
+        "Up to 4 trials at a time were vectorized (config.mesh.vmap_trials), which rounds "
+        "differently from a trial alone."
+    )
+
+
+def test_where_the_time_went():
+    timing = {
+        "seconds": 12.4,
+        "steps_trained": 1000,
+        "steps_per_second": 123.456,
+        "examples_per_second": 15802.4,
+        "share_of_time": {"data": 0.1, "training": 0.899, "other": 0.001},
+    }
+    assert timing_line(timing) == (
+        "Trained 1000 steps in 12 s: 123.5 steps/s, 1.58e+04 examples/s while training. Time: "
+        "training 90%, data 10%."
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [
+        (None, "-"),
+        (float("nan"), "-"),
+        (0.0001234, "1.2e-04"),
+        (0.0, "0"),
+        (0.12345, "0.123"),
+        (12, "12"),
+    ],
+)
+def test_cells(value, cell):
+    assert format_cell(value) == cell
