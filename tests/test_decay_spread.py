@@ -1,6 +1,8 @@
 import dataclasses
 import json
 import math
+import sys
+import types
 
 import pytest
 from conftest import mirrored, trial_record
@@ -17,6 +19,8 @@ SELECTION = Selection(METRIC)
 LINEAR = Schedule(0.1, 10, 60, 30, "linear")
 COSINE = Schedule(0.1, 10, 0, 90, "cosine")
 NONE = Schedule(0.1, 10, 90)
+sys.modules["my_lab"] = types.ModuleType("my_lab")
+sys.modules["my_lab"].rates = lambda step: 0.1
 OWN = Schedule(0.1, decay_steps=100, decay="function", function="my_lab.rates")
 
 modest = settings(max_examples=200, deadline=None)

@@ -126,13 +126,23 @@ def parse_config(config: config_dict.ConfigDict) -> StudyConfig:
         ConfigError: an unknown key (the nearest valid one is named), a wrong type, a value out of
             range, or a combination that makes no sense.
     """
+    study = typed_config(config)
+    check_combinations(study)
+    return study
+
+
+def typed_config(config: config_dict.ConfigDict) -> StudyConfig:
+    """The frozen form of a config, each key checked by itself.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type, or a value out of range.
+    """
     with clear_errors("", StudyConfig):
         study = _checked(plain(config))
     for section in FREE_FORM:
         for name, value in getattr(study, section).items():
             if wanted := should(option_type(section, name), value):
                 raise ConfigError(f"config.{section}.{name} = {shown(value)}: should {wanted}")
-    check_combinations(study)
     return study
 
 

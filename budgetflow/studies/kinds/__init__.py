@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ml_collections import config_dict
 
-from budgetflow.config.checks import Rule, check_effects
-from budgetflow.config.loading import parse_config
+from budgetflow.config.checks import Rule, check_combinations, check_effects
+from budgetflow.config.loading import typed_config
 from budgetflow.config.schema import StudyConfig
 from budgetflow.errors import ConfigError, nearest, shown
 from budgetflow.import_path import import_object, is_import_path
@@ -58,25 +58,20 @@ def kind_named(name: str) -> Kind:
 
 
 def parse_study(config: config_dict.ConfigDict) -> StudyConfig:
-    """The frozen, checked form of a config: :func:`parse_config`, then :func:`check_kind`."""
-    study = parse_config(config)
-    check_kind(study)
-    return study
-
-
-def check_kind(config: StudyConfig) -> None:
-    """Checks what a config says about its kind of study.
+    """The frozen form of a config, checked as one of its kind of study.
 
     Raises:
-        ConfigError: there is no such kind, a field has no effect in it, or its own checks fail.
+        ConfigError: as :func:`budgetflow.config.parse_config`; or there is no such kind, a field
+            has no effect in it, or its own checks fail.
     """
-    kind = kind_of(config)
-    others = SECTIONS.keys() - kind.sections
-    never = [
-        Rule((section,), lambda config: False, SECTIONS[section]) for section in sorted(others)
-    ]
-    check_effects(config, (*never, *kind.rules))
-    kind.check(config)
+    study = typed_config(config)
+    kind = kind_of(study)
+    others = sorted(SECTIONS.keys() - kind.sections)
+    check_effects(study, [Rule((name,), lambda config: False, SECTIONS[name]) for name in others])
+    check_combinations(study)
+    check_effects(study, kind.rules)
+    kind.check(study)
+    return study
 
 
 def check_follows(study: StudyConfig, earlier: StudyConfig) -> None:
