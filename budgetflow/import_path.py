@@ -17,16 +17,21 @@ def is_import_path(name: str) -> bool:
     return re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", name) is not None
 
 
-def import_object(path: str, field: str) -> Any:
+def import_object(path: str, field: str, of_type: type | None = None) -> Any:
     """The class or function at ``path``, such as ``"my_lab.models.ResNet"``.
 
     Args:
         path: module and attribute, separated by dots.
         field: the config field that holds the path, for the error message.
+        of_type: what the object is to be an instance of, instead of a class or function.
 
     Raises:
-        ConfigError: the module cannot be imported, or has no such class or function.
+        ConfigError: the module cannot be imported, or has no such object.
     """
+
+    def is_wanted(value: Any) -> bool:
+        return callable(value) if of_type is None else isinstance(value, of_type)
+
     if not is_import_path(path):
         raise ConfigError(
             f"{field} = {path!r} is not an import path such as 'my_lab.models.ResNet'"
@@ -43,10 +48,11 @@ def import_object(path: str, field: str) -> Any:
                 f"{field} = {path!r}: there is no module {missing!r}; {_nearest_module(missing)}"
             ) from error
         found = getattr(module, attribute, None)
-        if not callable(found):
-            names = [name for name, value in vars(module).items() if callable(value)]
+        if not hasattr(module, attribute) or not is_wanted(found):
+            names = [name for name, value in vars(module).items() if is_wanted(value)]
             public = [name for name in names if not name.startswith("_")]
-            problem = f"{attribute!r} is of type {type(found).__name__}, not a class or function"
+            wanted = "class or function" if of_type is None else of_type.__name__
+            problem = f"{attribute!r} is of type {type(found).__name__}, not a {wanted}"
             if not hasattr(module, attribute):
                 problem = f"{module_name} has no {attribute!r}"
             raise ConfigError(f"{field} = {path!r}: {problem}; {nearest(attribute, public)}")

@@ -40,7 +40,7 @@ def source_digests(path: str, field: str) -> dict[str, str]:
     Raises:
         ConfigError: there is no such object.
     """
-    found = import_object(path, field)
+    found = import_object(path, field, of_type=object)
     # Where it is defined, which may not be where it is imported from.
     module, name = getattr(found, "__module__", None), getattr(found, "__qualname__", "")
     if module not in sys.modules or getattr(sys.modules[module], name, None) is not found:

@@ -19,9 +19,18 @@ SELECTION = Selection(METRIC)
 LINEAR = Schedule(0.1, 10, 60, 30, "linear")
 COSINE = Schedule(0.1, 10, 0, 90, "cosine")
 NONE = Schedule(0.1, 10, 90)
-sys.modules["my_lab"] = types.ModuleType("my_lab")
-sys.modules["my_lab"].rates = lambda step: 0.1
 OWN = Schedule(0.1, decay_steps=100, decay="function", function="my_lab.rates")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def my_lab():
+    """The module of that schedule."""
+    module = types.ModuleType("my_lab")
+    module.rates = lambda step: 0.1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "my_lab", module)
+        yield
+
 
 modest = settings(max_examples=200, deadline=None)
 

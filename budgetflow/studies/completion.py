@@ -41,7 +41,7 @@ def completed(
         reasons += [switched_off(names)] if names else []
     elif outcome.best_trial is not None and outcome.best_step is not None:
         reasons += reasons_to_train_again(records)
-        best = records[outcome.best_trial]
+        best = next(record for record in records if record.trial == outcome.best_trial)
         plan = study.kind.plan(study, best.trial, best.hyperparameters)
         if plan.transfer:
             added["transfer"] = plan.transfer.to_json()

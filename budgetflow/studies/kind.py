@@ -18,8 +18,7 @@ from budgetflow.config.keys import replace_fields
 from budgetflow.config.schema import StudyConfig
 from budgetflow.data.source import Dataset
 from budgetflow.playbook.measurement import Decision, Selection, TrialRecord
-from budgetflow.schedules import Schedule
-from budgetflow.studies.plans import TrialPlan
+from budgetflow.studies.plans import CheckSchedule, Lengths, TrialPlan, any_schedule
 
 if TYPE_CHECKING:
     from budgetflow.studies.study import Study
@@ -31,6 +30,11 @@ def evenly_spaced_stops(study: Study, plan: TrialPlan) -> list[int]:
     count = min(study.config.evaluation.evaluations, length)
     grid = np.linspace(length / count, length, count)
     return sorted({*(int(step) for step in np.round(grid)), *plan.pinned})
+
+
+def as_planned(study: Study, number: int, hyperparameters: dict[str, Any]) -> TrialPlan:
+    """The plan of that number, of a kind whose trials are all known before it runs."""
+    return study.plans[number]
 
 
 def steps_of_plans(study: Study) -> int:
@@ -64,7 +68,7 @@ class Kind:
 
     Attributes:
         sections: the sections of a config that it reads, of those that not every kind does: see
-            :data:`SECTIONS`. The others must be left at their defaults.
+            :data:`budgetflow.studies.kinds.SECTIONS`. The others must be left at their defaults.
         num_trials: config -> how many trials the study starts with.
         plans: (config, data, devices, selection, folder of the study that it builds on) -> the
             trials that are known before it runs, by number; at least one.
@@ -95,11 +99,9 @@ class Kind:
     decide: Callable[[Study, Sequence[TrialRecord]], Decision]
     check: Callable[[StudyConfig], None] = lambda config: None
     rules: tuple[Rule, ...] = ()
-    lengths: Callable[[StudyConfig], tuple[int, ...]] = lambda config: ()
-    check_schedule: Callable[[Schedule], None] = lambda schedule: None
-    plan: Callable[[Study, int, dict[str, Any]], TrialPlan] = lambda study, number, _: study.plans[
-        number
-    ]
+    lengths: Lengths = lambda config: ()
+    check_schedule: CheckSchedule = any_schedule
+    plan: Callable[[Study, int, dict[str, Any]], TrialPlan] = as_planned
     stops: Callable[[Study, TrialPlan], list[int]] = evenly_spaced_stops
     expected_steps: Callable[[Study], int] = steps_of_plans
     trials_held: Callable[[StudyConfig], int] = lambda config: 1

@@ -49,12 +49,7 @@ def kind_named(name: str) -> Kind:
             f"{where}: should be {names} or the import path of a budgetflow.studies."
             f"kind.Kind; {nearest(name, KINDS)}"
         )
-    kind = import_object(name, "config.kind")
-    if not isinstance(kind, Kind):
-        raise ConfigError(
-            f"{where} is of type {type(kind).__name__}; should be a budgetflow.studies.kind.Kind"
-        )
-    return kind
+    return import_object(name, "config.kind", of_type=Kind)
 
 
 def parse_study(config: config_dict.ConfigDict) -> StudyConfig:
