@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -27,6 +28,7 @@ from budgetflow.data.source import load_dataset  # noqa: E402
 from budgetflow.launch import launch, load_chain  # noqa: E402
 from budgetflow.playbook import rounds  # noqa: E402
 from budgetflow.playbook.measurement import TrialRecord  # noqa: E402
+from budgetflow.playbook.sharing import Branch  # noqa: E402
 from budgetflow.studies.kinds import parse_study  # noqa: E402
 from budgetflow.studies.trial import read_trials  # noqa: E402
 from budgetflow.training.mesh import make_mesh, trial_slices  # noqa: E402
@@ -54,6 +56,14 @@ def mirrored(trials, key):
         )
         for trial in trials
     ]
+
+
+class PlannedTrial(NamedTuple):
+    """What a policy knows of a trial before it runs."""
+
+    hyperparameters: dict
+    length_steps: int
+    branch: Branch | None = None
 
 
 def trial_record(number, schedule, rows=(), steps_reused=0, **fields):

@@ -2,13 +2,13 @@ import json
 import re
 
 import pytest
-from conftest import assert_as_from_scratch, edited_config, run, trial_record
+from conftest import PlannedTrial, assert_as_from_scratch, edited_config, run, trial_record
 
 from budgetflow.config import default_config, load_config_file, parse_config
 from budgetflow.errors import ConfigError
 from budgetflow.playbook import cooldowns
 from budgetflow.playbook.measurement import Selection
-from budgetflow.playbook.rounds import PlannedTrial, RoundSettings
+from budgetflow.playbook.rounds import RoundSettings
 from budgetflow.results import figures
 from budgetflow.results.reading import open_study
 from budgetflow.results.report import render_report

@@ -41,7 +41,7 @@ FLOORS = {
     "optimizers": GROUND,
     "data": GROUND,
     "checkpoints": GROUND,
-    "playbook": {"schedules"},
+    "playbook": {"errors", "import_path", "schedules"},
     "config": GROUND,
     "command_line": {"config", "errors"},
     "workdir": {"errors"},

@@ -12,7 +12,7 @@ from budgetflow.playbook.lr_sweep import decide
 from budgetflow.playbook.measurement import Add, Advance
 from budgetflow.playbook.outcomes import from_json
 from budgetflow.playbook.race import SweepSettings, lockstep_grid
-from budgetflow.results import wording
+from budgetflow.results.views import headline as headline_of
 from budgetflow.schedules import Schedule
 
 LEARNING_RATE = "schedule.base_learning_rate"
@@ -39,7 +39,7 @@ class Fate:
 
 
 def headline(outcome):
-    return wording.headline(from_json(outcome))
+    return headline_of(from_json(outcome))
 
 
 # Updates per epoch of the simulated studies.

@@ -5,7 +5,7 @@ import pytest
 from test_round_wording import ROUND, SPREAD, cooldowns
 from test_wording import FOUND, answer
 
-from budgetflow.playbook.outcomes import RoundOutcome, SweepOutcome, from_json, has_answer
+from budgetflow.playbook.outcomes import RoundOutcome, SweepOutcome, from_json
 from budgetflow.schedules import Schedule
 
 DECAYING = Schedule(0.1, 0, 10, 20, "step", drop_steps=(0, 5))
@@ -14,7 +14,6 @@ COMPLETE = {
     "fingerprint": "abc",
     "selection_metric": "error_rate",
     "higher_is_better": False,
-    "vmap_trials": 2,
 }
 BEST = {"best_validation": {"error_rate": 0.1}, "best_test": {"error_rate": 0.2}}
 
@@ -94,6 +93,6 @@ def test_what_a_later_version_added_is_left_out():
 
 
 def test_a_sweep_may_end_without_an_answer():
-    assert has_answer(FOUND)
-    assert has_answer(ROUND)
-    assert not has_answer(dataclasses.replace(FOUND, status="at_boundary"))
+    assert FOUND.has_answer
+    assert ROUND.has_answer
+    assert not dataclasses.replace(FOUND, status="at_boundary").has_answer

@@ -3,12 +3,12 @@ import json
 import math
 
 import pytest
-from conftest import trial_record
+from conftest import PlannedTrial, trial_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from budgetflow.playbook.measurement import Add, Advance, Selection
-from budgetflow.playbook.rounds import PlannedTrial, RoundSettings, decide, outcome
+from budgetflow.playbook.rounds import RoundSettings, decide, outcome
 from budgetflow.schedules import Schedule
 
 METRIC = "validation_error_rate"

@@ -6,8 +6,8 @@ import pytest
 from test_round_wording import NOTHING, ROUND, cooldowns
 
 from budgetflow.playbook.outcomes import SeedAnswer, SweepOutcome
-from budgetflow.playbook.wording import vectorized
-from budgetflow.results.wording import format_cell, headline, timing_line
+from budgetflow.results.views import headline
+from budgetflow.results.wording import format_cell, timing_line
 
 FOUND = SweepOutcome(
     status="found",
@@ -96,13 +96,6 @@ def test_headlines_of_rounds_and_cooldowns():
     )
     for outcome in (ROUND, cooldowns(None)):
         assert headline(dataclasses.replace(outcome, **NOTHING)) == "Every trial diverged."
-
-
-def test_vectorized_trials():
-    assert vectorized(4) == (
-        "Up to 4 trials at a time were vectorized (config.mesh.vmap_trials), which rounds "
-        "differently from a trial alone."
-    )
 
 
 def test_where_the_time_went():

@@ -2,17 +2,89 @@
 
 A policy makes an outcome; what only the study knows (its fingerprint and the like, None at first)
 joins it when the study is complete. Outcomes of older versions lack keys: they get the defaults.
+
+A kind of study of one's own makes an :class:`Outcome`, or its own subclass of one of those here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+import functools
+import math
+from typing import Annotated, Any, ClassVar, Literal
 
+import pydantic
+
+from budgetflow.errors import ConfigError
+from budgetflow.import_path import import_object, is_import_path
 from budgetflow.schedules import Schedule
 
 Regime = Literal["not_compute_bound", "compute_bound", "undecided"]
+
+
+def _with_nans(values: Any) -> Any:
+    """Metrics with NaN for null, as JSON has it."""
+    return {k: math.nan if v is None else v for k, v in values.items()} if values else values
+
+
+# By name, like "error_rate".
+Metrics = Annotated[dict[str, float], pydantic.BeforeValidator(_with_nans)]
+# What has nothing to say without a value is left out of the JSON then.
+LEFT_OUT_IF_NONE = {
+    "not_fitted_because",
+    "fingerprint",
+    "selection_metric",
+    "higher_is_better",
+    "switched_off",
+    "best_test",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a study of any kind has found.
+
+    Attributes:
+        kind: the name of the kind of study; the import path of the class for one of your own.
+        max_train_steps: the length that was found, or that the trials had.
+        best_trial: its number; None if every trial diverged.
+        steps_trained: of all trials.
+        diverged: how many trials.
+        reasons: the evidence, in sentences.
+        fingerprint: what the study's results are found on.
+        selection_metric: the metric that selects, like "error_rate".
+        higher_is_better: whether higher values of it are better.
+        switched_off: the regularization and augmentation that the study switched off.
+    """
+
+    kind: ClassVar[str]
+    max_train_steps: int | None
+    best_trial: int | None = None
+    steps_trained: int
+    diverged: int = 0
+    reasons: tuple[str, ...] = ()
+    fingerprint: str | None = None
+    selection_metric: str | None = None
+    higher_is_better: bool | None = None
+    switched_off: tuple[str, ...] | None = None
+
+    def __init_subclass__(cls) -> None:
+        """Names the kind of a class by its import path, unless it has a name."""
+        if "kind" not in vars(cls):
+            cls.kind = f"{cls.__module__}.{cls.__qualname__}"
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether the study found what it was to find: a sweep may end without an answer."""
+        return True
+
+    def to_json(self) -> dict[str, Any]:
+        """The outcome as JSON values."""
+        return {"kind": self.kind, **_to_json(self)}
+
+
+Outcome.kind = f"{Outcome.__module__}.{Outcome.__qualname__}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,40 +98,31 @@ class SeedAnswer:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SweepOutcome:
+class SweepOutcome(Outcome):
     """What a learning-rate sweep has found.
+
+    Its ``max_train_steps`` is the answer, the median over seeds: the steps to fit the training set.
 
     Attributes:
         status: whether there is an answer, or why there is none.
-        max_train_steps: the answer, the median over seeds: the steps to fit the training set.
         fitted_at_step_bracket: [last step known not to fit it, first known to fit].
-        best_trial, best_learning_rate: of the answer; None if every trial diverged.
+        best_learning_rate: of the answer; None if every trial diverged.
         learning_rates: all that were tried, ascending.
         extensions, refinements: how many of them were added outside the first grid, and between.
         seeds: the answer of each.
         fit_held: whether the fastest trial still fitted an epoch later; None where nobody looked.
         regime: SPEC's word for the workload.
-        steps_trained: of all trials.
-        steps_full_grid: what they would have been without a race.
-        diverged: how many trials.
+        steps_full_grid: what the steps would have been without a race.
         suggested_max_train_steps: the next N to try where nothing fitted.
         fitted_train_loss: see :class:`budgetflow.playbook.race.SweepSettings`.
         contradicting_examples, lowest_train_errors: see there; None where nobody counted.
         not_fitted_because: what the best trial's curve looks like where nothing fitted, or
             "bad_grid".
-        reasons: the evidence, in sentences.
-        fingerprint: what the study's results are found on.
-        selection_metric: the metric that selects, like "error_rate".
-        higher_is_better: whether higher values of it are better.
-        vmap_trials: how many trials at a time were vectorized, if any were.
-        switched_off: the regularization and augmentation that the sweep switched off.
     """
 
     kind: ClassVar[str] = "lr_sweep"
     status: Literal["found", "at_boundary", "not_fitted"]
-    max_train_steps: int | None
     fitted_at_step_bracket: tuple[int, int] | None
-    best_trial: int | None = None
     best_learning_rate: float | None
     learning_rates: tuple[float, ...]
     extensions: int
@@ -67,24 +130,17 @@ class SweepOutcome:
     seeds: tuple[SeedAnswer, ...] = ()
     fit_held: bool | None = None
     regime: Regime
-    steps_trained: int
     steps_full_grid: int
-    diverged: int
     suggested_max_train_steps: int | None
     fitted_train_loss: float | None = None
     contradicting_examples: int | None = None
     lowest_train_errors: int | None = None
     not_fitted_because: str | None = None
-    reasons: tuple[str, ...] = ()
-    fingerprint: str | None = None
-    selection_metric: str | None = None
-    higher_is_better: bool | None = None
-    vmap_trials: int | None = None
-    switched_off: tuple[str, ...] | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """The outcome as JSON values."""
-        return _to_json(self)
+    @property
+    def has_answer(self) -> bool:
+        """Whether it found the steps to fit the training set."""
+        return self.status == "found"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,150 +201,91 @@ class DecaySpread:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RoundOutcome:
-    """What a round has found.
+class TrialsOutcome(Outcome):
+    """What trials have shown that all run to their ends; their kind of study adds to it.
+
+    Its ``max_train_steps`` is the length of every trial, or of the longest.
 
     Attributes:
-        max_train_steps: the length of every trial.
-        trials, diverged: how many, and how many of them diverged.
-        steps_trained: of all trials.
+        trials: how many.
         steps_reused: those taken over, which from-scratch runs would have cost more.
-        best_trial, best_step: by retrospective selection; None if every trial diverged.
-        best_validation: the validation metrics of that checkpoint, by name.
-        best_step_diagnosis: whether the length was right.
-        decay_spread: None where no two schedules differ in nothing but their decay.
+        best_step: by retrospective selection; None if every trial diverged.
+        best_validation: the validation metrics of that checkpoint.
         transfer: how the best trial's schedule was carried over from an earlier study, as
             :meth:`budgetflow.playbook.transfer.Transfer.to_json` has it; None if it was not.
-        reasons, fingerprint, selection_metric, higher_is_better, vmap_trials: see
-            :class:`SweepOutcome`.
         best_test: the test metrics of the best checkpoint, where there is a test set.
     """
 
-    kind: ClassVar[str] = "round"
-    max_train_steps: int
     trials: int
-    diverged: int
-    steps_trained: int
     steps_reused: int
-    best_trial: int | None
     best_step: int | None
-    best_validation: dict[str, float] | None
+    best_validation: Metrics | None
+    transfer: dict[str, Any] | None = None
+    best_test: Metrics | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RoundOutcome(TrialsOutcome):
+    """What a round has found.
+
+    Attributes:
+        best_step_diagnosis: whether the length was right.
+        decay_spread: None where no two schedules differ in nothing but their decay.
+    """
+
+    kind: ClassVar[str] = "round"
     best_step_diagnosis: BestStepDiagnosis
     decay_spread: DecaySpread | None = None
-    transfer: dict[str, Any] | None = None
-    reasons: tuple[str, ...] = ()
-    fingerprint: str | None = None
-    selection_metric: str | None = None
-    higher_is_better: bool | None = None
-    vmap_trials: int | None = None
-    best_test: dict[str, float] | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The outcome as JSON values."""
-        return _to_json(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LengthResult:
-    """The best trial of one length: see the same attributes of :class:`RoundOutcome`."""
+    """The best trial of one length: see the same attributes of :class:`TrialsOutcome`."""
 
     length_steps: int
     best_trial: int | None
     best_step: int | None
-    best_validation: dict[str, float] | None
+    best_validation: Metrics | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CooldownsOutcome:
-    """What cooldowns have found: that of a round, with ``lengths`` instead of a diagnosis.
+class CooldownsOutcome(TrialsOutcome):
+    """What cooldowns have found.
 
     Attributes:
-        max_train_steps: the longest length.
         lengths: the best trial of each length, ascending.
-        trials, diverged, steps_trained, steps_reused, best_trial, best_step, best_validation,
-            transfer, reasons, fingerprint, selection_metric, higher_is_better, vmap_trials,
-            best_test: see :class:`RoundOutcome`.
     """
 
     kind: ClassVar[str] = "cooldowns"
-    max_train_steps: int
-    trials: int
-    diverged: int
-    steps_trained: int
-    steps_reused: int
-    best_trial: int | None
-    best_step: int | None
-    best_validation: dict[str, float] | None
     lengths: tuple[LengthResult, ...]
-    transfer: dict[str, Any] | None = None
-    reasons: tuple[str, ...] = ()
-    fingerprint: str | None = None
-    selection_metric: str | None = None
-    higher_is_better: bool | None = None
-    vmap_trials: int | None = None
-    best_test: dict[str, float] | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The outcome as JSON values."""
-        return _to_json(self)
-
-
-Outcome = SweepOutcome | RoundOutcome | CooldownsOutcome
-
-
-def has_answer(outcome: Outcome) -> bool:
-    """Whether a study found what it was to find: a sweep may end without an answer."""
-    return not isinstance(outcome, SweepOutcome) or outcome.status == "found"
-
-
-# What has nothing to say without a value is left out of the JSON then.
-LEFT_OUT_IF_NONE = {
-    "not_fitted_because",
-    "fingerprint",
-    "selection_metric",
-    "higher_is_better",
-    "vmap_trials",
-    "switched_off",
-    "best_test",
-}
-# The fields that are not JSON values themselves, and what makes them of those.
-_PARTS: dict[str, Callable[[Any], Any]] = {
-    "seeds": lambda seeds: tuple(_from_json(SeedAnswer, seed) for seed in seeds),
-    "lengths": lambda lengths: tuple(_from_json(LengthResult, length) for length in lengths),
-    "best_step_diagnosis": lambda diagnosis: _from_json(BestStepDiagnosis, diagnosis),
-    "decay_spread": lambda spread: _from_json(DecaySpread, spread),
-    "suggested_schedule": lambda fields: Schedule(**fields),
-}
 
 
 def from_json(content: dict[str, Any]) -> Outcome:
-    """The outcome that ``outcome.json`` holds, of this version or an older one."""
-    kinds = {kind.kind: kind for kind in (SweepOutcome, RoundOutcome, CooldownsOutcome)}
-    return _from_json(kinds[content["kind"]], content)
+    """The outcome that ``outcome.json`` holds, of this version or an older one.
+
+    Keys that its class does not know are left out. Where a class of one's own cannot be imported,
+    it is an :class:`Outcome`.
+    """
+    return _reader(content["kind"]).validate_python(content)
 
 
-def _from_json(kind: Callable[..., Any], content: dict[str, Any]) -> Any:
-    """A dataclass of JSON values; keys that it does not know, of a later version, are left out."""
-    known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    return kind(**{name: _value(name, content[name]) for name in content if name in known})
-
-
-def _value(name: str, value: Any) -> Any:
-    if value is not None and name in _PARTS:
-        return _PARTS[name](value)
-    return tuple(value) if isinstance(value, list) else value
+@functools.cache
+def _reader(kind: str) -> pydantic.TypeAdapter[Outcome]:
+    known = {known.kind: known for known in (SweepOutcome, RoundOutcome, CooldownsOutcome)}
+    found: type[Outcome] = known.get(kind, Outcome)
+    if is_import_path(kind):
+        with contextlib.suppress(ConfigError):  # the study was run elsewhere
+            found = import_object(kind, "kind", of_type=type)
+    return pydantic.TypeAdapter(found)
 
 
 def _to_json(value: Any) -> Any:
-    if isinstance(value, Schedule):
-        return value.to_dict()
     if isinstance(value, tuple):
         return [_to_json(item) for item in value]
     if not dataclasses.is_dataclass(value):
         return value
     fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    kind = {"kind": value.kind} if isinstance(value, Outcome) else {}
-    return kind | {
+    return {
         name: _to_json(field)
         for name, field in fields.items()
         if field is not None or name not in LEFT_OUT_IF_NONE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from budgetflow.playbook.best_step import Diagnosis, diagnose
 from budgetflow.playbook.decay_spread import DecayEnds, decay_spread
@@ -26,19 +26,20 @@ from budgetflow.playbook.round_wording import (
 from budgetflow.playbook.sharing import Branch
 
 
-@dataclasses.dataclass(frozen=True)
-class PlannedTrial:
-    """A trial of a round.
+class Planned(Protocol):
+    """What a policy has to know of a trial before it runs."""
 
-    Attributes:
-        hyperparameters: config field to value.
-        length_steps: the updates of its run.
-        branch: the trial of the same study that it continues, or None.
-    """
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """Config field to value."""
 
-    hyperparameters: dict[str, Any]
-    length_steps: int
-    branch: Branch | None = None
+    @property
+    def length_steps(self) -> int:
+        """The updates of its run."""
+
+    @property
+    def branch(self) -> Branch | None:
+        """The trial of the same study that it continues."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +53,7 @@ class RoundSettings:
         selection: what selects steps and trials.
     """
 
-    trials: tuple[PlannedTrial, ...]
+    trials: Sequence[Planned]
     max_train_steps: int
     selection: Selection
 

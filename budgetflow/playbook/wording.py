@@ -18,11 +18,3 @@ def metrics_in_words(split: str, values: dict[str, float]) -> list[str]:
 def _in_digits(value: float | None) -> str:
     """A figure to four digits; "undefined" if it is none (JSON's null) or NaN."""
     return "undefined" if value is None or math.isnan(value) else f"{value:.4g}"
-
-
-def vectorized(trials: int) -> str:
-    """What it means that trials were vectorized."""
-    return (
-        f"Up to {trials} trials at a time were vectorized (config.mesh.vmap_trials), which rounds "
-        "differently from a trial alone."
-    )

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from typing import TYPE_CHECKING, Any
 
 from budgetflow.playbook.best_step import FIRST, LAST
-from budgetflow.playbook.outcomes import CooldownsOutcome, RoundOutcome, SweepOutcome
+from budgetflow.playbook.outcomes import (
+    CooldownsOutcome,
+    RoundOutcome,
+    SweepOutcome,
+    TrialsOutcome,
+)
 from budgetflow.results.reading import StudyResult, TrialResult
 from budgetflow.schedules import Schedule
+
+if TYPE_CHECKING:  # matplotlib takes a second to import, which not every launch needs
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, which readers with any colour vision can tell apart.
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#999999"
@@ -120,7 +125,7 @@ def lengths(study: StudyResult) -> Figure:
     axes.set(xscale="log", xlabel="steps", ylabel=metric.replace("_", " "))
     axes.set_xticks(x, [str(length) for length in x])
     _from_zero(axes)
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_minor_formatter("")
     _legend(axes)
     return figure
 
@@ -129,7 +134,7 @@ def schedules(study: StudyResult) -> Figure:
     """The best trial's learning rates; over the earlier round's where they were carried over."""
     figure, axes = _figure("Learning-rate schedule of the best trial", 4.0)
     outcome = study.found
-    transfer = None if isinstance(outcome, SweepOutcome | None) else outcome.transfer
+    transfer = outcome.transfer if isinstance(outcome, TrialsOutcome) else None
     if transfer:
         lines = [
             (transfer, study.name, BLUE, "-"),
@@ -221,6 +226,8 @@ def _figure(title: str, height: float) -> tuple[Figure, Axes]:
 
 def _panels(rows: int, columns: int, height: float) -> tuple[Figure, Any]:
     """A figure and its axes, [rows][columns]. Margins are given: to measure labels takes long."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(10, height))
     figure.subplots_adjust(
         left=0.08, right=0.98, top=1 - 0.4 / height, bottom=0.55 / height, wspace=0.2, hspace=0.3
@@ -236,7 +243,7 @@ def _style(axes: Axes, title: str) -> None:
         if axis.get_scale() != "linear":
             # Plain numbers, at the powers of ten only: typesetting formulas takes long.
             axis.set_major_formatter("{x:g}")
-            axis.set_minor_formatter(NullFormatter())
+            axis.set_minor_formatter("")
 
 
 def _legend(axes: Axes) -> None:

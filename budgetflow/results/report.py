@@ -14,10 +14,9 @@ from etils import epath
 from matplotlib.figure import Figure
 
 from budgetflow.files import write_text
-from budgetflow.playbook.outcomes import CooldownsOutcome, SweepOutcome, has_answer
-from budgetflow.results import figures
 from budgetflow.results.reading import StudyResult
-from budgetflow.results.wording import format_cell, headline
+from budgetflow.results.views import view_of
+from budgetflow.results.wording import format_cell
 
 
 def write_report(study: StudyResult) -> epath.Path:
@@ -31,17 +30,9 @@ def render_report(study: StudyResult) -> str:
     """The report of a complete study as HTML."""
     outcome = study.found
     assert outcome is not None
-    drawn: list[tuple[str, Figure]] = []
-    if isinstance(outcome, SweepOutcome):
-        drawn.append(("How fast does each learning rate fit?", figures.steps_to_fit(study)))
-    elif outcome.best_trial is not None:
-        if isinstance(outcome, CooldownsOutcome):
-            drawn.append(("What does each length give?", figures.lengths(study)))
-        else:
-            drawn.append(("Was the length right?", figures.best_steps(study)))
-        drawn.append(("Where do the steps go?", figures.schedules(study)))
-    if outcome.best_trial is not None:
-        drawn.append(("Training and validation", figures.curves(study)))
+    view = view_of(outcome)
+    has_best = outcome.best_trial is not None
+    panels = [panel for panel in view.panels if has_best or not panel.needs_best_trial]
     table = study.to_pandas().reset_index()
     # A column that says the same in every row says nothing.
     same = [c for c in ("seed", "steps_reused", "fitted_at_step") if table[c].nunique() <= 1]
@@ -50,10 +41,10 @@ def render_report(study: StudyResult) -> str:
         table = table.drop(columns="max_train_steps")
     return _template().render(
         name=study.name,
-        headline=headline(outcome),
+        headline=view.headline(outcome),
         outcome=outcome,
-        has_answer=has_answer(outcome),
-        figures=[(title, markupsafe.Markup(_svg(figure))) for title, figure in drawn],
+        facts=view.facts(outcome),
+        figures=[(panel.title, markupsafe.Markup(_svg(panel.draw(study)))) for panel in panels],
         columns=[column.rpartition(".")[2].replace("_", " ") for column in table.columns],
         rows=[[format_cell(value) for value in row] for row in table.itertuples(index=False)],
         config=json.dumps(study.config, indent=2),

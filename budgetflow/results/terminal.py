@@ -7,16 +7,16 @@ from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from budgetflow.playbook.outcomes import SweepOutcome, has_answer
+from budgetflow.playbook.outcomes import TrialsOutcome
 from budgetflow.results.reading import StudyResult
-from budgetflow.results.wording import format_cell, headline, timing_line
+from budgetflow.results.views import headline, view_of
+from budgetflow.results.wording import format_cell, timing_line
 from budgetflow.studies.trial import TrialRecord, trial_folder
 
 PLAIN_LINE_SECONDS = 10.0
@@ -81,7 +81,7 @@ def print_outcome(console: Console, study: StudyResult) -> None:
     """Prints a study's outcome: the headline, the reasons, and the trials, best first."""
     outcome = study.found
     assert outcome is not None
-    say(console, headline(outcome), study.name, "green" if has_answer(outcome) else "red")
+    say(console, headline(outcome), study.name, "green" if outcome.has_answer else "red")
     for reason in outcome.reasons:
         say(console, f"  • {reason}")
     console.print(_trial_table(study))
@@ -100,7 +100,7 @@ def print_summary(console: Console, studies: Sequence[StudyResult], trained: boo
         say(console, "Every study was complete; nothing was trained.", style="bold")
     say(console, f"Report: {last.folder / 'report.html'}")
     best = last.found
-    if best and not isinstance(best, SweepOutcome) and best.best_trial is not None:
+    if isinstance(best, TrialsOutcome) and best.best_trial is not None:
         trial = trial_folder(last.folder, best.best_trial)
         say(console, f"Best checkpoint: {trial / 'checkpoints' / str(best.best_step)}")
     say(console, f'In Python: budgetflow.open_study("{last.folder}").best_trial.restore_params()')
@@ -123,33 +123,13 @@ def print_plan(console: Console, rows: list[dict[str, Any]]) -> None:
 
 
 def _trial_table(study: StudyResult) -> Table:
-    frame, outcome = study.to_pandas(), study.found
-    if isinstance(outcome, SweepOutcome):
-        rate = "schedule.base_learning_rate"
-        away = np.log(frame[rate] / (outcome.best_learning_rate or frame[rate].min()))
-        frame = frame.assign(away=abs(away)).sort_values(["away", "seed"])
-        shown = [rate, "status", "step", "fitted_at_step", "train_loss"]
-        shown = ["seed", *shown] if frame["seed"].nunique() > 1 else shown
-    else:
-        diverged = frame["status"] == "diverged"
-        key = study.selection.key
-        if key not in frame:  # no trial has a best step
-            frame[key] = np.nan
-        by = ["diverged", key]
-        ascending = [True, not study.selection.higher_is_better]
-        frame = frame.assign(diverged=diverged).sort_values(by, ascending=ascending)
-        varied = sorted({name for t in study.trials for name in t.record.hyperparameters})
-        metrics = [column for column in frame.columns if column.startswith("validation_")]
-        status = ["status"] if diverged.any() else []
-        length = ["max_train_steps"] if frame["max_train_steps"].nunique() > 1 else []
-        shown = [*varied, *length, *status, "best_step", *metrics]
-    table = Table("trial", *(_short(name) for name in shown), box=box.SIMPLE, padding=(0, 1, 0, 0))
-    rows = frame.head(MAX_TRIALS_SHOWN)
-    if isinstance(outcome, SweepOutcome):
-        rows = rows.sort_values([rate, "seed"])
-    for number, row in rows.iterrows():
-        table.add_row(str(number), *(format_cell(row.get(name)) for name in shown))
-    if (hidden := len(frame) - MAX_TRIALS_SHOWN) > 0:
+    assert study.found is not None
+    frame = view_of(study.found).table(study, MAX_TRIALS_SHOWN)
+    names = ("trial", *(_short(name) for name in frame.columns))
+    table = Table(*names, box=box.SIMPLE, padding=(0, 1, 0, 0))
+    for number, *cells in frame.itertuples(name=None):
+        table.add_row(str(number), *map(format_cell, cells))
+    if (hidden := len(study.trials) - len(frame)) > 0:
         table.caption = f"and {hidden} more, in the report"
     return table
 

@@ -5,25 +5,24 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from budgetflow.playbook.outcomes import CooldownsOutcome, Outcome, RoundOutcome, SweepOutcome
+from budgetflow.playbook.outcomes import CooldownsOutcome, SweepOutcome, TrialsOutcome
 from budgetflow.playbook.wording import metrics_in_words, words
 
 
-def headline(outcome: Outcome) -> str:
-    """The outcome of a study in one sentence."""
-    if isinstance(outcome, SweepOutcome):
-        return _sweep_headline(outcome)
-    return _round_headline(outcome)
-
-
-def _round_headline(outcome: RoundOutcome | CooldownsOutcome) -> str:
+def cooldowns_headline(outcome: CooldownsOutcome) -> str:
+    """Cooldowns in one sentence: what each length gives."""
     if outcome.best_validation is None:
         return "Every trial diverged."
-    if isinstance(outcome, CooldownsOutcome):
-        metric = outcome.selection_metric or ""
-        known = [(r.length_steps, r.best_validation) for r in outcome.lengths if r.best_validation]
-        gives = (f"{steps} steps: {values[metric]:.4g}" for steps, values in known)
-        return f"Best validation {words(metric)} by length: {', '.join(gives)}."
+    metric = outcome.selection_metric or ""
+    known = [(r.length_steps, r.best_validation) for r in outcome.lengths if r.best_validation]
+    gives = (f"{steps} steps: {values[metric]:.4g}" for steps, values in known)
+    return f"Best validation {words(metric)} by length: {', '.join(gives)}."
+
+
+def trials_headline(outcome: TrialsOutcome) -> str:
+    """A round, or another study of trials that run to their ends, in one sentence: the best."""
+    if outcome.best_validation is None:
+        return "Every trial diverged."
     values = metrics_in_words("validation", outcome.best_validation)
     values += metrics_in_words("test", outcome.best_test or {})
     return (
@@ -32,7 +31,8 @@ def _round_headline(outcome: RoundOutcome | CooldownsOutcome) -> str:
     )
 
 
-def _sweep_headline(outcome: SweepOutcome) -> str:
+def sweep_headline(outcome: SweepOutcome) -> str:
+    """A sweep in one sentence: its answer, or why there is none."""
     lowest_error = None
     if outcome.contradicting_examples:
         lowest_error = (

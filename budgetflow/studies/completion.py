@@ -6,8 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from budgetflow.playbook import wording
-from budgetflow.playbook.outcomes import Outcome, SweepOutcome
+from budgetflow.playbook.outcomes import Outcome, TrialsOutcome
 from budgetflow.playbook.sweep_wording import switched_off
 from budgetflow.studies.kind import switch_off
 from budgetflow.studies.live import LiveTrials
@@ -30,17 +29,14 @@ def completed(
     """
     reasons = list(outcome.reasons)
     added: dict[str, Any] = {}
-    if (vectorized := study.config.mesh.vmap_trials) > 1:
-        added["vmap_trials"] = vectorized
-        reasons.append(wording.vectorized(vectorized))
-    if isinstance(outcome, SweepOutcome):
+    if not study.kind.regularizes:
         names = switch_off(study.config)[1]
         if study.dataset.train.is_random:
             names += (f"the randomness of data.transform = {study.config.data.transform}",)
         added["switched_off"] = names
         reasons += [switched_off(names)] if names else []
-    elif outcome.best_trial is not None and outcome.best_step is not None:
-        reasons += reasons_to_train_again(records)
+    reasons += reasons_to_train_again(records)
+    if isinstance(outcome, TrialsOutcome) and outcome.best_trial is not None:
         best = next(record for record in records if record.trial == outcome.best_trial)
         plan = study.kind.plan(study, best.trial, best.hyperparameters)
         if plan.transfer:
@@ -48,6 +44,7 @@ def completed(
             pitfall = plan.transfer.pitfall(study.config.transfer.warn_below)
             reasons += [plan.transfer.summary(), *([pitfall] if pitfall else [])]
         if study.dataset.test is not None:
+            assert outcome.best_step is not None
             live.open(dataclasses.replace(best, step=outcome.best_step), plan, position=0)
             added["best_test"] = live.evaluate(best.trial, study.dataset.test)
     # With these, nobody who reads an outcome needs the config or the task.

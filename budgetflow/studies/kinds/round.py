@@ -23,11 +23,7 @@ def num_points(config: StudyConfig) -> int:
 
 def settings(study: Study) -> rounds.RoundSettings:
     """What the policy of a round has to know."""
-    planned = (
-        rounds.PlannedTrial(plan.hyperparameters, plan.length_steps, plan.branch)
-        for plan in study.plans
-    )
-    return rounds.RoundSettings(tuple(planned), study.max_train_steps, study.selection)
+    return rounds.RoundSettings(study.plans, study.max_train_steps, study.selection)
 
 
 def decide(study: Study, trials: Sequence[TrialRecord]) -> Decision:
