@@ -1,0 +1,145 @@
+"""What is shown of each kind of study, an entry of one table: headline, facts, figures, trials.
+
+A kind of study of one's own is shown as the class is that its outcome derives from; to show it
+otherwise, enter it into :data:`VIEWS` where the class is defined.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from budgetflow.playbook.outcomes import (
+    CooldownsOutcome,
+    Outcome,
+    RoundOutcome,
+    SweepOutcome,
+    TrialsOutcome,
+)
+from budgetflow.results import figures, wording
+from budgetflow.results.reading import StudyResult
+
+if TYPE_CHECKING:  # these take a second each to import, which not every launch needs
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+RATE = "schedule.base_learning_rate"
+
+
+class Panel(NamedTuple):
+    """A figure of a report: its title, and what draws it of a study.
+
+    Without a best trial it is left out, unless it can do without.
+    """
+
+    title: str
+    draw: Callable[[StudyResult], Figure]
+    needs_best_trial: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """How studies of a kind are shown.
+
+    Attributes:
+        headline: an outcome in one sentence.
+        facts: of an outcome, what to show beside its reasons: name to value.
+        panels: the figures, from the top.
+        table: (study, most rows) -> its most important trials, and what matters of them, for a
+            terminal.
+    """
+
+    headline: Callable[[Any], str]
+    facts: Callable[[Any], dict[str, Any]]
+    panels: tuple[Panel, ...]
+    table: Callable[[StudyResult, int], pd.DataFrame]
+
+
+def view_of(outcome: Outcome) -> View:
+    """The view of an outcome's class, or of the nearest one that it derives from."""
+    return next(VIEWS[known] for known in type(outcome).__mro__ if known in VIEWS)
+
+
+def headline(outcome: Outcome) -> str:
+    """The outcome of a study in one sentence."""
+    return view_of(outcome).headline(outcome)
+
+
+def _first_reason(outcome: Outcome) -> str:
+    return next(iter(outcome.reasons), "Complete.")
+
+
+def _steps_trained(outcome: Outcome) -> dict[str, Any]:
+    return {"steps trained": outcome.steps_trained}
+
+
+def _facts_of_a_sweep(outcome: SweepOutcome) -> dict[str, Any]:
+    return {
+        "regime": outcome.regime.replace("_", " "),
+        "steps trained": f"{outcome.steps_trained} (the full grid: {outcome.steps_full_grid})",
+        "switched off": ", ".join(outcome.switched_off or ()) or "nothing was on",
+    }
+
+
+def _facts_of_trials(outcome: TrialsOutcome) -> dict[str, Any]:
+    facts = {"steps trained": f"{outcome.steps_trained}, and {outcome.steps_reused} taken over"}
+    if outcome.transfer:
+        facts["schedule"] = outcome.transfer["rule"]
+    return facts
+
+
+def _facts_of_a_round(outcome: RoundOutcome) -> dict[str, Any]:
+    verdict = outcome.best_step_diagnosis.verdict.replace("_", " ")
+    return {"length": verdict, **_facts_of_trials(outcome)}
+
+
+def _nearest_to_the_best(study: StudyResult, most: int) -> pd.DataFrame:
+    """The trials around the best learning rate, in the order of their learning rates."""
+    frame, outcome = study.to_pandas(), study.found
+    assert isinstance(outcome, SweepOutcome)
+    away = np.log(frame[RATE] / (outcome.best_learning_rate or frame[RATE].min()))
+    frame = frame.assign(away=abs(away)).sort_values(["away", "seed"])
+    seed = ["seed"] if frame["seed"].nunique() > 1 else []
+    columns = [*seed, RATE, "status", "step", "fitted_at_step", "train_loss"]
+    return frame.head(most).sort_values([RATE, "seed"]).reindex(columns=columns)
+
+
+def _best_first(study: StudyResult, most: int) -> pd.DataFrame:
+    """The best trials by the selection metric, those that diverged last."""
+    frame, key = study.to_pandas(), study.selection.key
+    if key not in frame:  # no trial has a best step
+        frame[key] = np.nan
+    frame = frame.assign(diverged=frame["status"] == "diverged")
+    ascending = [True, not study.selection.higher_is_better]
+    frame = frame.sort_values(["diverged", key], ascending=ascending)
+    varied = sorted({name for trial in study.trials for name in trial.record.hyperparameters})
+    metrics = [column for column in frame.columns if column.startswith("validation_")]
+    status = ["status"] if frame["diverged"].any() else []
+    length = ["max_train_steps"] if frame["max_train_steps"].nunique() > 1 else []
+    columns = [*varied, *length, *status, "best_step", *metrics]
+    return frame.head(most).reindex(columns=columns)
+
+
+CURVES = Panel("Training and validation", figures.curves)
+SCHEDULES = Panel("Where do the steps go?", figures.schedules)
+TO_FIT = Panel("How fast does each learning rate fit?", figures.steps_to_fit, False)
+BEST_STEPS = Panel("Was the length right?", figures.best_steps)
+LENGTHS = Panel("What does each length give?", figures.lengths)
+VIEWS: dict[type[Outcome], View] = {
+    Outcome: View(_first_reason, _steps_trained, (CURVES,), _best_first),
+    TrialsOutcome: View(
+        wording.trials_headline, _facts_of_trials, (SCHEDULES, CURVES), _best_first
+    ),
+    SweepOutcome: View(
+        wording.sweep_headline, _facts_of_a_sweep, (TO_FIT, CURVES), _nearest_to_the_best
+    ),
+    RoundOutcome: View(
+        wording.trials_headline, _facts_of_a_round, (BEST_STEPS, SCHEDULES, CURVES), _best_first
+    ),
+    CooldownsOutcome: View(
+        wording.cooldowns_headline, _facts_of_trials, (LENGTHS, SCHEDULES, CURVES), _best_first
+    ),
+}
