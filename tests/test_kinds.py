@@ -3,8 +3,9 @@ import sys
 import pytest
 from conftest import run
 
-from budgetflow.config import default_config
+from budgetflow.config import choices, default_config
 from budgetflow.errors import ConfigError, UserError
+from budgetflow.playbook.outcomes import Outcome, _reader
 from budgetflow.results.reading import open_study
 from budgetflow.studies.kinds import KINDS, parse_study
 
@@ -16,6 +17,50 @@ from budgetflow.studies.kinds import KINDS
 
 AT_THE_END = dataclasses.replace(
     KINDS["round"], stops=lambda study, plan: [plan.length_steps]
+)
+"""
+
+# One with a policy, an outcome and a view of its own: of all trials, trained to half of their
+# steps, the better half is trained on to the end.
+HALVING = """
+import dataclasses
+
+from budgetflow.playbook.measurement import Add, Advance, Conclude
+from budgetflow.playbook.outcomes import Outcome
+from budgetflow.results.views import VIEWS, View
+from budgetflow.studies.kinds import KINDS
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HalvingOutcome(Outcome):
+    kept: tuple[int, ...]
+
+
+def decide(study, trials):
+    if len(trials) < len(study.plans):
+        return Add({n: plan.hyperparameters for n, plan in enumerate(study.plans)})
+    half = study.max_train_steps // 2
+    if late := tuple(trial.trial for trial in trials if trial.step < half):
+        return Advance(late, half)
+    ranked = [trial.trial for trial, _ in study.selection.ranked(trials)]
+    kept = tuple(ranked[: len(ranked) // 2])
+    if early := tuple(n for n in kept if trials[n].step < study.max_train_steps):
+        return Advance(early, study.max_train_steps)
+    return Conclude(
+        HalvingOutcome(
+            max_train_steps=study.max_train_steps,
+            steps_trained=sum(trial.step for trial in trials),
+            best_trial=ranked[0],
+            kept=kept,
+        )
+    )
+
+
+HALVING = dataclasses.replace(KINDS["round"], decide=decide)
+VIEWS[HalvingOutcome] = dataclasses.replace(
+    VIEWS[Outcome],
+    headline=lambda outcome: f"Kept {len(outcome.kept)}, the best is {outcome.best_trial}.",
+    facts=lambda outcome: {"kept": ", ".join(map(str, outcome.kept))},
 )
 """
 
@@ -43,6 +88,38 @@ def test_a_kind_of_ones_own_runs_from_end_to_end(own_kind, tmp_path):
     assert outcome["best_step"] == 20
     assert "mine" in output and (tmp_path / "runs" / "mine" / "report.html").exists()
     assert run(config, tmp_path / "runs")[0] == outcome
+
+
+def test_a_kind_with_a_policy_an_outcome_and_a_view_of_its_own(tmp_path, monkeypatch):
+    (tmp_path / "halving.py").write_text(HALVING)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "halving", raising=False)
+    config = default_config("halving.HALVING")
+    config.name = "mine"
+    config.max_train_steps = 20
+    config.model.hidden_sizes = (8,)
+    config.evaluation.evaluations = 4
+    config.search.method = "grid"
+    config.search.space = (choices("schedule.base_learning_rate", 1e-4, 0.1, 0.05, 1e-3),)
+    outcome, output = run(config, tmp_path / "runs")
+    assert outcome["kind"] == "halving.HalvingOutcome"
+    assert outcome["kept"] == [1, 2] or outcome["kept"] == [2, 1]
+    assert outcome["steps_trained"] == 2 * 10 + 2 * 20
+    assert f"mine: Kept 2, the best is {outcome['best_trial']}." in output
+    study = open_study(tmp_path / "runs" / "mine")
+    assert isinstance(study.found, sys.modules["halving"].HalvingOutcome)
+    assert study.found.to_json() == outcome
+    statuses = [trial.record.status for trial in study.trials]
+    assert statuses == ["stopped", "complete", "complete", "stopped"]
+    report = (study.folder / "report.html").read_text()
+    assert "<dt>kept</dt><dd>" in report and "Training and validation" in report
+    assert run(config, tmp_path / "runs")[0] == outcome
+    # Where its code is not at hand, the outcome says what any outcome says.
+    monkeypatch.setitem(sys.modules, "halving", None)
+    _reader.cache_clear()
+    assert type(study.found) is Outcome
+    assert study.found.best_trial == outcome["best_trial"]
+    _reader.cache_clear()
 
 
 def test_another_code_behind_it_is_another_study(own_kind, tmp_path):
