@@ -23,6 +23,7 @@ from budgetflow.playbook.round_wording import (
     diagnosis_caveats,
     diagnosis_means,
     round_reasons,
+    trained_again,
 )
 from budgetflow.schedules import Schedule
 
@@ -270,3 +271,20 @@ def test_how_far_apart_decays_end(best, worse_by, ends, conclusion):
         f"2 schedules that differ only in their decay end at a validation error rate {ends}. "
         f"{conclusion}"
     )
+
+
+def test_what_was_trained_again():
+    def joined(number, **fields):
+        return trial_record(number, CONSTANT, **fields)
+
+    records = [
+        joined(0),
+        joined(1, not_reused_because="they differ in seed"),
+        joined(2, not_reused_because="they differ in seed"),
+        joined(3, steps_reused=60, measured_anew_because="they differ in evaluation"),
+    ]
+    assert list(trained_again(records)) == [
+        "Trial 1, 2 trained all steps and could not continue another trial: they differ in seed.",
+        "Trial 3 took over the state of step 60 but no measurements, since those were made "
+        "otherwise (they differ in evaluation): best steps are selected from step 60 on.",
+    ]

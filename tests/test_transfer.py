@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from budgetflow.playbook.round_wording import pitfall, where_extra_steps_go
 from budgetflow.playbook.transfer import (
     NoTransferRuleError,
     compare,
@@ -202,9 +203,7 @@ def test_the_pitfall_is_named_below_the_threshold(threshold):
     before = Schedule(0.1, 10, 0, 90, "cosine")
     carried = transfer(before, 300)
     assert carried.mean_relative_learning_rate == pytest.approx(0.5, abs=1e-3)
-    warning = carried.pitfall(threshold)
-    assert (warning is not None) == (threshold > carried.mean_relative_learning_rate)
-    assert warning is None or ("50%" in warning and f"{threshold:.0%}" in warning)
+    assert carried.is_pitfall(threshold) == (threshold > carried.mean_relative_learning_rate)
 
 
 def test_the_rule_stands_beside_the_naive_stretch():
@@ -214,7 +213,15 @@ def test_the_rule_stands_beside_the_naive_stretch():
     naive = 0.05 + 0.3 + 0.3
     key = "extra_steps_mean_relative_learning_rate"
     assert (value[key], value["stretched"][key]) == (1.0, pytest.approx(naive, abs=1e-3))
-    assert "3000 extra steps" in carried.summary() and "65%" in carried.summary()
+    assert where_extra_steps_go(carried) == (
+        "The 3000 extra steps have on average 100% of the base learning rate, 100% of them at "
+        "least half of it (stretched in proportion: 65% and 70%)."
+    )
+    assert pitfall(carried, 0.4) == (
+        "THE EXTRA STEPS ARE SPENT AT TOO SMALL A LEARNING RATE: on average 100% of the base "
+        "learning rate, below the 40% asked for. A longer period at the base learning rate, as the "
+        "rule for a linear decay has it, would make more of them."
+    )
 
 
 def test_each_schedule_is_measured_by_its_own_base():

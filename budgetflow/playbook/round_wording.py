@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from budgetflow.playbook import best_step, decay_spread
-from budgetflow.playbook.measurement import Selection
+from budgetflow.playbook.measurement import Selection, TrialRecord
 from budgetflow.playbook.outcomes import CooldownsOutcome, LengthResult, RoundOutcome
+from budgetflow.playbook.transfer import Transfer
 from budgetflow.playbook.wording import metrics_in_words, words
 from budgetflow.schedules import Schedule
 
@@ -174,3 +175,46 @@ def _end(end: decay_spread.End) -> str:
     if end.schedule.decay != "none":
         decay = f"{words(end.schedule.decay)} decay over {end.schedule.decay_steps} steps"
     return f"{end.value:.4g} (trial {end.trial}, {decay})"
+
+
+def where_extra_steps_go(carried: Transfer) -> str:
+    """At what learning rates a longer run's extra steps are."""
+    return (
+        f"The {carried.extra_steps} extra steps have on average "
+        f"{carried.mean_relative_learning_rate:.0%} of the base learning rate, "
+        f"{carried.share_above_half:.0%} of them at least half of it (stretched in proportion: "
+        f"{carried.stretched_mean_relative_learning_rate:.0%} and "
+        f"{carried.stretched_share_above_half:.0%})."
+    )
+
+
+def pitfall(carried: Transfer, threshold: float) -> str:
+    """The playbook's warning, where :meth:`Transfer.is_pitfall` says so."""
+    return (
+        "THE EXTRA STEPS ARE SPENT AT TOO SMALL A LEARNING RATE: on average "
+        f"{carried.mean_relative_learning_rate:.0%} of the base learning rate, below the "
+        f"{threshold:.0%} asked for. A longer period at the base learning rate, as the rule "
+        "for a linear decay has it, would make more of them."
+    )
+
+
+def trained_again(records: Iterable[TrialRecord]) -> Iterator[str]:
+    """Why trials do not continue those that they were expected to, or not all of it."""
+    trained: dict[str, list[str]] = {}
+    measured: dict[tuple[int, str], list[str]] = {}
+    for record in records:
+        if record.not_reused_because:
+            trained.setdefault(record.not_reused_because, []).append(str(record.trial))
+        if record.reused_from and record.measured_anew_because:
+            begins = record.reused_from["step"], record.measured_anew_because
+            measured.setdefault(begins, []).append(str(record.trial))
+    for why, trials in trained.items():
+        yield (
+            f"Trial {', '.join(trials)} trained all steps and could not continue another trial: "
+            f"{why}."
+        )
+    for (step, why), trials in measured.items():
+        yield (
+            f"Trial {', '.join(trials)} took over the state of step {step} but no measurements, "
+            f"since those were made otherwise ({why}): best steps are selected from step {step} on."
+        )

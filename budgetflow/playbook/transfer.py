@@ -59,30 +59,13 @@ class Transfer:
             },
         }
 
-    def summary(self) -> str:
-        """Where the extra steps go, in a sentence."""
-        return (
-            f"The {self.extra_steps} extra steps have on average "
-            f"{self.mean_relative_learning_rate:.0%} of the base learning rate, "
-            f"{self.share_above_half:.0%} of them at least half of it (stretched in proportion: "
-            f"{self.stretched_mean_relative_learning_rate:.0%} and "
-            f"{self.stretched_share_above_half:.0%})."
-        )
+    def is_pitfall(self, threshold: float) -> bool:
+        """Whether it is the playbook's pitfall: the extra steps have less than ``threshold``.
 
-    def pitfall(self, threshold: float) -> str | None:
-        """The playbook's warning, if the extra steps' mean learning rate is below a threshold.
-
-        It can be below 0, where a longer run has less of the base learning rate than the shorter
-        one; a threshold of 0 never warns.
+        Their mean learning rate can be below 0, where a longer run has less of the base learning
+        rate than the shorter one; a threshold of 0 never warns.
         """
-        if threshold == 0 or self.mean_relative_learning_rate >= threshold:
-            return None
-        return (
-            "THE EXTRA STEPS ARE SPENT AT TOO SMALL A LEARNING RATE: on average "
-            f"{self.mean_relative_learning_rate:.0%} of the base learning rate, below the "
-            f"{threshold:.0%} asked for. A longer period at the base learning rate, as the rule "
-            "for a linear decay has it, would make more of them."
-        )
+        return threshold != 0 and self.mean_relative_learning_rate < threshold
 
 
 class NoTransferRuleError(ValueError):

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from budgetflow.playbook.outcomes import Outcome, TrialsOutcome
+from budgetflow.playbook.round_wording import pitfall, trained_again, where_extra_steps_go
 from budgetflow.playbook.sweep_wording import switched_off
 from budgetflow.studies.kind import switch_off
 from budgetflow.studies.live import LiveTrials
-from budgetflow.studies.reuse import reasons_to_train_again
 from budgetflow.studies.study import Study
 from budgetflow.studies.trial import TrialRecord
 from budgetflow.training.timing import Stopwatch
@@ -35,14 +35,16 @@ def completed(
             names += (f"the randomness of data.transform = {study.config.data.transform}",)
         added["switched_off"] = names
         reasons += [switched_off(names)] if names else []
-    reasons += reasons_to_train_again(records)
+    reasons += trained_again(records)
     if isinstance(outcome, TrialsOutcome) and outcome.best_trial is not None:
         best = next(record for record in records if record.trial == outcome.best_trial)
         plan = study.kind.plan(study, best.trial, best.hyperparameters)
         if plan.transfer:
             added["transfer"] = plan.transfer.to_json()
-            pitfall = plan.transfer.pitfall(study.config.transfer.warn_below)
-            reasons += [plan.transfer.summary(), *([pitfall] if pitfall else [])]
+            reasons.append(where_extra_steps_go(plan.transfer))
+            least = study.config.transfer.warn_below
+            if plan.transfer.is_pitfall(least):
+                reasons.append(pitfall(plan.transfer, least))
         if study.dataset.test is not None:
             assert outcome.best_step is not None
             live.open(dataclasses.replace(best, step=outcome.best_step), plan, position=0)

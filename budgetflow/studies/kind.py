@@ -57,7 +57,7 @@ def plans_in_rows(study: Study) -> dict[str, Any]:
             f"{carried.mean_relative_learning_rate:.0%} of the base "
             f"(stretched: {carried.stretched_mean_relative_learning_rate:.0%})"
         )
-        if carried.pitfall(study.config.transfer.warn_below):
+        if carried.is_pitfall(study.config.transfer.warn_below):
             rows["extra steps' learning rate"] += " TOO SMALL"
     return rows
 

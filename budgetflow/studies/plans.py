@@ -16,6 +16,7 @@ from budgetflow.config.keys import replace_fields
 from budgetflow.data.source import Dataset
 from budgetflow.errors import ConfigError, UserError
 from budgetflow.playbook.measurement import Selection
+from budgetflow.playbook.round_wording import pitfall
 from budgetflow.playbook.sharing import Branch, branch_steps, branches, shared_steps
 from budgetflow.playbook.transfer import NoTransferRuleError, Transfer, compare, transfer
 from budgetflow.schedule_config import ScheduleConfig, resolve_schedule
@@ -116,8 +117,9 @@ def round_plans(
         plans = list(_sampled(config, lengths(config), ranked))
     for plan in plans:
         check_schedule(plan.schedule)
-        if plan.transfer and (warning := plan.transfer.pitfall(config.transfer.refuse_below)):
-            raise ConfigError(f"{warning} (config.transfer.refuse_below)")
+        least = config.transfer.refuse_below
+        if plan.transfer and plan.transfer.is_pitfall(least):
+            raise ConfigError(f"{pitfall(plan.transfer, least)} (config.transfer.refuse_below)")
     return _linked(plans, tuple(known.values()), [plan.state_key(dataset, mesh) for plan in plans])
 
 

@@ -160,23 +160,3 @@ def with_reused_steps(
         measured_anew_because=f"they differ in {in_words(otherwise)}" if otherwise else None,
     )
     return record.back_to(step, selection)
-
-
-def reasons_to_train_again(records: Iterable[TrialRecord]) -> list[str]:
-    """Why trials do not continue those that they were expected to, or not all of it: sentences."""
-    trained: dict[str, list[str]] = {}
-    measured: dict[tuple[int, str], list[str]] = {}
-    for record in records:
-        if record.not_reused_because:
-            trained.setdefault(record.not_reused_because, []).append(str(record.trial))
-        if record.reused_from and record.measured_anew_because:
-            begins = record.reused_from["step"], record.measured_anew_because
-            measured.setdefault(begins, []).append(str(record.trial))
-    return [
-        f"Trial {', '.join(trials)} trained all steps and could not continue another trial: {why}."
-        for why, trials in trained.items()
-    ] + [
-        f"Trial {', '.join(trials)} took over the state of step {step} but no measurements, since "
-        f"those were made otherwise ({why}): best steps are selected from step {step} on."
-        for (step, why), trials in measured.items()
-    ]
