@@ -215,7 +215,7 @@ def test_the_rule_stands_beside_the_naive_stretch():
     assert (value[key], value["stretched"][key]) == (1.0, pytest.approx(naive, abs=1e-3))
     assert where_extra_steps_go(carried) == (
         "The 3000 extra steps have on average 100% of the base learning rate, 100% of them at "
-        "least half of it (stretched in proportion: 65% and 70%)."
+        "least half of it (stretched in proportion: 65% and 65%)."
     )
     assert pitfall(carried, 0.4) == (
         "THE EXTRA STEPS ARE SPENT AT TOO SMALL A LEARNING RATE: on average 100% of the base "

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from budgetflow.playbook.best_step import FIRST, LAST
 from budgetflow.playbook.outcomes import (
     CooldownsOutcome,
+    Outcome,
     RoundOutcome,
     SweepOutcome,
     TrialsOutcome,
@@ -16,7 +17,7 @@ from budgetflow.playbook.outcomes import (
 from budgetflow.results.reading import StudyResult, TrialResult
 from budgetflow.schedules import Schedule
 
-if TYPE_CHECKING:  # matplotlib takes a second to import, which not every launch needs
+if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -226,7 +227,7 @@ def _figure(title: str, height: float) -> tuple[Figure, Axes]:
 
 def _panels(rows: int, columns: int, height: float) -> tuple[Figure, Any]:
     """A figure and its axes, [rows][columns]. Margins are given: to measure labels takes long."""
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # takes a second, which not every launch needs
 
     figure = Figure(figsize=(10, height))
     figure.subplots_adjust(
@@ -249,3 +250,34 @@ def _style(axes: Axes, title: str) -> None:
 def _legend(axes: Axes) -> None:
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False)
+
+
+class Panel(NamedTuple):
+    """A figure of the report.
+
+    Attributes:
+        title: the question that it answers.
+        draw: draws it.
+        of: the outcomes that it is drawn for: this class and all that derive from it.
+        needs_best_trial: whether it is left out where every trial diverged.
+    """
+
+    title: str
+    draw: Callable[[StudyResult], Figure]
+    of: type[Outcome]
+    needs_best_trial: bool = True
+
+    def shows(self, outcome: Outcome) -> bool:
+        """Whether it is drawn for an outcome."""
+        can_be_drawn = outcome.best_trial is not None or not self.needs_best_trial
+        return isinstance(outcome, self.of) and can_be_drawn
+
+
+# In the order of the report.
+PANELS = [
+    Panel("How fast does each learning rate fit?", steps_to_fit, SweepOutcome, False),
+    Panel("Was the length right?", best_steps, RoundOutcome),
+    Panel("What does each length give?", lengths, CooldownsOutcome),
+    Panel("Where do the steps go?", schedules, TrialsOutcome),
+    Panel("Training and validation", curves, Outcome),
+]

@@ -14,6 +14,7 @@ from etils import epath
 from matplotlib.figure import Figure
 
 from budgetflow.files import write_text
+from budgetflow.results.figures import PANELS
 from budgetflow.results.reading import StudyResult
 from budgetflow.results.views import view_of
 from budgetflow.results.wording import format_cell
@@ -31,8 +32,6 @@ def render_report(study: StudyResult) -> str:
     outcome = study.found
     assert outcome is not None
     view = view_of(outcome)
-    has_best = outcome.best_trial is not None
-    panels = [panel for panel in view.panels if has_best or not panel.needs_best_trial]
     table = study.to_pandas().reset_index()
     # A column that says the same in every row says nothing.
     same = [c for c in ("seed", "steps_reused", "fitted_at_step") if table[c].nunique() <= 1]
@@ -44,7 +43,11 @@ def render_report(study: StudyResult) -> str:
         headline=view.headline(outcome),
         outcome=outcome,
         facts=view.facts(outcome),
-        figures=[(panel.title, markupsafe.Markup(_svg(panel.draw(study)))) for panel in panels],
+        figures=[
+            (panel.title, markupsafe.Markup(_svg(panel.draw(study))))
+            for panel in PANELS
+            if panel.shows(outcome)
+        ],
         columns=[column.rpartition(".")[2].replace("_", " ") for column in table.columns],
         rows=[[format_cell(value) for value in row] for row in table.itertuples(index=False)],
         config=json.dumps(study.config, indent=2),

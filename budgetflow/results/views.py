@@ -1,14 +1,15 @@
-"""What is shown of each kind of study, an entry of one table: headline, facts, figures, trials.
+"""What is shown of each kind of study, an entry of one table: headline, facts, trials.
 
 A kind of study of one's own is shown as the class is that its outcome derives from; to show it
-otherwise, enter it into :data:`VIEWS` where the class is defined.
+otherwise, enter it into :data:`VIEWS` where the class is defined, and its figures into
+:data:`budgetflow.results.figures.PANELS`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,25 +20,13 @@ from budgetflow.playbook.outcomes import (
     SweepOutcome,
     TrialsOutcome,
 )
-from budgetflow.results import figures, wording
+from budgetflow.results import wording
 from budgetflow.results.reading import StudyResult
 
-if TYPE_CHECKING:  # these take a second each to import, which not every launch needs
+if TYPE_CHECKING:  # pandas takes a second to import, which not every launch needs
     import pandas as pd
-    from matplotlib.figure import Figure
 
 RATE = "schedule.base_learning_rate"
-
-
-class Panel(NamedTuple):
-    """A figure of a report: its title, and what draws it of a study.
-
-    Without a best trial it is left out, unless it can do without.
-    """
-
-    title: str
-    draw: Callable[[StudyResult], Figure]
-    needs_best_trial: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,14 +36,12 @@ class View:
     Attributes:
         headline: an outcome in one sentence.
         facts: of an outcome, what to show beside its reasons: name to value.
-        panels: the figures, from the top.
         table: (study, most rows) -> its most important trials, and what matters of them, for a
             terminal.
     """
 
     headline: Callable[[Any], str]
     facts: Callable[[Any], dict[str, Any]]
-    panels: tuple[Panel, ...]
     table: Callable[[StudyResult, int], pd.DataFrame]
 
 
@@ -123,23 +110,10 @@ def _best_first(study: StudyResult, most: int) -> pd.DataFrame:
     return frame.head(most).reindex(columns=columns)
 
 
-CURVES = Panel("Training and validation", figures.curves)
-SCHEDULES = Panel("Where do the steps go?", figures.schedules)
-TO_FIT = Panel("How fast does each learning rate fit?", figures.steps_to_fit, False)
-BEST_STEPS = Panel("Was the length right?", figures.best_steps)
-LENGTHS = Panel("What does each length give?", figures.lengths)
 VIEWS: dict[type[Outcome], View] = {
-    Outcome: View(_first_reason, _steps_trained, (CURVES,), _best_first),
-    TrialsOutcome: View(
-        wording.trials_headline, _facts_of_trials, (SCHEDULES, CURVES), _best_first
-    ),
-    SweepOutcome: View(
-        wording.sweep_headline, _facts_of_a_sweep, (TO_FIT, CURVES), _nearest_to_the_best
-    ),
-    RoundOutcome: View(
-        wording.trials_headline, _facts_of_a_round, (BEST_STEPS, SCHEDULES, CURVES), _best_first
-    ),
-    CooldownsOutcome: View(
-        wording.cooldowns_headline, _facts_of_trials, (LENGTHS, SCHEDULES, CURVES), _best_first
-    ),
+    Outcome: View(_first_reason, _steps_trained, _best_first),
+    SweepOutcome: View(wording.sweep_headline, _facts_of_a_sweep, _nearest_to_the_best),
+    TrialsOutcome: View(wording.trials_headline, _facts_of_trials, _best_first),
+    RoundOutcome: View(wording.trials_headline, _facts_of_a_round, _best_first),
+    CooldownsOutcome: View(wording.cooldowns_headline, _facts_of_trials, _best_first),
 }
