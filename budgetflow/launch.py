@@ -67,9 +67,11 @@ _TRACEBACK = flags.DEFINE_bool(
     "traceback", False, "With what is refused, show where in budgetflow and your own code it arose."
 )
 _PROFILE_STEPS = flags.DEFINE_string(
-    "profile_steps", None, "Trace these steps of each study's first trial, as in 100:110, into the "
-    "study's folder profile/; open the perfetto_trace in it at ui.perfetto.dev."
-)  # fmt: skip
+    "profile_steps",
+    None,
+    "Trace these steps of each study's first trial, as in 100:110, into the "
+    "study's folder profile/; open the perfetto_trace in it at ui.perfetto.dev.",
+)
 _COMPILATION_CACHE_DIR = flags.DEFINE_string(
     "compilation_cache_dir",
     os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "budgetflow"),
@@ -77,9 +79,11 @@ _COMPILATION_CACHE_DIR = flags.DEFINE_string(
     "JAX_COMPILATION_CACHE_DIR is set, JAX's own settings hold instead.",
 )
 _CLUSTER = flags.DEFINE_bool(
-    "cluster", False, "Join the run's other hosts as the environment says: on every host of a "
-    "Cloud TPU slice. Under SLURM or Open MPI with several tasks that is done without it."
-)  # fmt: skip
+    "cluster",
+    False,
+    "Join the run's other hosts as the environment says: on every host of a "
+    "Cloud TPU slice. Under SLURM or Open MPI with several tasks that is done without it.",
+)
 _COORDINATOR_ADDRESS = flags.DEFINE_string(
     "coordinator_address",
     None,
@@ -287,8 +291,10 @@ def _make_cpu_devices(chain: list[StudyConfig], num_processes: int) -> None:
     """Makes as many virtual devices of the CPU as the meshes ask for, unless XLA_FLAGS say."""
     most = max(cpu_devices(config.mesh, kind_of(config).num_trials(config)) for config in chain)
     if most > MAX_CPU_DEVICES:
-        raise ConfigError(f"config.mesh asks for {most} devices (trial x data x fsdp); a CPU has "
-                          f"at most {MAX_CPU_DEVICES}, and use for one on each core")  # fmt: skip
+        raise ConfigError(
+            f"config.mesh asks for {most} devices (trial x data x fsdp); a CPU has "
+            f"at most {MAX_CPU_DEVICES}, and use for one on each core"
+        )
     if most > 1 and not cpu_devices_are_given():
         jax.config.update("jax_num_cpu_devices", max(1, most // num_processes))
 
