@@ -49,6 +49,8 @@ def _warms_up(config: StudyConfig) -> bool:
 
 
 def _draws_points(config: StudyConfig) -> bool:
+    if config.search.derive:
+        return True
     if config.search.space:
         return config.search.method != "grid"
     return config.search.trials == 1 and not config.search.promote_trials
@@ -75,6 +77,28 @@ RULES = (
         keys=("search.promote_trials",),
         has_effect=lambda c: c.builds_on is not None,
         because="needs a round to build on; set config.builds_on",
+    ),
+    Rule(
+        keys=("search.derive",),
+        has_effect=lambda c: c.builds_on is not None and not c.search.promote_trials,
+        because="takes the search space from the round that the study builds on; set "
+        "config.builds_on, and leave promote_trials at 0",
+    ),
+    Rule(
+        keys=("search.carry", "search.reruns"),
+        has_effect=lambda c: c.search.derive,
+        because="is for config.search.derive = True",
+    ),
+    Rule(
+        keys=("search.seeds",),
+        has_effect=lambda c: c.search.derive or bool(c.ideas) or c.kind == "rounds",
+        because="is for what is compared with each other: set config.search.derive or config.ideas",
+    ),
+    Rule(
+        keys=("schedule",),
+        has_effect=lambda c: not c.search.derive or any("schedule" in i for i in c.ideas.values()),
+        because="is not used by config.search.derive, which carries the earlier round's best "
+        "schedule over; leave it at its default",
     ),
     Rule(
         keys=("search.space",),

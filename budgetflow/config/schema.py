@@ -40,6 +40,8 @@ from budgetflow.schedule_config import ScheduleConfig
 # Of a search space, where the config does not say how many.
 DEFAULT_TRIALS = 16
 
+# What becomes of a hyperparameter in the next round.
+Action = Literal["pinned", "winner_only", "narrowed", "swept"]
 SomeTexts = Annotated[tuple[Text, ...], Field(min_length=1)]
 
 
@@ -165,12 +167,27 @@ class SearchConfig:
             Their schedules are carried over to the new length
             (:func:`budgetflow.playbook.transfer.transfer`); or, where ``config.schedule`` is set,
             have its shape instead, with the trial's own warmup unless that is set too.
+        derive: instead of a search space, one derived from what the round that this study builds on
+            has found and from how likely each hyperparameter is to carry over
+            (:func:`budgetflow.playbook.carry_over.derive`). The trials are that round's best
+            setting, ``reruns`` others of it, which show whether its choice holds, and ``trials``
+            points of the derived space (none if not set). Dimensions in ``space`` take the place of
+            derived ones.
+        carry: with ``derive``: pairs of a hyperparameter and what becomes of it instead of what its
+            tag says: "pinned", "winner_only", "narrowed" or "swept".
+        reruns: with ``derive``: how many of the earlier round's other settings are run again.
+        seeds: with how many seeds, from ``config.seed`` on, to run what is compared with each
+            other: the best setting and the re-runs, ideas and their baseline.
     """
 
     method: Literal["halton", "random", "grid"] = "halton"
     trials: Annotated[int, Field(gt=0, le=MAX_TRIALS, strict=True)] | None = None
     space: tuple[Dimension, ...] = ()
     promote_trials: Annotated[int, Field(ge=0, le=MAX_TRIALS, strict=True)] = 0
+    derive: Flag = False
+    carry: tuple[tuple[Text, Action], ...] = ()
+    reruns: Annotated[int, Field(ge=0, le=100, strict=True)] = 2
+    seeds: Annotated[int, Field(gt=0, le=1000, strict=True)] = 1
 
     def points(self, seed: int) -> list[dict[str, Any]]:
         """The hyperparameters of each trial; see :func:`budgetflow.config.search_space.points`."""
@@ -205,6 +222,34 @@ class CooldownsConfig:
 
 
 @dataclass(frozen=True, config=CHECKED)
+class RoundsConfig:
+    """Rounds of growing length within a budget; see :mod:`budgetflow.playbook.planner`.
+
+    One of the budgets is given. It pays for every step of every trial, as if none were taken over
+    from another one.
+
+    Attributes:
+        production_steps: the length of the last round's trials.
+        budget_steps, budget_examples, budget_flops, budget_hours: in updates; in training examples;
+            in floating-point operations of the compiled step; in hours of a trial at a time on the
+            devices at hand.
+        num_rounds: how many; the playbook's two by default.
+        first_round_fraction: the first round's length as a fraction of ``production_steps``; those
+            between grow by equal factors.
+        last_round_share: of the budget, kept for the last round.
+    """
+
+    production_steps: Steps | None = None
+    budget_steps: Annotated[int, Field(gt=0, le=10**15, strict=True)] | None = None
+    budget_examples: Annotated[int, Field(gt=0, le=10**18, strict=True)] | None = None
+    budget_flops: Rate | None = None
+    budget_hours: Rate | None = None
+    num_rounds: Annotated[int, Field(gt=0, le=10, strict=True)] = 2
+    first_round_fraction: Fraction = 0.1
+    last_round_share: Fraction = 0.5
+
+
+@dataclass(frozen=True, config=CHECKED)
 class StudyConfig:
     """One study. Use :func:`default_config` or :func:`building_on` in a config file.
 
@@ -212,9 +257,10 @@ class StudyConfig:
     :class:`budgetflow.fields.Changes`. A field without a mark changes everything.
 
     Attributes:
-        kind: "lr_sweep" (which finds the steps to a perfect fit), "round" (trials of one length) or
-            "cooldowns" (each point of the search space at several lengths, which share their steps
-            up to the decay).
+        kind: "lr_sweep" (which finds the steps to a perfect fit), "round" (trials of one length),
+            "rounds" (several of growing length, within a budget) or "cooldowns" (each point of the
+            search space at several lengths, which share their steps up to the decay); or the import
+            path of a :class:`budgetflow.studies.kind.Kind` of your own.
         name: the study's folder; the config file's name if not set.
         builds_on: path of the config whose study comes first.
         seed: of the data order, the initialisation and all random numbers of every trial.
@@ -234,6 +280,9 @@ class StudyConfig:
             vector) may be; a longer one is scaled down to it, before all else. None for no limit.
         ema_decay: of an exponential moving average of the parameters, which is what is evaluated
             then instead of the parameters themselves; 0 for none.
+        ideas: named changes of the config, such as ``{"wider": {"model": {"hidden_sizes": (256,
+            )}}}``, that a round compares with itself without them; see
+            :mod:`budgetflow.playbook.ideas`.
     """
 
     kind: Annotated[Text, Changes.OUTCOME]
@@ -278,6 +327,9 @@ class StudyConfig:
     search: Annotated[SearchConfig, Changes.OUTCOME] = SearchConfig()
     transfer: Annotated[TransferConfig, Changes.OUTCOME] = TransferConfig()
     cooldowns: Annotated[CooldownsConfig, Changes.OUTCOME] = CooldownsConfig()
+    # Each of the rounds has its length and its number of trials from it.
+    rounds: Annotated[RoundsConfig, Changes.NOTHING] = RoundsConfig()
+    ideas: Annotated[dict[str, dict[str, Any]], Changes.OUTCOME] = Field(default_factory=dict)
 
 
 # The sections of any keys: arguments of what they name, and strengths.

@@ -12,6 +12,7 @@ from budgetflow.schedules import Schedule
 
 Status = Literal["pending", "running", "complete", "stopped", "diverged"]
 Row = dict[str, Any]
+Role = Literal["point", "best", "rerun", "baseline", "idea"]
 # A decay that ends below this share of the base learning rate counts as a decay to zero.
 NEARLY_ZERO = 0.01
 
@@ -40,6 +41,10 @@ class TrialRecord:
             none of the measurements.
         fitted_at_step_bracket: [last step known not to fit the training set, first known to fit],
             or None.
+        role: why it is in its study: a "point" of the search space; the earlier round's "best"
+            setting or a "rerun" of another one; an "idea", or the "baseline" that ideas are
+            compared with.
+        idea: the name of the idea that it tries.
         rows: one measurement per evaluation, ascending in step, keys like "train_loss" and
             "validation_error_rate"; those up to ``reused_from``'s step are the earlier trial's, if
             it was measured in the same way.
@@ -59,6 +64,8 @@ class TrialRecord:
     not_reused_because: str | None = None
     measured_anew_because: str | None = None
     fitted_at_step_bracket: tuple[int, int] | None = None
+    role: Role = "point"
+    idea: str | None = None
     rows: tuple[Row, ...] = ()
 
     @property

@@ -1,29 +1,26 @@
-"""The trials of a round before it runs: their configs, schedules, and what each continues."""
+"""A trial before it runs: its config, its schedule, and what it continues."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from etils import epath
 from jax.sharding import Mesh
 
-from budgetflow import processes
 from budgetflow.config import StudyConfig
 from budgetflow.config.keys import replace_fields
 from budgetflow.data.source import Dataset
 from budgetflow.errors import ConfigError, UserError
-from budgetflow.playbook.measurement import Selection
-from budgetflow.playbook.round_wording import pitfall
+from budgetflow.playbook.measurement import Role
 from budgetflow.playbook.sharing import Branch, branch_steps, branches, shared_steps
 from budgetflow.playbook.transfer import NoTransferRuleError, Transfer, compare, transfer
 from budgetflow.schedule_config import ScheduleConfig, resolve_schedule
 from budgetflow.schedules import Schedule
 from budgetflow.studies.fingerprint import state_key
 from budgetflow.studies.reuse import MIN_REUSED_STEPS, is_reusable
-from budgetflow.studies.trial import TrialRecord, read_trials
+from budgetflow.studies.trial import TrialRecord
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +37,7 @@ class TrialPlan:
         steps_to_reuse: those that it takes over from another trial, as far as is known.
         pinned: the steps whose checkpoints stay: for longer runs, and where others branch off.
         checks_fit: whether it notices the step at which every training example is fitted.
+        role, idea: see :class:`budgetflow.playbook.measurement.TrialRecord`.
     """
 
     config: StudyConfig
@@ -51,6 +49,8 @@ class TrialPlan:
     steps_to_reuse: int = 0
     pinned: tuple[int, ...] = ()
     checks_fit: bool = False
+    role: Role = "point"
+    idea: str | None = None
 
     @property
     def length_steps(self) -> int:
@@ -71,95 +71,23 @@ Lengths = Callable[[StudyConfig], tuple[int, ...]]
 CheckSchedule = Callable[[Schedule], None]
 
 
-def one_length(config: StudyConfig) -> tuple[int, ...]:
-    """That of the config, for every trial of a round."""
-    assert config.max_train_steps is not None
-    return (config.max_train_steps,)
-
-
 def any_schedule(schedule: Schedule) -> None:
     """Refuses none."""
 
 
-def round_plans(
-    config: StudyConfig,
-    dataset: Dataset,
-    mesh: Mesh,
-    selection: Selection,
-    earlier: epath.Path | None,
-    lengths: Lengths = one_length,
-    check_schedule: CheckSchedule = any_schedule,
-) -> tuple[TrialPlan, ...]:
-    """The trials of a round, or of another kind of study that runs points at lengths.
+def carried_over(config: StudyConfig, before: Schedule, length: int, earlier: str) -> Transfer:
+    """An earlier schedule at another length: by its rule, or in the shape of config.schedule.
 
     Args:
-        config: its config, ``max_train_steps`` resolved.
-        dataset: its data.
-        mesh: the devices it runs on.
-        selection: what selects trials.
-        earlier: the folder of the round that it builds on, complete, or None.
-        lengths: at which each point is run.
-        check_schedule: checks the schedule of each trial.
+        config: the longer trial's.
+        before: the earlier schedule.
+        length: of the longer run, in steps.
+        earlier: the name of the earlier study.
 
     Raises:
-        ConfigError: a schedule does not fit, or would spend the extra steps at too small a
-            learning rate.
-        UserError: the earlier study has not what is asked of it.
+        ConfigError: the new length is shorter.
+        UserError: there is no rule.
     """
-    known: dict[int, TrialRecord] = {}
-    if earlier is not None:
-        known = {record.trial: record for record in processes.on_main(read_trials, earlier)}
-    ranked = [record for record, _ in selection.ranked(known.values())]
-    if config.search.promote_trials:
-        assert earlier is not None
-        plans = list(_promoted(config, lengths(config), ranked, earlier.name))
-    else:
-        plans = list(_sampled(config, lengths(config), ranked))
-    for plan in plans:
-        check_schedule(plan.schedule)
-        least = config.transfer.refuse_below
-        if plan.transfer and plan.transfer.is_pitfall(least):
-            raise ConfigError(f"{pitfall(plan.transfer, least)} (config.transfer.refuse_below)")
-    return _linked(plans, tuple(known.values()), [plan.state_key(dataset, mesh) for plan in plans])
-
-
-def _sampled(
-    config: StudyConfig, lengths: Sequence[int], ranked: list[TrialRecord]
-) -> Iterator[TrialPlan]:
-    """The points of the search space, each at every length."""
-    for values in config.search.points(config.seed):
-        filled = replace_fields(config, values)
-        for length in lengths:
-            schedule = resolve_schedule(filled.schedule, length)
-            carried = None
-            if ranked and length > ranked[0].schedule.total_steps:
-                carried = compare(ranked[0].schedule, schedule, "as config.schedule gives it")
-            yield TrialPlan(filled, values, schedule, transfer=carried)
-
-
-def _promoted(
-    config: StudyConfig, lengths: Sequence[int], ranked: list[TrialRecord], earlier: str
-) -> Iterator[TrialPlan]:
-    """The best trials of the earlier round, each at every length."""
-    count = config.search.promote_trials
-    if len(ranked) < count:
-        raise UserError(
-            f"config.search.promote_trials = {count}, but only {len(ranked)} trials of {earlier} "
-            "did not diverge"
-        )
-    for record in ranked[:count]:
-        values = record.hyperparameters
-        # The schedule is carried over as a whole, not made anew from its hyperparameters.
-        filled = replace_fields(
-            config, {k: v for k, v in values.items() if not k.startswith("schedule.")}
-        )
-        for length in lengths:
-            carried = _carried_over(filled, record.schedule, length, earlier)
-            yield TrialPlan(filled, values, carried.after, record, carried)
-
-
-def _carried_over(config: StudyConfig, before: Schedule, length: int, earlier: str) -> Transfer:
-    """An earlier schedule at another length: by its rule, or in the shape of config.schedule."""
     if length < before.total_steps:
         raise ConfigError(
             f"config.max_train_steps: a schedule of {before.total_steps} steps cannot be carried "
@@ -181,10 +109,10 @@ def _carried_over(config: StudyConfig, before: Schedule, length: int, earlier: s
         raise UserError(f"{earlier}: {error}") from error
 
 
-def _linked(
+def linked(
     plans: list[TrialPlan], known: Sequence[TrialRecord], keys: Sequence[dict[str, Any]]
 ) -> tuple[TrialPlan, ...]:
-    """The plans, with what each continues and the checkpoints that others need of it.
+    """Plans with what each continues, and the checkpoints that others need of it.
 
     Args:
         plans: the plans.

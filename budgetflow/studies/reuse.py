@@ -83,6 +83,8 @@ def joining(
         schedule=plan.schedule,
         seed=plan.config.seed,
         max_train_steps=plan.length_steps,
+        role=plan.role,
+        idea=plan.idea,
         reuse_key=plan.state_key(study.dataset, study.mesh),
         measurement_key=measurement_key(plan.config, study.dataset),
     )

@@ -13,7 +13,7 @@ from budgetflow.playbook import cooldowns, rounds
 from budgetflow.playbook.measurement import Decision, TrialRecord
 from budgetflow.schedules import Schedule
 from budgetflow.studies.kinds.round import ROUND, num_points, settings
-from budgetflow.studies.plans import round_plans
+from budgetflow.studies.round_plans import round_plans
 
 if TYPE_CHECKING:
     from budgetflow.studies.study import Study

@@ -10,7 +10,7 @@ from budgetflow.config.schema import StudyConfig
 from budgetflow.playbook import rounds
 from budgetflow.playbook.measurement import Decision, TrialRecord
 from budgetflow.studies.kind import Kind
-from budgetflow.studies.plans import one_length, round_plans
+from budgetflow.studies.round_plans import one_length, round_plans
 
 if TYPE_CHECKING:
     from budgetflow.studies.study import Study
