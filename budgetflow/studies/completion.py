@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from budgetflow.playbook import wording
 from budgetflow.playbook.outcomes import Outcome, SweepOutcome
 from budgetflow.playbook.sweep_wording import switched_off
 from budgetflow.studies.kind import switch_off
@@ -30,9 +29,6 @@ def completed(
     """
     reasons = list(outcome.reasons)
     added: dict[str, Any] = {}
-    if (vectorized := study.config.mesh.vmap_trials) > 1:
-        added["vmap_trials"] = vectorized
-        reasons.append(wording.vectorized(vectorized))
     if isinstance(outcome, SweepOutcome):
         names = switch_off(study.config)[1]
         if study.dataset.train.is_random:
