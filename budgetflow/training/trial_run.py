@@ -44,8 +44,7 @@ class Measurement:
             the training and validation split, "train_loss" and so on: functions of the state alone.
         diverged: whether a loss was not finite.
         fitted_at_step_bracket: [last step known not to fit the training set, first known to fit],
-        or
-            None.
+            or None.
     """
 
     row: dict[str, Any]
