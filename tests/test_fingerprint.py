@@ -82,11 +82,9 @@ OTHER = {
     "weight_decay_mask": "matrices",
     "clip_gradient_norm": 1.0,
     "mesh.trial": 1,
-    "mesh.vmap_trials": 2,
     "mesh.data": 1,
     "mesh.fsdp": -1,
     "mesh.min_sharded_size": 4,
-    "mesh.overrides": (("kernel", 0),),
     "evaluation.evaluations": 3,
     "evaluation.batch_size": 100,
     "evaluation.train_examples": 77,
@@ -169,7 +167,7 @@ def test_what_changes_states_is_in_their_key_and_what_cannot_is_not(tmp_path):
     assert known_by_states >= {
         "seed", "data.name", "data.train_split", "data.batch_size", "data.transform", "model",
         "task", "optimizer", "regularization", "augmentation", "precision",
-        "gradient_accumulation", "ema_decay", "mesh.vmap_trials", "schedule.function",
+        "gradient_accumulation", "ema_decay", "schedule.function",
     }  # fmt: skip
     for harmless in ("name", "data.data_dir", "evaluation.evaluations", "search.trials"):
         assert harmless not in known_by_states
@@ -219,7 +217,7 @@ def test_the_fingerprint_follows_what_can_change_a_result(tmp_path):
     assert known == fingerprint(small_config(), data, None)
     assert known != fingerprint(base, data, "another")
     harmless = {"name", "builds_on", "max_train_steps_factor", "data.data_dir", "mesh.trial",
-                "mesh.data", "mesh.fsdp", "mesh.min_sharded_size", "mesh.overrides",
+                "mesh.data", "mesh.fsdp", "mesh.min_sharded_size",
                 "checkpoints.keep_best", "checkpoints.every_seconds",
                 "transfer.refuse_below"}  # fmt: skip
     for name in OTHER:

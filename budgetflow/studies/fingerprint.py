@@ -92,20 +92,16 @@ def state_key(
         mesh: the devices of the study.
         checks_fit: whether the trial notices the step at which the training set is fitted.
     """
-    layout = ("min_sharded_size", "overrides") if mesh.shape["fsdp"] > 1 else ()
-    placement = to_json(config)["mesh"]
+    devices = {"kind": device_kind(), "data": mesh.shape["data"], "fsdp": mesh.shape["fsdp"]}
+    if mesh.shape["fsdp"] > 1:
+        devices["min_sharded_size"] = config.mesh.min_sharded_size
     # These are in the program where they vary, even at strength 0.
     in_program = ("regularization.", "augmentation.")
     return {
         **dependencies(config, dataset, Changes.STATES),
         "varied": sorted(name for name in varied if name.startswith(in_program)),
         "checks_fit": checks_fit,
-        "devices": {
-            "kind": device_kind(),
-            "data": mesh.shape["data"],
-            "fsdp": mesh.shape["fsdp"],
-            **{name: placement[name] for name in layout},
-        },
+        "devices": devices,
         "libraries": libraries(),
     }
 

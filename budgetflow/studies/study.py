@@ -28,7 +28,7 @@ from budgetflow.studies.kind import Kind, switch_off
 from budgetflow.studies.kinds import kind_named, kind_of
 from budgetflow.studies.plans import TrialPlan
 from budgetflow.training.memory import check_state_fits, peak_bytes, state_bytes, step_arguments
-from budgetflow.training.mesh import check_batch_size, check_overrides, make_mesh, trial_slices
+from budgetflow.training.mesh import check_batch_size, make_mesh, trial_slices
 from budgetflow.training.spec import make_task, task_num_outputs
 from budgetflow.training.step import Program
 from budgetflow.training.tracing import task_metrics
@@ -196,7 +196,6 @@ def check_study(config: StudyConfig) -> None:
     for filled, program in _programs(config, mesh):
         if id(program) not in traced:
             traced.add(id(program))
-            check_overrides(config.mesh, program.state)
             check_state_fits(program)
             program.train_steps.trace(*step_arguments(filled, study_dataset(config), program))
         given = filled.schedule != ScheduleConfig() or not config.search.promote_trials
@@ -211,9 +210,8 @@ def study_peak_bytes(config: StudyConfig, mesh: Mesh) -> int:
     Compiles that model's train step.
     """
     filled, program = max(_programs(config, mesh), key=lambda pair: state_bytes(pair[1]))
-    slices, vectorized = mesh.shape["trial"], config.mesh.vmap_trials
-    at_a_time = max(vectorized, -(-kind_of(config).trials_held(config) // slices))
-    return peak_bytes(filled, study_dataset(config), program, at_a_time)
+    held_on_a_device = -(-kind_of(config).trials_held(config) // mesh.shape["trial"])
+    return peak_bytes(filled, study_dataset(config), program, held_on_a_device)
 
 
 def _programs(config: StudyConfig, mesh: Mesh) -> Iterator[tuple[StudyConfig, Program]]:
