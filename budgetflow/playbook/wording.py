@@ -20,6 +20,18 @@ def _in_digits(value: float | None) -> str:
     return "undefined" if value is None or math.isnan(value) else f"{value:.4g}"
 
 
+def gone_on(code: str) -> str:
+    """What it means that a study was gone on with after its code had changed.
+
+    Args:
+        code: what of it changed, in words.
+    """
+    return (
+        f"Not all of this study ran with the same code: {code} changed on the way, and it was gone "
+        "on with under --same_results, which vouches that this changes no number."
+    )
+
+
 def vectorized(trials: int) -> str:
     """What it means that trials were vectorized."""
     return (
