@@ -127,9 +127,8 @@ def _digest(tree: ast.Module) -> str:
 def _code(node: Any) -> Any:
     """Code as nested tuples, the same for every version of Python that can parse it."""
     if isinstance(node, ast.AST):
-        fields = [(name, getattr(node, name, None)) for name in node._fields]
-        given = [(name, _code(value)) for name, value in fields if value not in (None, [])]
-        return type(node).__name__, *given
+        fields = [(name, value) for name, value in ast.iter_fields(node) if value not in (None, [])]
+        return type(node).__name__, *((name, _code(value)) for name, value in fields)
     if isinstance(node, list):
         return tuple(_code(item) for item in node if not _is_docstring(item))
     return repr(node)

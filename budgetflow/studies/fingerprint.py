@@ -105,7 +105,7 @@ def as_begun(
     for field, value in REMOVED.items():
         section, _, name = field.partition(".")
         fields = begun.get(section, {})
-        if name not in fields and before.get(section, {}).get(name) == value:
+        if name not in fields and before.get(section, {}).get(name, _MISSING) == value:
             begun[section] = {**fields, name: value}
     return begun | {name: before[name] for name in _ALL_CODE}
 
