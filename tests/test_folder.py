@@ -9,6 +9,7 @@ import pytest
 from conftest import run, write_chain
 from test_growing import config_of
 
+from budgetflow.checkpoints import _checkpointer
 from budgetflow.config import load_config_file
 from budgetflow.data.source import load_dataset
 from budgetflow.errors import UserError
@@ -52,6 +53,7 @@ def interrupted(config, workdir, trial=0, same_results=False):
     earlier = workdir / "first" if study.builds_on else None
     with pytest.raises(KeyboardInterrupt):
         run_study(resolve(study, workdir / study.name, earlier, same_results), kill, earlier)
+    _checkpointer().wait_until_finished()  # this process lives on, and so does what it was writing
 
 
 def recorded(folder):
