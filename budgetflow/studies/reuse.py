@@ -99,7 +99,9 @@ def resumed(study: Study, record: TrialRecord, plan: TrialPlan) -> TrialRecord:
     others = before.pop("resumed_with_another", [])
     now = plan.state_key(study.dataset, study.mesh)
     names = sorted({*others, *differing_fields(before, now)})
-    if record.step == 0 or not names:
+    if record.step == 0:  # none of its states was begun
+        return dataclasses.replace(record, reuse_key=now)
+    if not names:
         return record
     return dataclasses.replace(record, reuse_key={**now, "resumed_with_another": names})
 
