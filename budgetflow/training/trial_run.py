@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -44,8 +44,7 @@ class Measurement:
             the training and validation split, "train_loss" and so on: functions of the state alone.
         diverged: whether a loss was not finite.
         fitted_at_step_bracket: [last step known not to fit the training set, first known to fit],
-        or
-            None.
+            or None.
     """
 
     row: dict[str, Any]
@@ -64,8 +63,6 @@ class TrialRun:
 
     Attributes:
         program: its compiled functions.
-        dataset: the data.
-        numbers: what the compiled functions take as traced numbers.
         state: the train state.
         progress: what the compiled step has noticed.
         step: updates made so far.
@@ -77,11 +74,11 @@ class TrialRun:
         self, config: StudyConfig, schedule: Schedule, dataset: Dataset, program: Program
     ) -> None:
         self._config = config
-        self.dataset = dataset
+        self._dataset = dataset
         self._learning_rates = schedule.learning_rates()
         self.program = program
         self._steps_per_call = steps_per_call(config, dataset.train, program)
-        self.numbers = place_everywhere(traced_numbers(config, program.spec), program.mesh)
+        self._numbers = place_everywhere(traced_numbers(config, program.spec), program.mesh)
         # On the mesh from the start, or the first call would compile a program of its own.
         self.progress: Progress = place_everywhere(
             initial_progress(dataset.train.num_examples), program.mesh
@@ -91,7 +88,7 @@ class TrialRun:
         self.profiler = Profiler()
         with self.stopwatch("training"):
             rate = np.float32(self._learning_rates[0])
-            self.state: TrainState = program.init(self.numbers, rate)
+            self.state: TrainState = program.init(self._numbers, rate)
         self.step = 0
 
     def resume(self, state: TrainState) -> None:
@@ -101,19 +98,35 @@ class TrialRun:
 
     def advance(self, to_step: int) -> Measurement:
         """Makes the updates up to ``to_step`` and measures the trial there."""
-        return advance_together([self], to_step)[0]
+        for step in sorted({to_step, *self.profiler.stops(self.step, to_step)}):
+            self.train(step)
+            self.profiler.reached(step)
+        return self.measure()
 
     def train(self, to_step: int) -> None:
         """Makes the updates up to ``to_step`` and waits for them."""
-        train_together([self], to_step)
+        program = self.program
+        data = resident_data(self._dataset.train, program.mesh)
+        under_way: list[Any] = []
+        with self.stopwatch("training"):
+            for batches, rates, count in self._calls(to_step):
+                self.state, self.progress = program.train_steps(
+                    self.state, self.progress, data, batches, rates, np.int32(count), self._numbers
+                )
+                self.step += count
+                under_way.append(self.progress)
+                if len(under_way) == 2 * CALLS_AHEAD:
+                    jax.block_until_ready(under_way[CALLS_AHEAD])
+                    del under_way[:CALLS_AHEAD]
+            jax.block_until_ready(self.progress)
 
-    def calls(self, to_step: int) -> Iterator[tuple[Any, np.ndarray, int]]:
+    def _calls(self, to_step: int) -> Iterator[tuple[Any, np.ndarray, int]]:
         """What each call of the compiled step takes: batches, learning rates, how many updates.
 
         The arrays have one length, whatever the number of updates: any length compiles only once.
         """
         seed, size, length = self._config.seed, self._config.data.batch_size, self._steps_per_call
-        train = self.dataset.train
+        train = self._dataset.train
         streamed = self._streamed(to_step) if train.arrays is None else None
         for first in range(self.step, to_step, length * CALLS_PREPARED):
             with self.stopwatch.part_of("training", "data"):
@@ -143,7 +156,7 @@ class TrialRun:
         size, mesh, length = self._config.data.batch_size, self.program.mesh, self._steps_per_call
         rows, sharding = local_rows(mesh, size), batch_sharding(mesh, leading_dimensions=1)
         batches = stream_batches(
-            split=self.dataset.train,
+            split=self._dataset.train,
             seed=self._config.seed,
             first_step=self.step,
             last_step=to_step,
@@ -167,8 +180,8 @@ class TrialRun:
     def _measure(self) -> Measurement:
         evaluation = self._config.evaluation
         totals = {
-            "train": self._totals(self.dataset.train, evaluation.train_examples),
-            "validation": self._totals(self.dataset.validation),
+            "train": self._totals(self._dataset.train, evaluation.train_examples),
+            "validation": self._totals(self._dataset.validation),
         }
         # One transfer for all of it.
         totals, progress = jax.device_get((totals, self.progress))
@@ -189,7 +202,7 @@ class TrialRun:
             return (self._checked_step, self.step) if loss < threshold else None
         if not self.program.spec.checks_fit:
             return None
-        train = self.dataset.train
+        train = self._dataset.train
         if train.arrays is not None:
             return (fitted_at_step - 1, fitted_at_step) if fitted_at_step >= 0 else None
         # Streamed data is too large to look at in every step: once per measurement, to the first
@@ -218,50 +231,6 @@ class TrialRun:
         return totals
 
 
-def advance_together(runs: Sequence[TrialRun], to_step: int) -> list[Measurement]:
-    """Advances trials as :func:`train_together` does, and measures them at ``to_step``."""
-    stops = (stop for run in runs for stop in run.profiler.stops(run.step, to_step))
-    for step in sorted({to_step, *stops}):
-        train_together(runs, step)
-        for run in runs:
-            run.profiler.reached(step)
-    return [run.measure() for run in runs]
-
-
-def train_together(runs: Sequence[TrialRun], to_step: int) -> None:
-    """Makes trials' updates up to ``to_step`` and waits for them.
-
-    Several trials must have the same program and be at the same step; they share each call of it.
-    """
-    lead = runs[0]
-    program = lead.program
-    data = resident_data(lead.dataset.train, program.mesh)
-    under_way: list[Any] = []
-    with lead.stopwatch("training"):
-        for calls in zip(*(run.calls(to_step) for run in runs), strict=True):
-            batches, rates, counts = zip(*calls, strict=True)
-            count = np.int32(counts[0])
-            if len(runs) == 1:
-                lead.state, lead.progress = program.train_steps(
-                    lead.state, lead.progress, data, batches[0], rates[0], count, lead.numbers
-                )
-            else:
-                states, progresses = (tuple(r.state for r in runs), tuple(r.progress for r in runs))
-                numbers = tuple(run.numbers for run in runs)
-                states, progresses = program.train_together(len(runs))(
-                    states, progresses, data, batches, rates, count, numbers
-                )
-                for run, state, progress in zip(runs, states, progresses, strict=True):
-                    run.state, run.progress = state, progress
-            for run in runs:
-                run.step += counts[0]
-            under_way.append(lead.progress)
-            if len(under_way) == 2 * CALLS_AHEAD:
-                jax.block_until_ready(under_way[CALLS_AHEAD])
-                del under_way[:CALLS_AHEAD]
-        jax.block_until_ready([run.progress for run in runs])
-
-
 def trial_program(
     config: StudyConfig, dataset: Dataset, varied: frozenset[str], checks_fit: bool, mesh: Mesh
 ) -> Program:
@@ -276,7 +245,7 @@ def trial_program(
     """
     spec = program_spec(config, dataset, varied, checks_fit)
     check_parts(spec, config, varied)
-    return make_program(spec, mesh, config.mesh)
+    return make_program(spec, mesh, config.mesh.min_sharded_size)
 
 
 def steps_per_call(config: StudyConfig, train: Split, program: Program) -> int:
