@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 from jax.sharding import Mesh
@@ -71,28 +71,36 @@ def choose_strategy(
         return strategy(len(slices), "Each trial has its share of the devices to itself.", {})
     population = Population(mesh)
     alone = [start_trial(slices[0])]
-    seconds = _step_seconds(population, alone, ROUGH_SECONDS) * total_steps
+    seconds = step_seconds(population.train, alone, ROUGH_SECONDS) * total_steps
     if seconds < WORTH_TIMING_SECONDS:
         about = f"about {max(seconds, 1):.0f} seconds of training"
         return strategy(1, f"Too short a study to time more than one at a time: {about}.", {})
     together = [*alone, *map(start_trial, slices[1:])]
     rates = {
-        str(len(runs)): 1 / min(_step_seconds(population, runs, FINE_SECONDS) for _ in range(2))
+        str(len(runs)): 1 / min(step_seconds(population.train, runs, FINE_SECONDS) for _ in range(2))
         for runs in (together, alone)
     }
     best = max(rates, key=lambda count: rates[count])
     return strategy(int(best), "The fastest of those timed.", rates)
 
 
-def _step_seconds(population: Population, runs: Sequence[TrialRun], at_least: float) -> float:
-    """Seconds per step of some trials at the same time; compiles first if need be."""
+def step_seconds(
+    train: Callable[[Mapping[int, TrialRun], int], None], runs: Sequence[TrialRun], at_least: float
+) -> float:
+    """Seconds per step of some trials at the same time; compiles first if need be.
+
+    Args:
+        train: trains trials, by number, up to a step.
+        runs: the trials; they are trained on, however many steps that takes.
+        at_least: for how many seconds to train them.
+    """
     step = max(run.step for run in runs) + 1
     for run in runs:
         run.train(step)  # Compiled, and all at the same step.
     steps = 4
     while True:
         started_at = time.perf_counter()
-        population.train(dict(enumerate(runs)), step + steps)
+        train(dict(enumerate(runs)), step + steps)
         seconds = time.perf_counter() - started_at
         if seconds >= at_least:
             return seconds / (len(runs) * steps)

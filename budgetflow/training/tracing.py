@@ -120,13 +120,24 @@ def _check_outputs(spec: ProgramSpec, outputs: Any, size: int) -> None:
 
 def _crossing(jaxpr: Any, size: int) -> Iterator[Any]:
     """Arrays in which a dimension of the batch's size occurs twice, in nested functions too."""
-    for equation in jaxpr.eqns:
+    for equation in equations(jaxpr):
         for variable in equation.outvars:
             if getattr(variable.aval, "shape", ()).count(size) > 1:
                 yield variable.aval
-        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr):
-            if _is_jaxpr(inner):
-                yield from _crossing(getattr(inner, "jaxpr", inner), size)
+
+
+def equations(jaxpr: Any) -> Iterator[Any]:
+    """The equations of a traced function, each before those of the functions nested in it."""
+    for equation in jaxpr.eqns:
+        yield equation
+        yield from nested_equations(equation)
+
+
+def nested_equations(equation: Any) -> Iterator[Any]:
+    """The equations of the functions that one equation calls, such as the body of a loop."""
+    for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr):
+        if _is_jaxpr(inner):
+            yield from equations(getattr(inner, "jaxpr", inner))
 
 
 def _is_jaxpr(value: Any) -> bool:
