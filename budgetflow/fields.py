@@ -149,5 +149,14 @@ def changing(least: Changes, schema: type, values: Mapping[str, Any]) -> dict[st
         section = kind if kind is not None and marks else hints[field.name]
         if dataclasses.is_dataclass(section):
             value = changing(least, typing.cast(type, section), value)
+        elif section_of_each := _dataclass_in_tuple(section):
+            value = [changing(least, section_of_each, item) for item in value]
         chosen[field.name] = value
     return chosen
+
+
+def _dataclass_in_tuple(hint: Any) -> type | None:
+    """The dataclass that a field holds a tuple of, as in ``tuple[Dimension, ...]``."""
+    first = next(iter(typing.get_args(hint)), None)
+    is_tuple = typing.get_origin(hint) is tuple
+    return first if is_tuple and dataclasses.is_dataclass(first) else None  # type: ignore[return-value]

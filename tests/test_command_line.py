@@ -5,7 +5,8 @@ from conftest import REPOSITORY
 
 import budgetflow.launch  # noqa: F401  (defines the other flags)
 from budgetflow import command_line
-from budgetflow.config import load_config_file
+from budgetflow.config import choices, load_config_file
+from budgetflow.errors import ConfigError
 from budgetflow.studies.kinds import parse_study as parse_config
 
 SWEEP = str(REPOSITORY / "configs" / "lr_sweep.py")
@@ -116,3 +117,16 @@ def test_a_config_file_may_define_dataclasses(write):
         "return ConfigDict({'kind': 'round', 'seed': c.a})"
     )
     assert load_config_file(path).seed == 1
+
+
+def space_flag(tag):
+    dimension = {"name": "optimizer.momentum", "distribution": "choices", "values": (0.8, 0.9)}
+    return f"--config.search.space=({dimension | {'tag': tag}},)"
+
+
+def test_a_dimension_of_the_command_line_may_have_a_tag():
+    config = f"--config={REPOSITORY / 'configs' / 'round1.py'}"
+    (dimension,) = parsed(config, "--config.search.trials=2", space_flag("might")).search.space
+    assert dimension == choices("optimizer.momentum", 0.8, 0.9, tag="might")
+    with pytest.raises(ConfigError, match=r"space.*tag = 'mihgt': should be .*'might'"):
+        parsed(config, "--config.search.trials=2", space_flag("mihgt"))

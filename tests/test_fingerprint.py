@@ -212,6 +212,39 @@ def test_an_unmarked_field_counts_for_everything():
     assert changing(Changes.NOTHING, Schema, values) == values
 
 
+def test_marks_hold_within_tuples_of_sections_too():
+    @dataclasses.dataclass(frozen=True)
+    class Section:
+        new: int = 0
+        speed: typing.Annotated[int, Changes.NOTHING] = 0
+
+    @dataclasses.dataclass(frozen=True)
+    class Schema:
+        sections: tuple[Section, ...] = ()
+        marked: typing.Annotated[tuple[Section, ...], Changes.OUTCOME] = ()
+        numbers: tuple[int, ...] = (1, 2)
+
+    values = dataclasses.asdict(Schema((Section(), Section(1)), (Section(2),)))
+    expected = {"sections": [{"new": 0}, {"new": 1}], "numbers": (1, 2)}
+    assert changing(Changes.STATES, Schema, values) == expected
+    assert changing(Changes.OUTCOME, Schema, values) == {**expected, "marked": [{"new": 2}]}
+
+
+def test_a_tag_of_a_dimension_is_in_the_config_and_changes_no_result():
+    """So that a folder from before there were tags can be gone on with, tagged or not."""
+    plain, tagged = (
+        replace_fields(
+            small_config(), {"search.space": (choices("optimizer.momentum", 0.1, 0.2, tag=tag),)}
+        )
+        for tag in (None, "unlikely")
+    )
+    assert to_json(tagged)["search"]["space"][0]["tag"] == "unlikely"
+    dataset = study_dataset(plain)
+    assert fingerprint(plain, dataset, None) == fingerprint(tagged, dataset, None)
+    before = part(plain, Changes.OUTCOME)["search"]["space"]
+    assert [*before[0]] == ["name", "distribution", "values", "low", "high"]
+
+
 def test_the_fingerprint_follows_what_can_change_a_result(tmp_path):
     base = small_config()
     data = study_dataset(base)

@@ -41,7 +41,7 @@ FLOORS = {
     "optimizers": GROUND,
     "data": GROUND,
     "checkpoints": GROUND,
-    "playbook": {"errors", "import_path", "schedules"},
+    "playbook": {"config.search_space", "errors", "import_path", "schedules"},
     "config": GROUND,
     "command_line": {"config", "errors"},
     "workdir": {"errors"},

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import json
 import math
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from budgetflow.config import choices, log_grid, log_uniform, uniform
-from budgetflow.config.search_space import points
+from budgetflow.config.search_space import TAGS, points
 from budgetflow.errors import ConfigError
 from budgetflow.studies import search_space as former_home
 
@@ -168,3 +169,32 @@ def test_log_grid_has_readable_numbers():
 def test_configs_may_import_search_spaces_from_where_they_once_were():
     assert former_home.log_uniform is log_uniform
     assert former_home.choices is choices
+
+
+@pytest.mark.parametrize("tag", [None, *TAGS])
+def test_every_kind_of_dimension_takes_a_tag_by_keyword(tag):
+    made = [
+        choices("optimizer.b1", 0.1, 0.2, tag=tag),
+        uniform("optimizer.b1", 0.1, 0.2, tag=tag),
+        log_uniform("optimizer.b1", 0.1, 0.2, tag=tag),
+    ]
+    assert [dimension.tag for dimension in made] == [tag] * 3
+    assert made[0].values == (0.1, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("tag", "hint"),
+    [("likly", "'likely'"), ("very likely", "'very_likely'"), (3, "unlikely, very_likely")],
+)
+def test_a_tag_that_does_not_exist_is_refused_with_the_nearest(tag, hint):
+    with pytest.raises(ConfigError, match=hint) as error:
+        uniform("optimizer.b1", 0.1, 0.2, tag=tag)
+    assert "optimizer.b1" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_tags_do_not_change_the_points():
+    plain = [uniform("optimizer.b1", 0.1, 0.2), choices("model.depth", 1, 2)]
+    tagged = [dataclasses.replace(dimension, tag="might") for dimension in plain]
+    for method in ("random", "halton"):
+        assert points(plain, method, 5, seed=0) == points(tagged, method, 5, seed=0)

@@ -3,20 +3,23 @@
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import pydantic
 from pydantic.dataclasses import dataclass
 
 from budgetflow.config.values import plain
-from budgetflow.errors import ConfigError, shown
-from budgetflow.fields import CHECKED, Number
+from budgetflow.errors import ConfigError, nearest, shown
+from budgetflow.fields import CHECKED, Changes, Number
 
 # More than anyone trains; so many points are still quick to make.
 MAX_TRIALS = 10_000
 
 Value = bool | int | float | str | tuple[int, ...] | None
+# How far what a short run finds best is to be trusted for a longer one.
+Tag = Literal["very_likely", "likely", "might", "unlikely"]
+TAGS: tuple[Tag, ...] = get_args(Tag)
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -28,6 +31,8 @@ class Dimension:
         distribution: how values are spread.
         values: the values to choose from, for "choices".
         low, high: the range, for "uniform" and "log_uniform".
+        tag: how likely its best value is to transfer to a longer run; the playbook's tag if not set
+            (:func:`budgetflow.playbook.tags.default_tag`).
     """
 
     name: str
@@ -35,6 +40,8 @@ class Dimension:
     values: tuple[Value, ...] = ()
     low: Number = math.nan
     high: Number = math.nan
+    # It says what the next round does with what this one finds.
+    tag: Annotated[Tag | None, Changes.NOTHING] = None
 
     def __post_init__(self) -> None:
         if self.distribution == "choices":
@@ -56,22 +63,27 @@ class Dimension:
         return self.low * (self.high / self.low) ** quantile
 
 
-def choices(name: str, *values: Value) -> Dimension:
+def choices(name: str, *values: Value, tag: Tag | None = None) -> Dimension:
     """The values themselves, equally likely; the only kind that grid search can use."""
-    return _dimension(name, "choices", values=values)
+    return _dimension(name, "choices", values=values, tag=tag)
 
 
-def uniform(name: str, low: float, high: float) -> Dimension:
+def uniform(name: str, low: float, high: float, *, tag: Tag | None = None) -> Dimension:
     """Any number between ``low`` and ``high``."""
-    return _dimension(name, "uniform", low=low, high=high)
+    return _dimension(name, "uniform", low=low, high=high, tag=tag)
 
 
-def log_uniform(name: str, low: float, high: float) -> Dimension:
+def log_uniform(name: str, low: float, high: float, *, tag: Tag | None = None) -> Dimension:
     """Any number between ``low`` and ``high``, equally likely in each decade: for rates."""
-    return _dimension(name, "log_uniform", low=low, high=high)
+    return _dimension(name, "log_uniform", low=low, high=high, tag=tag)
 
 
 def _dimension(name: str, distribution: str, **fields: Any) -> Dimension:
+    if fields["tag"] not in (None, *TAGS):
+        tag = fields["tag"]
+        raise ConfigError(
+            f"search space: {name} has no such tag as {shown(tag)}; {nearest(str(tag), TAGS)}"
+        )
     try:
         return Dimension(plain(name), distribution, **plain(fields))  # type: ignore[arg-type]
     except pydantic.ValidationError as error:
