@@ -2,6 +2,21 @@
 
 Some settings are run in both rounds. Whether the choice of the earlier one is still the best is
 inferred from the noise between seeds; where that is not known, nothing is claimed.
+
+**The tests.** With flat priors, and normal noise of one size for all settings, the true mean cost
+of a setting is t-distributed around the mean of its seeds. The choice "held" if the probability
+that it is the best of all is at least 1 - alpha. It "did not hold" if the one with the lowest mean
+of the k - 1 others is better with a probability of at least 1 - alpha / (k - 1) (Bonferroni).
+Otherwise one "cannot tell". Against any one setting these are one-sided t-tests; so, whatever the
+true means, a study is wrongly said to have held, or not to have held, with a probability of at most
+alpha. The noise may be normal or not quite (measured below); the choice must not have been made
+with the later round's results.
+
+**Divergence.** A setting of which a seed diverged counts as worse than all of which none did. Where
+that is the choice, it "did not hold" only if its seeds diverged more often than those of all others
+together, by Fisher's exact test at alpha: one seed of two may be chance.
+
+MEASURED
 """
 
 from __future__ import annotations
@@ -124,30 +139,14 @@ def held(
     resolution: float = 0.0,
     alpha: float = ALPHA,
 ) -> Held:
-    """Whether the earlier round's choice held.
-
-    With flat priors, and normal noise of one size for all settings, the true mean cost of a setting
-    is t-distributed around the mean of its seeds. The choice "held" if the probability that it is
-    the best of all is at least 1 - alpha. It "did not hold" if one of the k - 1 others is better
-    with a probability of at least 1 - alpha / (k - 1) (Bonferroni). Otherwise the two rounds
-    "cannot tell". Against any one setting these are one-sided t-tests, so that for any true means
-    (with ties, too) each confident verdict is wrong with a probability of at most alpha; the choice
-    itself must not have been made with the later round's results.
-
-    Divergence: a setting of which a seed diverged counts as worse than all of which none did. Where
-    that is the choice, it "did not hold" only if its seeds diverged more often than those of all
-    others together, by Fisher's exact test at alpha: one seed out of two may be chance.
-
-    Measured on 2,000 simulated studies for each of the tests' cases (2 to 8 settings, 1 to 5 seeds;
-    the truth holds, flips, is tied or drowns in noise): see ``tests/test_held.py``, whose figures
-    with heavy tails and unequal noise, which the t-distribution does not describe, stand there.
+    """Whether the earlier round's choice held; see above for how that is found.
 
     Args:
         settings: those that were run in both rounds, one of them promoted.
         noise: between seeds, as known from elsewhere (say, from the earlier round); only used where
             no setting has two seeds in the later round.
         resolution: the smallest step of the metric: the noise is never taken to be less.
-        alpha: the error rate.
+        alpha: the error rate of a confident verdict.
 
     Raises:
         ValueError: there is nothing to compare.
@@ -157,18 +156,8 @@ def held(
     choice = settings[promoted]
     noise = pooled_noise([s.later for s in settings], resolution) or _at_least(noise, resolution)
     preferred = _preferred(settings)
-    still_best, is_better = None, None
-    if noise and not choice.diverged:
-        still_best = _probability_best(settings, promoted, noise)
-        if preferred not in (None, promoted):
-            is_better = _probability_below(settings[preferred], choice, noise)
-    verdict: Verdict = "cannot_tell"
-    if still_best is not None and still_best >= 1 - alpha:
-        verdict = "held"
-    elif is_better is not None and is_better >= 1 - alpha / (len(settings) - 1):
-        verdict = "did_not_hold"
-    elif preferred is not None and choice.diverged and _diverges_more(settings, choice) <= alpha:
-        verdict = "did_not_hold"
+    still_best, is_better = _probabilities(settings, promoted, preferred, noise)
+    verdict = _verdict(settings, choice, alpha, (still_best, is_better))
     moved = _moved(settings, promoted, preferred, verdict)
     retune = [m.field for m in moved if verdict == "did_not_hold" and m.direction != "same"]
     return Held(
@@ -219,6 +208,36 @@ def _preferred(settings: Sequence[Setting]) -> int | None:
     """The number of the setting with the lowest mean, the promoted one of ties."""
     usable = [number for number, setting in enumerate(settings) if not setting.diverged]
     return min(usable, key=lambda n: (settings[n].mean, not settings[n].promoted), default=None)
+
+
+def _probabilities(
+    settings: Sequence[Setting], promoted: int, preferred: int | None, noise: Noise | None
+) -> tuple[float | None, float | None]:
+    """That the choice is still the best, and that the preferred setting is better than it."""
+    choice = settings[promoted]
+    if noise is None or choice.diverged or preferred is None:
+        return None, None
+    still_best = _probability_best(settings, promoted, noise)
+    if preferred == promoted:
+        return still_best, None
+    return still_best, _probability_below(settings[preferred], choice, noise)
+
+
+def _verdict(
+    settings: Sequence[Setting],
+    choice: Setting,
+    alpha: float,
+    probabilities: tuple[float | None, float | None],
+) -> Verdict:
+    still_best, is_better = probabilities
+    if still_best is not None and still_best >= 1 - alpha:
+        return "held"
+    error = 1.0
+    if is_better is not None:
+        error = (1 - is_better) * (len(settings) - 1)
+    elif choice.diverged and any(not setting.diverged for setting in settings):
+        error = _diverges_more(settings, choice)
+    return "did_not_hold" if error <= alpha else "cannot_tell"
 
 
 def _probability_below(one: Setting, other: Setting, noise: Noise) -> float:

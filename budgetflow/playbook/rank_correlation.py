@@ -76,7 +76,7 @@ def rank_correlation(
 def _means(costs: Sequence[Sequence[float]]) -> np.ndarray:
     """The mean of each setting, as a rank, so that infinities can be compared."""
     means = [np.mean(c) if np.all(np.isfinite(c)) else np.inf for c in costs]
-    return np.unique(means, return_inverse=True)[1]
+    return np.unique(np.array(means), return_inverse=True)[1]
 
 
 def _resampled(costs: Sequence[Sequence[float]], rng: np.random.Generator) -> np.ndarray:

@@ -44,7 +44,7 @@ def choose_reruns(competition: Competition, count: int) -> tuple[int, ...]:
     if slots > 1:
         for part in np.array_split(np.arange(2, len(settings)), slots - 1):
             # The first of equally far ones is the better one.
-            farthest = np.argmax(distance[np.ix_(part, chosen)].min(axis=1))
+            farthest = np.argmax(distance[part][:, chosen].min(axis=1))
             chosen.append(int(part[farthest]))
     return tuple(settings[i][0].trial for i in chosen[1:])
 
@@ -56,7 +56,7 @@ def _distances(settings: Sequence[dict[str, Any]]) -> np.ndarray:
     for field in fields:
         values = [setting.get(field) for setting in settings]
         if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
-            tried, ranks = np.unique(values, return_inverse=True)
+            tried, ranks = np.unique(np.array(values, float), return_inverse=True)
             places = ranks / max(len(tried) - 1, 1)
             total += abs(places[:, None] - places)
         else:
