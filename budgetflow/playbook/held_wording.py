@@ -1,0 +1,138 @@
+"""Whether an earlier round's choice held, in sentences: facts in, words out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from budgetflow.playbook.held import Held, Moved
+from budgetflow.playbook.measurement import Selection
+from budgetflow.playbook.rank_correlation import CONFIDENCE, MIN_SETTINGS, RankCorrelation
+
+MIN_SEEDS = 3
+
+
+def held_reasons(found: Held, selection: Selection) -> Iterator[str]:
+    """Whether the choice held, with the counts behind it."""
+    if found.verdict == "held":
+        yield (
+            f"The earlier round's choice held: of {_settings(found)} it is still the best with a "
+            f"probability of {_percent(found.probability_still_best)}."
+        )
+    elif found.verdict == "did_not_hold":
+        yield f"The earlier round's choice did not hold: {_against(found)}."
+    else:
+        yield _cannot_tell(found)
+    if found.noise_sd is not None and not found.promoted_diverged:
+        yield (
+            f"The noise between seeds is taken to be {found.noise_sd:.3g} in {selection.words} "
+            f"({found.noise_degrees_of_freedom:.4g} degree(s) of freedom), the same for all "
+            f"settings; so a confident verdict is wrong in at most {found.alpha:.3g} of cases."
+        )
+    if found.others_diverged:
+        yield (
+            f"{found.others_diverged} other setting(s), of which a seed diverged in the later "
+            "round, count as worse."
+        )
+    if found.rank_correlation:
+        yield _order(found.rank_correlation, found.settings)
+    yield from _moves(found)
+
+
+def held_warning(found: Held) -> str | None:
+    """What did not hold and what to tune again; None unless the verdict is that it did not."""
+    if found.verdict != "did_not_hold":
+        return None
+    moved = "; ".join(_move(m) for m in found.moved if m.direction != "same")
+    retune = "No hyperparameter differs between the two."
+    if found.retune:
+        retune = f"Tune again at the longer length: {', '.join(found.retune)} ({moved})."
+    return f"THE EARLIER ROUND'S CHOICE DID NOT HOLD: {_against(found)}. {retune}"
+
+
+def _against(found: Held) -> str:
+    """What speaks against the choice."""
+    if found.promoted_diverged:
+        return (
+            f"it diverged in {found.promoted_diverged} of {found.promoted_seeds} seeds of the "
+            f"later round, more often than the {found.settings - 1} other setting(s) do (Fisher's "
+            f"exact test at {found.alpha:.3g})"
+        )
+    return (
+        f"of {_settings(found)}, number {found.preferred} is better with a probability of "
+        f"{_percent(found.probability_preferred_is_better)}"
+    )
+
+
+def _cannot_tell(found: Held) -> str:
+    unknown = f"Whether the earlier round's choice held cannot be told from {_settings(found)}"
+    if found.preferred is None:
+        return f"{unknown}: all of them diverged in the later round."
+    if found.promoted_diverged:
+        return (
+            f"{unknown}: it diverged in {found.promoted_diverged} of {found.promoted_seeds} "
+            f"seed(s) of the later round, which may be chance: {_more_seeds(found)}."
+        )
+    if found.probability_still_best is None:
+        why = "" if found.most_seeds == 1 else ", which all agree"
+        return f"{unknown}{why}: {_more_seeds(found)}."
+    return (
+        f"{unknown}: it is still the best with a probability of "
+        f"{_percent(found.probability_still_best)}, and nothing else is certain enough: "
+        f"{_more_seeds(found)}."
+    )
+
+
+def _more_seeds(found: Held) -> str:
+    seeds = MIN_SEEDS if found.fewest_seeds < MIN_SEEDS else 2 * found.fewest_seeds
+    return f"run config.rounds.seeds = {seeds}"
+
+
+def _settings(found: Held) -> str:
+    """The counts, as in "4 settings with one seed each"."""
+    if found.fewest_seeds != found.most_seeds:
+        return f"{found.settings} settings with {found.fewest_seeds} to {found.most_seeds} seeds"
+    seeds = "one seed" if found.most_seeds == 1 else f"{found.most_seeds} seeds"
+    return f"{found.settings} settings with {seeds} each"
+
+
+def _order(found: RankCorrelation, settings: int) -> str:
+    """How well the order of the settings held."""
+    agreement = f"The order of {settings} settings in both rounds: Kendall's tau-b {found.tau:.2f}"
+    if found.low is None or found.high is None:
+        return f"{agreement}, from too few to say anything (an interval takes {MIN_SETTINGS})."
+    interval = f"{agreement} ({CONFIDENCE:.0%} interval {found.low:.2f} to {found.high:.2f})"
+    if found.low > 0:
+        return f"{interval}: what is better in the earlier round tends to be better in the later."
+    if found.high < 0:
+        return f"{interval}: what is better in the earlier round tends to be worse in the later."
+    return f"{interval}, which does not exclude that the earlier order says nothing of the later."
+
+
+def _moves(found: Held) -> Iterator[str]:
+    """Which preferred values moved, and whether that is more than noise."""
+    moves = [m for m in found.moved if m.direction != "same"]
+    if not moves:
+        return
+    listed = "; ".join(_move(m) for m in moves)
+    if found.verdict != "did_not_hold":
+        yield f"The later round's best mean has {listed}: within the noise, so no sign of a move."
+    elif moves[0].evidence == "shown":
+        yield f"What moved is {listed}: nothing else differs between the two settings."
+    else:
+        yield (
+            f"The better setting has {listed}; which of these {len(moves)} made the difference "
+            "cannot be told from these runs."
+        )
+
+
+def _move(moved: Moved) -> str:
+    direction = "" if moved.direction == "changed" else f" ({moved.direction})"
+    return f"{moved.field} {moved.after} instead of {moved.before}{direction}"
+
+
+def _percent(probability: float | None) -> str:
+    """A probability, never rounded to certainty."""
+    assert probability is not None
+    if probability > 0.999:
+        return "over 99.9%"
+    return "under 0.1%" if probability < 0.001 else f"{probability:.1%}"
