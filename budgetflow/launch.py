@@ -169,7 +169,7 @@ def launch(
         study = resolve(study_config, folder, earlier, same_results)
         was_complete = processes.on_main(is_complete, study)
         with StudyProgress(console, study_config.name) as progress:
-            outcome = run_study(study, progress, earlier, profile_steps)
+            outcome = run_study(study, progress, profile_steps)
         if processes.is_main():
             results.append(_show(console, folder, was_complete))
         trained = trained or not was_complete

@@ -52,7 +52,7 @@ def interrupted(config, workdir, trial=0, same_results=False):
     study = load_chain(config)[-1]
     earlier = workdir / "first" if study.builds_on else None
     with pytest.raises(KeyboardInterrupt):
-        run_study(resolve(study, workdir / study.name, earlier, same_results), kill, earlier)
+        run_study(resolve(study, workdir / study.name, earlier, same_results), kill)
     _checkpointer().wait_until_finished()  # this process lives on, and so does what it was writing
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from budgetflow.config.search_space import MAX_TRIALS, Dimension, points
+from budgetflow.config.search_space import MAX_TRIALS, Action, Dimension, points
 from budgetflow.fields import (
     CHECKED,
     MAX_RATE,
@@ -38,8 +38,6 @@ from budgetflow.schedule_config import ScheduleConfig
 # Of a search space, where the config does not say how many.
 DEFAULT_TRIALS = 16
 
-# What becomes of a hyperparameter in the next round.
-Action = Literal["pinned", "winner_only", "narrowed", "swept"]
 SomeTexts = Annotated[tuple[Text, ...], Field(min_length=1)]
 
 

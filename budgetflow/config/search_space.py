@@ -20,6 +20,9 @@ Value = bool | int | float | str | tuple[int, ...] | None
 # How far what a short run finds best is to be trusted for a longer one.
 Tag = Literal["very_likely", "likely", "might", "unlikely"]
 TAGS: tuple[Tag, ...] = get_args(Tag)
+# What becomes of a hyperparameter in the next, longer round; see
+# :class:`budgetflow.playbook.carry_over.PlannedField`.
+Action = Literal["pinned", "winner_only", "narrowed", "swept"]
 
 
 @dataclass(frozen=True, config=CHECKED)

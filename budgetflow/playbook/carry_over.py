@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
-from budgetflow.config.search_space import Dimension, Tag, Value, points
+from budgetflow.config.search_space import Action, Dimension, Tag, Value, points
 from budgetflow.errors import ConfigError, nearest, shown
 from budgetflow.playbook.competing import compete
 from budgetflow.playbook.measurement import Selection, TrialRecord
@@ -20,7 +20,6 @@ from budgetflow.playbook.narrowing import Edge, Narrowed, edge, narrow
 from budgetflow.playbook.next_length import NextLength, next_length
 from budgetflow.playbook.tags import default_tag
 
-Action = Literal["pinned", "winner_only", "narrowed", "swept"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
 Overrides = Mapping[str, Action | Dimension]
 

@@ -84,7 +84,7 @@ def _cannot_tell(found: Held) -> str:
 
 def _more_seeds(found: Held) -> str:
     seeds = MIN_SEEDS if found.fewest_seeds < MIN_SEEDS else 2 * found.fewest_seeds
-    return f"run config.rounds.seeds = {seeds}"
+    return f"run config.search.seeds = {seeds}"
 
 
 def _settings(found: Held) -> str:

@@ -53,7 +53,7 @@ def _sentence(result: IdeaResult, selection: Selection) -> str:
             return (
                 f"Whether {_lower(idea)} is better cannot be told from {result.seeds} seed(s) that "
                 f"it and the baseline both have; it takes {MIN_SEEDS}: run "
-                f"config.rounds.seeds = {MIN_SEEDS}. It is not promoted."
+                f"config.search.seeds = {MIN_SEEDS}. It is not promoted."
             )
         return (
             f"Whether {_lower(idea)} is better cannot be told: its difference from the baseline is "

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from budgetflow.playbook.outcomes import Outcome
 from budgetflow.schedules import Schedule
+
+if TYPE_CHECKING:
+    from budgetflow.playbook.outcomes import Outcome
 
 Status = Literal["pending", "running", "complete", "stopped", "diverged"]
 Row = dict[str, Any]

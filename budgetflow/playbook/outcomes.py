@@ -18,6 +18,10 @@ import pydantic
 
 from budgetflow.errors import ConfigError
 from budgetflow.import_path import import_object, is_import_path
+from budgetflow.playbook.carry_over import CarriedField
+from budgetflow.playbook.held import Held
+from budgetflow.playbook.ideas import IdeaResult
+from budgetflow.playbook.planner import PlannedRound
 from budgetflow.schedules import Schedule
 
 Regime = Literal["not_compute_bound", "compute_bound", "undecided"]
@@ -38,6 +42,10 @@ LEFT_OUT_IF_NONE = {
     "higher_is_better",
     "switched_off",
     "best_test",
+    "carried_over",
+    "held",
+    "ideas",
+    "plan",
 }
 
 
@@ -231,11 +239,20 @@ class RoundOutcome(TrialsOutcome):
     Attributes:
         best_step_diagnosis: whether the length was right.
         decay_spread: None where no two schedules differ in nothing but their decay.
+        plan: the rounds that it is the last of, by the planner.
+        carried_over: where it is derived from an earlier round, what became of each of that one's
+            hyperparameters.
+        held: whether that round's choice held; None where nothing of it was run again.
+        ideas: the ledger of the ideas that entered.
     """
 
     kind: ClassVar[str] = "round"
     best_step_diagnosis: BestStepDiagnosis
     decay_spread: DecaySpread | None = None
+    plan: tuple[PlannedRound, ...] | None = None
+    carried_over: tuple[CarriedField, ...] | None = None
+    held: Held | None = None
+    ideas: tuple[IdeaResult, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

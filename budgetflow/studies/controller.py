@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from etils import epath
-
 from budgetflow import processes
 from budgetflow.checkpoints import TrialCheckpoints
 from budgetflow.files import write_json
@@ -34,7 +32,6 @@ OnProgress = Callable[[Iterable[TrialRecord], Sequence[int]], None]
 def run_study(
     study: Study,
     on_progress: OnProgress,
-    earlier: epath.Path | None = None,
     profile_steps: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """Runs a study to its outcome, or reads the outcome if it is complete.
@@ -42,7 +39,6 @@ def run_study(
     Args:
         study: the resolved study.
         on_progress: see :data:`OnProgress`.
-        earlier: the folder of the study it builds on, for continuing that one's trials.
         profile_steps: the steps of the first trial between which to write a trace.
 
     Returns:
@@ -54,7 +50,7 @@ def run_study(
     processes.on_main(open_folder, study)
     if (outcome := processes.on_main(read_outcome, study.folder)) is not None:
         return outcome
-    return _Controller(study, on_progress, earlier, profile_steps).run()
+    return _Controller(study, on_progress, profile_steps).run()
 
 
 class _Controller:
@@ -64,13 +60,11 @@ class _Controller:
         self,
         study: Study,
         on_progress: OnProgress,
-        earlier: epath.Path | None,
         profile_steps: tuple[int, int] | None,
     ) -> None:
         self._started_at = time.perf_counter()
         self._study = study
         self._on_progress = on_progress
-        self._earlier = earlier
         self._live = LiveTrials(study, profile_steps)
         self._records = processes.on_main(self._read_records)
         self._steps_trained = 0
@@ -108,8 +102,8 @@ class _Controller:
         return record.back_to(latest, self._study.selection)
 
     def _add(self, trials: dict[int, dict[str, Any]]) -> dict[int, TrialRecord]:
-        earlier = [] if self._earlier is None else read_trials(self._earlier)
-        sources = [(self._earlier, record) for record in earlier]
+        folder = self._study.earlier
+        sources = [(folder, record) for record in read_trials(folder)] if folder else []
         added = {}
         for number, hyperparameters in trials.items():
             plan = self._study.kind.plan(self._study, number, hyperparameters)

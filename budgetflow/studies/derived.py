@@ -19,17 +19,22 @@ from budgetflow.config.schema import StudyConfig
 from budgetflow.config.search_space import Dimension
 from budgetflow.errors import UserError
 from budgetflow.files import read_json
-from budgetflow.playbook.carry_over import Derivation, derive, next_points
-from budgetflow.playbook.held import choose_reruns
-from budgetflow.playbook.measurement import Role, Selection
-from budgetflow.playbook.settings import SEED, TriedSetting, tried_settings
-from budgetflow.playbook.transfer import Transfer
-from budgetflow.schedule_config import resolve_schedule
+from budgetflow.playbook.carry_over import (
+    Derivation,
+    NothingToCarryOverError,
+    derive,
+    next_points,
+)
+from budgetflow.playbook.competing import compete
+from budgetflow.playbook.measurement import Role, Selection, TrialRecord
+from budgetflow.playbook.reruns import choose_reruns
+from budgetflow.schedule_config import ScheduleConfig, resolve_schedule
 from budgetflow.schedules import Schedule
 from budgetflow.studies.plans import TrialPlan, carried_over
 from budgetflow.studies.trial import read_trials
 
-# Roles of trials that were not there to find the best setting.
+SEED = "seed"
+# Roles of trials that are there to compare ideas, not to find the best setting.
 _OF_IDEAS = ("baseline", "idea")
 
 
@@ -39,53 +44,73 @@ class Earlier:
 
     Attributes:
         name: the study's.
-        settings: what it tried, the best first, without what was there to compare ideas.
+        records: its trials, by number, without what was there to compare ideas.
         derivation: what becomes of each of its hyperparameters.
         ideas: the names of those that it promoted.
     """
 
     name: str
-    settings: tuple[TriedSetting, ...]
+    records: dict[int, TrialRecord]
     derivation: Derivation
     ideas: tuple[str, ...]
 
+    @property
+    def best(self) -> TrialRecord:
+        """The trial whose setting is carried over."""
+        return self.records[self.derivation.best_trial]
 
-def read_earlier(config: StudyConfig, folder: epath.Path, selection: Selection) -> Earlier:
+
+def read_earlier(
+    config: StudyConfig, folder: epath.Path, selection: Selection, length: int
+) -> Earlier:
     """Reads the round that a study is derived from.
 
     Args:
         config: the study's.
         folder: the earlier one's, complete.
         selection: what selects trials.
+        length: of the study's trials.
 
     Raises:
+        ConfigError: the config says what is to become of what the earlier round did not vary.
         UserError: every trial of it diverged.
     """
-    records = [r for r in read_trials(folder) if r.role not in _OF_IDEAS]
+    records = {r.trial: r for r in read_trials(folder) if r.role not in _OF_IDEAS}
     outcome = read_json(folder / "outcome.json")
-    if outcome["best_trial"] is None:
-        raise UserError(
-            f"{config.name} is derived from {folder.name}, of which every trial diverged"
+    said = {**dict(config.search.carry), **{d.name: d for d in config.search.space}}
+    try:
+        derivation = derive(
+            _searched(folder, outcome),
+            list(records.values()),
+            selection,
+            said,
+            max_train_steps=length,
         )
-    derivation = derive(
-        _searched(folder, outcome),
-        records,
-        selection,
-        {**dict(config.search.carry), **{d.name: d for d in config.search.space}},
-    )
-    promoted = [idea["name"] for idea in outcome.get("ideas") or () if idea["status"] == "promoted"]
-    settings = tuple(tried_settings(records, selection))
-    return Earlier(folder.name, settings, derivation, tuple(promoted))
+    except NothingToCarryOverError as error:
+        raise UserError(f"{config.name} is derived from {folder.name}: {error}") from error
+    ideas = outcome.get("ideas") or ()
+    promoted = tuple(idea["name"] for idea in ideas if idea["status"] == "promoted")
+    return Earlier(folder.name, records, derivation, promoted)
 
 
 def _searched(folder: epath.Path, outcome: dict[str, Any]) -> tuple[Dimension, ...]:
-    """The search space of a complete round: what it derived, or what its config says."""
+    """The dimensions of a complete round: those of its config, or that it was derived with."""
     written = read_json(folder / "config.json")["config"]["search"]["space"]
-    if outcome.get("carried_over"):
-        written = [row["dimension"] for row in outcome["carried_over"] if row["dimension"]]
+    if rows := outcome.get("carried_over"):
+        written = [_dimension(row) for row in rows]
     # A range has no values, and choices have no ends: null, in JSON.
     known = [{k: v for k, v in each.items() if v is not None} for each in written]
     return pydantic.TypeAdapter(tuple[Dimension, ...]).validate_python(known)
+
+
+def _dimension(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the table as the dimension that its round searched; a pinned value is a choice."""
+    names = ("distribution", "low", "high", "values")
+    searched = {name: row[name] for name in names}
+    if row["distribution"] is None:
+        searched = {"distribution": "choices", "values": [row["value"]]}
+    tag = row["tag"] if row["tagged_by"] == "config" else None
+    return {"name": row["field"], **searched, "tag": tag}
 
 
 def derived(
@@ -99,19 +124,18 @@ def derived(
     Raises:
         UserError: every trial of the earlier round diverged, or its best schedule has no rule.
     """
-    earlier = processes.on_main(read_earlier, config, folder, selection)
-    best, *others = earlier.settings
-    again = choose_reruns(earlier.settings, config.search.reruns)
-    points = next_points(earlier.derivation, config.seed, config.search.trials or 0)
     for length in lengths:
-        for role, setting in [("best", best), *(("rerun", other) for other in again)]:
-            yield from _run_again(config, setting, length, earlier.name, role)
-        carried = _carried_over(config, best, length, earlier.name)
+        earlier = processes.on_main(read_earlier, config, folder, selection, length)
+        competition = compete(list(earlier.records.values()), selection)
+        again = choose_reruns(competition, config.search.reruns)
+        yield from _run_again(config, earlier.best, length, earlier, "best")
+        for number in again:
+            yield from _run_again(config, earlier.records[number], length, earlier, "rerun")
         for name in earlier.ideas:
-            patch = changed_fields(config.ideas[name])
-            for plan in _run_again(config, best, length, earlier.name, "idea"):
-                yield _with_idea(plan, name, patch, length)
-        for values in points:
+            for plan in _run_again(config, earlier.best, length, earlier, "idea"):
+                yield _with_idea(plan, name, changed_fields(config.ideas[name]), config)
+        carried = carried_over(_unscheduled(config), earlier.best.schedule, length, earlier.name)
+        for values in next_points(earlier.derivation, config.seed, config.search.trials or 0):
             schedule = _schedule_at(carried.after, values)
             yield TrialPlan(_filled(config, values), values, schedule, transfer=carried)
 
@@ -123,11 +147,11 @@ def of_ideas(config: StudyConfig, lengths: Sequence[int]) -> Iterator[TrialPlan]
     patches: dict[str | None, dict[str, Any]] = {None: {}}
     patches |= {name: changed_fields(patch) for name, patch in config.ideas.items()}
     for length, (name, patch) in itertools.product(lengths, patches.items()):
-        role: Role = "baseline" if name is None else "idea"
         for seed in _seeds(config):
             values = {**patch, **seed}
             filled = replace_fields(config, values)
             schedule = resolve_schedule(filled.schedule, length)
+            role: Role = "baseline" if name is None else "idea"
             yield TrialPlan(filled, values, schedule, role=role, idea=name)
 
 
@@ -149,62 +173,62 @@ def _seeds(config: StudyConfig) -> Iterator[dict[str, int]]:
         yield {SEED: seed}
 
 
-def _filled(config: StudyConfig, values: dict[str, Any]) -> StudyConfig:
+def _filled(config: StudyConfig, values: Mapping[str, Any]) -> StudyConfig:
     """A config with hyperparameters filled in; the schedule is carried over as a whole instead."""
     others = {k: v for k, v in values.items() if not k.startswith("schedule.")}
     return replace_fields(config, others)
 
 
-def _carried_over(
-    config: StudyConfig, setting: TriedSetting, length: int, earlier: str
-) -> Transfer:
-    config = dataclasses.replace(config, schedule=type(config.schedule)())
-    return carried_over(config, setting.trials[0].schedule, length, earlier)
+def _unscheduled(config: StudyConfig) -> StudyConfig:
+    """A config in which no schedule takes the place of the one that is carried over."""
+    return dataclasses.replace(config, schedule=ScheduleConfig())
 
 
 def _run_again(
-    config: StudyConfig, setting: TriedSetting, length: int, earlier: str, role: Role
+    config: StudyConfig, record: TrialRecord, length: int, earlier: Earlier, role: Role
 ) -> Iterator[TrialPlan]:
-    """An earlier setting at another length, with every seed."""
-    carried = _carried_over(config, setting, length, earlier)
-    before = {trial.seed: trial for trial in setting.trials}
+    """The setting of an earlier trial at another length, with every seed."""
+    carried = carried_over(_unscheduled(config), record.schedule, length, earlier.name)
+    setting = {k: v for k, v in record.hyperparameters.items() if k != SEED}
     for seed in _seeds(config):
-        values = {**setting.hyperparameters, **seed}
+        values = {**setting, **seed}
+        same = (r for r in earlier.records.values() if r.hyperparameters == values)
         yield TrialPlan(
             config=_filled(config, values),
             hyperparameters=values,
             schedule=carried.after,
-            promoted_from=before.get(seed.get(SEED, config.seed)),
+            promoted_from=next(same, None),
             transfer=carried,
             role=role,
         )
 
 
-def _with_idea(plan: TrialPlan, name: str, patch: dict[str, Any], length: int) -> TrialPlan:
-    """A plan with an idea; one that changes the schedule gets that of its config."""
+def _with_idea(
+    plan: TrialPlan, name: str, patch: Mapping[str, Any], config: StudyConfig
+) -> TrialPlan:
+    """A plan with an idea; one that changes the schedule has that of its config."""
     values, schedule = {**plan.hyperparameters, **patch}, plan.schedule
     if any(field.startswith("schedule.") for field in patch):
-        schedule = resolve_schedule(replace_fields(plan.config, values).schedule, length)
-    filled = _filled(plan.config, values)
+        base = {"schedule.base_learning_rate": schedule.base_learning_rate, **patch}
+        schedule = resolve_schedule(replace_fields(config, base).schedule, plan.length_steps)
     return dataclasses.replace(
         plan,
-        config=filled,
+        config=_filled(config, values),
         hyperparameters=values,
         schedule=schedule,
         promoted_from=None,
         transfer=None,
-        role="idea",
         idea=name,
     )
 
 
-def _schedule_at(schedule: Schedule, values: dict[str, Any]) -> Schedule:
-    """A schedule with another base learning rate and another length of its decay, as a point has."""
-    decay_steps = schedule.decay_steps
-    if (steps := values.get("schedule.decay_steps")) is not None:
-        decay_steps = steps
-    elif (fraction := values.get("schedule.decay_fraction")) is not None:
+def _schedule_at(schedule: Schedule, values: Mapping[str, Any]) -> Schedule:
+    """A schedule with the base learning rate and the length of the decay that a point has."""
+    decay_steps = values.get("schedule.decay_steps")
+    if (fraction := values.get("schedule.decay_fraction")) is not None:
         decay_steps = round(fraction * schedule.total_steps)
+    if decay_steps is None:
+        decay_steps = schedule.decay_steps
     return dataclasses.replace(
         schedule,
         base_learning_rate=values.get("schedule.base_learning_rate", schedule.base_learning_rate),

@@ -23,6 +23,7 @@ from budgetflow.fields import MAX_STEPS, Changes
 from budgetflow.files import read_json
 from budgetflow.playbook.measurement import Selection
 from budgetflow.schedule_config import ScheduleConfig, resolve_schedule
+from budgetflow.studies.derived import changed_fields
 from budgetflow.studies.fingerprint import as_begun, dependencies, fingerprint
 from budgetflow.studies.kind import Kind, switch_off
 from budgetflow.studies.kinds import kind_named, kind_of
@@ -51,6 +52,7 @@ class Study:
         builds_on: the fingerprint of the study it builds on.
         higher_is_better: whether higher values of the selection metric are better.
         plans: the trials that are known before it runs, by number.
+        earlier: the folder of the study it builds on, whose trials can be continued.
     """
 
     config: StudyConfig
@@ -61,6 +63,7 @@ class Study:
     builds_on: str | None = None
     higher_is_better: bool = False
     plans: tuple[TrialPlan, ...] = ()
+    earlier: epath.Path | None = None
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -124,7 +127,8 @@ def resolve(
         UserError: the earlier study has no answer to build on.
     """
     earlier_outcome = processes.on_main(read_outcome, earlier) if earlier is not None else None
-    if config.search.space and config.search.method != "grid" and config.search.trials is None:
+    draws = config.search.space and config.search.method != "grid" and not config.search.derive
+    if draws and config.search.trials is None:
         config = replace_fields(config, {"search.trials": DEFAULT_TRIALS})
     dataset = study_dataset(config)
     if config.max_train_steps is None:
@@ -139,7 +143,16 @@ def resolve(
         found_on = as_begun(found_on, known, builds_on)
     _, program = next(_programs(config, mesh))
     metric = task_metrics(program.spec)[config.evaluation.selection_metric]
-    study = Study(config, folder, dataset, mesh, found_on, builds_on, metric.higher_is_better)
+    study = Study(
+        config=config,
+        folder=folder,
+        dataset=dataset,
+        mesh=mesh,
+        found_on=found_on,
+        builds_on=builds_on,
+        higher_is_better=metric.higher_is_better,
+        earlier=earlier,
+    )
     if earlier is not None and not kind_named(processes.on_main(_kind_name, earlier)).promotes:
         earlier = None
     plans = study.kind.plans(config, dataset, mesh, study.selection, earlier)
@@ -241,7 +254,8 @@ def _programs(config: StudyConfig, mesh: Mesh) -> Iterator[tuple[StudyConfig, Pr
     kind = kind_of(config)
     if not kind.regularizes:
         config = switch_off(config)[0]
-    for values in config.search.points(config.seed):
+    ideas = [changed_fields(patch) for patch in config.ideas.values()]
+    for values in [*config.search.points(config.seed), *ideas]:
         filled = replace_fields(config, values)
         program = trial_program(
             filled, dataset, frozenset(values), kind.checks_fit(config), trial_slices(mesh)[0]
