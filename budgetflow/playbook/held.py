@@ -151,7 +151,7 @@ def held(
     Raises:
         ValueError: there is nothing to compare.
     """
-    _check(settings, noise, alpha)
+    _check(settings, noise, resolution, alpha)
     promoted = next(i for i, setting in enumerate(settings) if setting.promoted)
     choice = settings[promoted]
     noise = pooled_noise([s.later for s in settings], resolution) or _at_least(noise, resolution)
@@ -183,7 +183,9 @@ def held(
     )
 
 
-def _check(settings: Sequence[Setting], noise: Noise | None, alpha: float) -> None:
+def _check(
+    settings: Sequence[Setting], noise: Noise | None, resolution: float, alpha: float
+) -> None:
     if len(settings) < 2:
         raise ValueError(f"{len(settings)} setting(s) run in both rounds: it takes 2 to compare")
     if (promoted := sum(setting.promoted for setting in settings)) != 1:
@@ -193,6 +195,8 @@ def _check(settings: Sequence[Setting], noise: Noise | None, alpha: float) -> No
             raise ValueError(f"setting {number} has no cost in one of the rounds: it takes 1 seed")
     if noise and not (0 <= noise.sd < math.inf and 0 < noise.degrees_of_freedom < math.inf):
         raise ValueError(f"{noise}: should be finite, with 1 degree of freedom or more")
+    if not 0 <= resolution < math.inf:
+        raise ValueError(f"resolution = {resolution}: should be 0 or more, and finite")
     if not 0 < alpha <= 0.5:
         raise ValueError(f"alpha = {alpha}: should be above 0 and at most 0.5, like {ALPHA}")
 

@@ -9,7 +9,7 @@ from budgetflow.playbook.measurement import Selection
 from budgetflow.playbook.wording import words
 
 LEDGER_COLUMNS = ("idea", "difference", "relative", "interval", "p (Holm)", "seeds", "status")
-UNKNOWN = "–"
+UNKNOWN = "-"
 
 
 def ledger_rows(results: Sequence[IdeaResult], selection: Selection) -> list[tuple[str, ...]]:
@@ -21,7 +21,7 @@ def ledger_rows(results: Sequence[IdeaResult], selection: Selection) -> list[tup
     return [
         (
             result.name,
-            UNKNOWN if result.difference is None else f"{_signed(result.difference, selection)}",
+            UNKNOWN if result.difference is None else _signed(result.difference, selection),
             UNKNOWN if result.relative is None else f"{_sign(selection) * result.relative:+.1%}",
             _interval(result, selection),
             _p(result),
@@ -38,9 +38,9 @@ def ideas_reasons(results: Sequence[IdeaResult], selection: Selection) -> Iterat
         yield _sentence(result, selection)
     if tested := [result for result in results if result.p_better is not None]:
         yield (
-            f"Ideas are compared with the baseline seed by seed (one-sided paired t-tests, adjusted "
-            f"by Holm for the {len(results)} that entered): that one is promoted which is no "
-            f"better has a probability of at most {tested[0].alpha:.3g}."
+            "Ideas are compared with the baseline seed by seed, by one-sided paired t-tests with "
+            f"Holm's correction for the {len(results)} that entered: the probability that any is "
+            f"promoted which is no better is at most {tested[0].alpha:.3g}."
         )
 
 
