@@ -39,6 +39,7 @@ from budgetflow.results.terminal import (
     print_plan,
     print_summary,
 )
+from budgetflow.studies.chain import planned_chain
 from budgetflow.studies.controller import run_study
 from budgetflow.studies.folder import check_folder, is_complete
 from budgetflow.studies.kinds import check_follows, kind_of, parse_study
@@ -152,6 +153,11 @@ def launch(
         UserError: see its message.
     """
     folder_of_all = check(chain, workdir)
+    planned = planned_chain(chain, folder_of_all)
+    if planned.plan is not None:
+        chain = planned.studies
+        check(chain, workdir)
+        print_rounds(console, planned)
     if dry_run:
         print_plan(console, _plan(chain, folder_of_all, same_results))
         return None

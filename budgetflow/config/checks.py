@@ -12,11 +12,6 @@ from budgetflow.decays import DECAYS
 from budgetflow.errors import ConfigError, nearest_numbers, shown
 from budgetflow.import_path import is_import_path
 
-NO_LENGTH = (
-    "config.max_train_steps is missing; only a round that builds on another study can take it from "
-    "there"
-)
-
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
@@ -182,6 +177,4 @@ def check_combinations(study: StudyConfig) -> None:
             f"config.gradient_accumulation = {parts} does not divide "
             f"config.data.batch_size = {batch_size}; {hint}"
         )
-    if study.max_train_steps is None and study.builds_on is None:
-        raise ConfigError(NO_LENGTH)
     check_effects(study, RULES)

@@ -17,6 +17,7 @@ from budgetflow.config.checks import Rule
 from budgetflow.config.keys import replace_fields
 from budgetflow.config.schema import StudyConfig
 from budgetflow.data.source import Dataset
+from budgetflow.errors import ConfigError
 from budgetflow.playbook.measurement import Decision, Selection, TrialRecord
 from budgetflow.studies.plans import CheckSchedule, Lengths, TrialPlan, any_schedule
 
@@ -62,6 +63,22 @@ def plans_in_rows(study: Study) -> dict[str, Any]:
     return rows
 
 
+NO_LENGTH = (
+    "config.max_train_steps is missing; only a round that builds on another study can take it from "
+    "there"
+)
+
+
+def check_length(config: StudyConfig) -> None:
+    """Checks that there is a length, or a study to take it from.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if config.max_train_steps is None and config.builds_on is None:
+        raise ConfigError(NO_LENGTH)
+
+
 @dataclasses.dataclass(frozen=True)
 class Kind:
     """A kind of study. What has a default is what most kinds do.
@@ -89,6 +106,7 @@ class Kind:
         checks_fit: config -> whether its trials notice the step at which every training example is
             fitted.
         promotes: whether another study can continue its best trials.
+        is_planned: whether it stands for the rounds of a plan, which are run in its place.
     """
 
     sections: frozenset[str]
@@ -97,7 +115,7 @@ class Kind:
         [StudyConfig, Dataset, Mesh, Selection, epath.Path | None], tuple[TrialPlan, ...]
     ]
     decide: Callable[[Study, Sequence[TrialRecord]], Decision]
-    check: Callable[[StudyConfig], None] = lambda config: None
+    check: Callable[[StudyConfig], None] = check_length
     rules: tuple[Rule, ...] = ()
     lengths: Lengths = lambda config: ()
     check_schedule: CheckSchedule = any_schedule
@@ -109,6 +127,7 @@ class Kind:
     regularizes: bool = True
     checks_fit: Callable[[StudyConfig], bool] = lambda config: False
     promotes: bool = True
+    is_planned: bool = False
 
 
 def switch_off(config: StudyConfig) -> tuple[StudyConfig, tuple[str, ...]]:

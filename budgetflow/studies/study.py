@@ -141,7 +141,7 @@ def resolve(
     found_on = dependencies(config, dataset, Changes.OUTCOME)
     if same_results and (known := processes.on_main(_recorded, folder)):
         found_on = as_begun(found_on, known, builds_on)
-    _, program = next(_programs(config, mesh))
+    _, program = first_program(config, mesh)
     metric = task_metrics(program.spec)[config.evaluation.selection_metric]
     study = Study(
         config=config,
@@ -246,6 +246,11 @@ def study_peak_bytes(config: StudyConfig, mesh: Mesh) -> int:
     filled, program = max(_programs(config, mesh), key=lambda pair: state_bytes(pair[1]))
     held_on_a_device = -(-kind_of(config).trials_held(config) // mesh.shape["trial"])
     return peak_bytes(filled, study_dataset(config), program, held_on_a_device)
+
+
+def first_program(config: StudyConfig, mesh: Mesh) -> tuple[StudyConfig, Program]:
+    """The first point of the search space filled in, and its program; not compiled yet."""
+    return next(_programs(config, mesh))
 
 
 def _programs(config: StudyConfig, mesh: Mesh) -> Iterator[tuple[StudyConfig, Program]]:

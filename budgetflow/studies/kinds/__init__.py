@@ -13,8 +13,9 @@ from budgetflow.studies.kind import Kind
 from budgetflow.studies.kinds.cooldowns import COOLDOWNS
 from budgetflow.studies.kinds.lr_sweep import LR_SWEEP
 from budgetflow.studies.kinds.round import ROUND
+from budgetflow.studies.kinds.rounds import ROUNDS
 
-KINDS = {"lr_sweep": LR_SWEEP, "round": ROUND, "cooldowns": COOLDOWNS}
+KINDS = {"lr_sweep": LR_SWEEP, "round": ROUND, "rounds": ROUNDS, "cooldowns": COOLDOWNS}
 # The sections of a config that not every kind of study reads, and what they are for.
 SECTIONS = {
     "sweep": "is for config.kind = 'lr_sweep'",
@@ -22,6 +23,8 @@ SECTIONS = {
     "search": "is for rounds; a sweep trains at constant learning rates and varies nothing else",
     "transfer": "is for a round that builds on another; set config.builds_on",
     "cooldowns": "is for config.kind = 'cooldowns'",
+    "rounds": "is for config.kind = 'rounds'",
+    "ideas": "is for rounds",
 }
 
 
@@ -76,6 +79,10 @@ def check_follows(study: StudyConfig, earlier: StudyConfig) -> None:
         ConfigError: that one cannot have it.
     """
     promoted = study.search.promote_trials
+    if study.search.derive and kind_of(earlier) not in (ROUND, ROUNDS):
+        raise ConfigError(
+            f"config.search.derive: {earlier.name}, which the study builds on, is no round"
+        )
     if not kind_of(earlier).promotes:
         if study.transfer != type(study.transfer)():
             raise ConfigError(

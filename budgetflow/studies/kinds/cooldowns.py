@@ -12,6 +12,7 @@ from budgetflow.errors import ConfigError, shown
 from budgetflow.playbook import cooldowns, rounds
 from budgetflow.playbook.measurement import Decision, TrialRecord
 from budgetflow.schedules import Schedule
+from budgetflow.studies.kind import check_length
 from budgetflow.studies.kinds.round import ROUND, num_points, settings
 from budgetflow.studies.round_plans import round_plans
 
@@ -30,6 +31,7 @@ def check(config: StudyConfig) -> None:
     Raises:
         ConfigError: they do not.
     """
+    check_length(config)
     fractions = config.cooldowns.length_fractions
     if fractions != tuple(sorted({*fractions})) or fractions[-1:] != (1.0,) or fractions[0] == 0:
         raise ConfigError(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from etils import epath
 from jax.sharding import Mesh
 
-from budgetflow.config.checks import NO_LENGTH, Rule
+from budgetflow.config.checks import Rule
 from budgetflow.config.schema import StudyConfig
 from budgetflow.data.contradictions import contradictions
 from budgetflow.data.source import Dataset
@@ -20,7 +20,7 @@ from budgetflow.playbook import lr_sweep
 from budgetflow.playbook.measurement import Decision, Selection, TrialRecord
 from budgetflow.playbook.race import SweepSettings, lockstep_grid
 from budgetflow.schedules import Schedule
-from budgetflow.studies.kind import Kind, switch_off
+from budgetflow.studies.kind import NO_LENGTH, Kind, switch_off
 from budgetflow.studies.plans import TrialPlan
 from budgetflow.tasks import Classification
 from budgetflow.training.spec import make_task

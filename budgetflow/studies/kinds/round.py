@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from budgetflow.config.checks import Rule, possible
 from budgetflow.config.schema import StudyConfig
 from budgetflow.playbook import rounds
-from budgetflow.playbook.measurement import Decision, TrialRecord
+from budgetflow.playbook.compared import ideas_ledger, whether_held
+from budgetflow.playbook.held_wording import held_reasons, held_warning
+from budgetflow.playbook.ideas_wording import ideas_reasons
+from budgetflow.playbook.measurement import Conclude, Decision, TrialRecord
+from budgetflow.playbook.outcomes import RoundOutcome
+from budgetflow.studies.derived import read_earlier
 from budgetflow.studies.kind import Kind
 from budgetflow.studies.round_plans import one_length, round_plans
 
@@ -17,8 +23,12 @@ if TYPE_CHECKING:
 
 
 def num_points(config: StudyConfig) -> int:
-    """How many points of its search space, or promoted trials, a study has."""
-    return config.search.promote_trials or len(config.search.points(config.seed))
+    """How many trials a study has at one length, at most: some ideas may not be promoted."""
+    search, ideas = config.search, len(config.ideas)
+    if search.derive:
+        return search.seeds * (1 + search.reruns + ideas) + (search.trials or 0)
+    points = search.promote_trials or len(search.points(config.seed))
+    return points + (search.seeds * (1 + ideas) if ideas else 0)
 
 
 def settings(study: Study) -> rounds.RoundSettings:
@@ -28,7 +38,38 @@ def settings(study: Study) -> rounds.RoundSettings:
 
 def decide(study: Study, trials: Sequence[TrialRecord]) -> Decision:
     """See :func:`budgetflow.playbook.rounds.decide`."""
-    return rounds.decide(settings(study), trials, rounds.outcome)
+    decision = rounds.decide(settings(study), trials, rounds.outcome)
+    if isinstance(decision, Conclude) and isinstance(decision.outcome, RoundOutcome):
+        return Conclude(_compared(study, trials, decision.outcome))
+    return decision
+
+
+def _compared(study: Study, trials: Sequence[TrialRecord], found: RoundOutcome) -> RoundOutcome:
+    """An outcome with what the trials say of the earlier round, and of ideas."""
+    selection, step = study.selection, _resolution(study)
+    reasons = list(found.reasons)
+    added: dict[str, Any] = {}
+    if study.config.search.derive:
+        assert study.earlier is not None
+        earlier = read_earlier(study.config, study.earlier, selection, study.max_train_steps)
+        added["carried_over"] = earlier.derivation.rows
+        held = whether_held(
+            list(earlier.records.values()), earlier.best.trial, trials, selection, step
+        )
+        if held is not None:
+            added["held"] = held
+            warning = held_warning(held)
+            reasons += [*([warning] if warning else []), *held_reasons(held, selection)]
+    if ledger := ideas_ledger(trials, selection, step):
+        added["ideas"] = ledger
+        reasons += ideas_reasons(ledger, selection)
+    return dataclasses.replace(found, **added, reasons=tuple(reasons))
+
+
+def _resolution(study: Study) -> float:
+    """The smallest step of the selection metric: one example's, of a share of all examples."""
+    counts = study.selection.key.endswith(("error_rate", "accuracy"))
+    return 1 / study.dataset.validation.num_examples if counts else 0.0
 
 
 def _decays_weights(config: StudyConfig) -> bool:
@@ -41,7 +82,7 @@ def _has_a_step_each(config: StudyConfig) -> bool:
 
 
 ROUND = Kind(
-    sections=frozenset({"schedule", "search", "transfer"}),
+    sections=frozenset({"schedule", "search", "transfer", "ideas"}),
     num_trials=num_points,
     plans=round_plans,
     decide=decide,

@@ -1,0 +1,91 @@
+"""The studies that a launch runs, each after the one that it builds on; rounds by their plan."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from etils import epath
+
+from budgetflow import processes
+from budgetflow.config.schema import StudyConfig
+from budgetflow.files import read_json, write_json
+from budgetflow.playbook.budget import StepCost
+from budgetflow.playbook.planner import RoundsPlan
+from budgetflow.studies.kinds import kind_of
+from budgetflow.studies.kinds.rounds import budget, expand, planned
+from budgetflow.studies.study import first_program, study_dataset
+from budgetflow.training.cost import flops_per_step, seconds_per_step
+from budgetflow.training.mesh import make_mesh
+
+PLAN = "plan.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedChain:
+    """The studies of a chain, its rounds planned.
+
+    Attributes:
+        studies: the first one first.
+        config: of the rounds that were planned; None where there are none.
+        cost: of a step of theirs.
+        plan: of theirs.
+    """
+
+    studies: list[StudyConfig]
+    config: StudyConfig | None = None
+    cost: StepCost | None = None
+    plan: RoundsPlan | None = None
+
+    def record(self, workdir: epath.Path) -> None:
+        """Writes the plan into the folder of the last round.
+
+        It is kept: timed again, a budget in hours would be another number of steps.
+        """
+        if self.config is None or self.cost is None or self.plan is None:
+            return
+        content = {
+            "budget": budget(self.config),
+            "cost": dataclasses.asdict(self.cost),
+            **dataclasses.asdict(self.plan),
+        }
+        path = workdir / self.config.name / PLAN
+        processes.on_main(write_json, path, content)
+
+
+def planned_chain(chain: list[StudyConfig], workdir: epath.Path) -> PlannedChain:
+    """A chain with rounds in place of the plan that its last study may be.
+
+    Compiles and times a step where the budget is in FLOPs or hours, unless the folder of the last
+    round says what one costs.
+
+    Raises:
+        ConfigError: the budget is too small, or cannot be measured here.
+    """
+    *before, last = chain
+    if not kind_of(last).is_planned:
+        return PlannedChain(chain)
+    cost = processes.on_main(_recorded_cost, workdir / last.name) or _cost(last)
+    plan = planned(last, cost)
+    return PlannedChain([*before, *expand(last, plan)], last, cost, plan)
+
+
+def _recorded_cost(folder: epath.Path) -> StepCost | None:
+    path = folder / PLAN
+    return StepCost(**read_json(path)["cost"]) if path.exists() else None
+
+
+def _cost(config: StudyConfig) -> StepCost:
+    """What a step costs, as far as the budget has to know."""
+    (unit,) = budget(config)
+    measured: dict[str, Any] = {}
+    if unit in ("flops", "hours"):
+        mesh = make_mesh(config.mesh, kind_of(config).num_trials(config))
+        filled, program = first_program(config, mesh)
+        dataset = study_dataset(config)
+        measured["flops"] = flops_per_step(filled, dataset, program)
+        if unit == "hours":
+            assert config.rounds.production_steps is not None
+            length = round(config.rounds.first_round_fraction * config.rounds.production_steps)
+            measured["seconds"] = seconds_per_step(filled, dataset, program, max(1, length))
+    return StepCost(examples=config.data.batch_size, **measured)

@@ -1,0 +1,172 @@
+"""Rounds of growing length within a budget: a plan, and a chain of ordinary rounds."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from budgetflow.config.checks import Rule
+from budgetflow.config.keys import replace_fields
+from budgetflow.config.schema import RoundsConfig, StudyConfig
+from budgetflow.errors import ConfigError, shown
+from budgetflow.playbook.budget import UNITS, StepCost, budget_in_steps, steps_in_unit
+from budgetflow.playbook.planner import (
+    BudgetRequest,
+    InfeasibleBudgetError,
+    RoundsPlan,
+    plan_rounds,
+)
+from budgetflow.schedule_config import resolve_schedule
+from budgetflow.schedules import Schedule
+from budgetflow.studies.kinds.round import ROUND
+
+# The fewest points of the search space that a first round has.
+MIN_POINTS = 4
+
+
+def budget(config: StudyConfig) -> dict[str, float]:
+    """The budget that is given: its unit and how much of it."""
+    amounts = {unit: getattr(config.rounds, f"budget_{unit}") for unit in UNITS}
+    return {unit: amount for unit, amount in amounts.items() if amount is not None}
+
+
+def check(config: StudyConfig) -> None:
+    """Checks that there is a length, one budget and a search space, and that schedules lengthen.
+
+    Raises:
+        ConfigError: there is not.
+    """
+    if config.rounds.production_steps is None:
+        raise ConfigError("config.rounds.production_steps is missing: the last round's length")
+    if len(given := budget(config)) != 1:
+        names = ", ".join(f"budget_{unit}" for unit in given) or "none"
+        every = ", ".join(f"budget_{unit}" for unit in UNITS)
+        raise ConfigError(f"config.rounds has {names}: set one of {every}")
+    if not config.search.space:
+        raise ConfigError(
+            "config.search.space is empty: say what the first round searches, with choices(…), "
+            "uniform(…) or log_uniform(…)"
+        )
+    _request(config, 0)
+
+
+def check_lengthens(schedule: Schedule) -> None:
+    """Checks that a rule carries a schedule over to a longer round.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    rule = schedule.family.lengthen(schedule)
+    if rule.grows is None:
+        raise ConfigError(f"{rule.words}: set another config.schedule.decay for rounds")
+
+
+def in_steps(config: StudyConfig, cost: StepCost) -> int:
+    """The steps that the budget of a config pays for."""
+    return budget_in_steps(budget(config), cost)
+
+
+def planned(config: StudyConfig, cost: StepCost) -> RoundsPlan:
+    """The plan of a config.
+
+    Raises:
+        ConfigError: the budget is too small; the message says what would be enough.
+    """
+    request = _request(config, in_steps(config, cost))
+    try:
+        plan = plan_rounds(request)
+    except InfeasibleBudgetError as error:
+        ((unit, amount),) = budget(config).items()
+        enough = steps_in_unit(error.smallest_feasible_steps, unit, cost)
+        raise ConfigError(
+            f"config.rounds.budget_{unit} = {shown(amount)} is too small: the rounds take at least "
+            f"{enough:g} ({error.smallest_feasible_steps} steps); or have fewer num_rounds, "
+            "search.reruns, search.seeds or ideas, or a smaller production_steps"
+        ) from error
+    again = (1 + config.search.reruns) * plan.reused_steps_expected // request.min_last_trials
+    return dataclasses.replace(plan, reused_steps_expected=again)
+
+
+def _request(config: StudyConfig, budget_steps: int) -> BudgetRequest:
+    rounds, search = config.rounds, config.search
+    assert rounds.production_steps is not None
+    of_ideas = search.seeds * (1 + len(config.ideas)) if config.ideas else 0
+    try:
+        request = BudgetRequest(
+            production_steps=rounds.production_steps,
+            budget_steps=budget_steps,
+            num_rounds=rounds.num_rounds,
+            first_round_fraction=rounds.first_round_fraction,
+            last_round_share=rounds.last_round_share,
+            min_trials=max(MIN_POINTS + of_ideas, _again(config) * (rounds.num_rounds > 2)),
+            min_last_trials=_again(config) if rounds.num_rounds > 1 else MIN_POINTS + of_ideas,
+        )
+    except ValueError as error:
+        raise ConfigError(f"config.rounds: {error}") from error
+    if rounds.num_rounds == 1:
+        return request
+    schedule = resolve_schedule(config.schedule, request.lengths[-2])
+    shares = schedule.family.lengthen(schedule).grows == "constant_steps"
+    constant = schedule.decay_start_step / schedule.total_steps if shares else None
+    return dataclasses.replace(request, constant_fraction=constant)
+
+
+def _again(config: StudyConfig) -> int:
+    """The trials that a derived round has before any new point: every one may be promoted."""
+    return config.search.seeds * (1 + config.search.reruns + len(config.ideas))
+
+
+def expand(config: StudyConfig, plan: RoundsPlan) -> list[StudyConfig]:
+    """The studies of a plan: ordinary rounds, each derived from the one before.
+
+    The last one has the config's own name, the others have the number of the round behind it.
+    """
+    *_, last = plan.rounds
+    of_ideas = config.search.seeds * (1 + len(config.ideas)) if config.ideas else 0
+    studies: list[StudyConfig] = []
+    for each in plan.rounds:
+        values: dict[str, Any] = {
+            "kind": "round",
+            "name": config.name if each is last else f"{config.name}_round{each.round}",
+            "max_train_steps": each.length_steps,
+            "rounds": RoundsConfig(),
+            "search.trials": each.trials - of_ideas,
+        }
+        if each is not last:
+            values["data.test_split"] = None
+        if studies:
+            values |= {
+                "builds_on": studies[-1].name,
+                "search.space": (),
+                "search.derive": True,
+                "search.trials": each.trials - _again(config) or None,
+            }
+        studies.append(replace_fields(config, values))
+    first = studies[0]
+    # These are for rounds that are derived.
+    own = {"search.carry": (), "search.reruns": type(config.search)().reruns}
+    own |= {} if config.ideas else {"search.seeds": 1}
+    return [replace_fields(first, own), *studies[1:]]
+
+
+ROUNDS = dataclasses.replace(
+    ROUND,
+    sections=ROUND.sections | {"rounds"},
+    check=check,
+    rules=(
+        *ROUND.rules,
+        Rule(
+            ("max_train_steps", "search.trials", "search.promote_trials", "search.derive"),
+            lambda config: False,
+            "is for a single round: the plan of config.rounds decides on it",
+        ),
+        Rule(
+            ("search.method",),
+            lambda config: config.search.method != "grid",
+            "is of a single round: the budget decides how many points there are",
+        ),
+    ),
+    lengths=lambda config: (config.rounds.production_steps or 0,),
+    check_schedule=check_lengthens,
+    is_planned=True,
+)
