@@ -32,6 +32,7 @@ from budgetflow import command_line, processes
 from budgetflow.config import StudyConfig, load_config_file
 from budgetflow.config.loading import MOST_STUDIES
 from budgetflow.errors import ConfigError, UserError
+from budgetflow.playbook.planner_wording import plan_rows
 from budgetflow.results.reading import StudyResult, open_study
 from budgetflow.results.terminal import (
     StudyProgress,
@@ -157,7 +158,7 @@ def launch(
     if planned.plan is not None:
         chain = planned.studies
         check(chain, workdir)
-        print_rounds(console, planned)
+        print_plan(console, plan_rows(planned.plan), planned.sentences())
     if dry_run:
         print_plan(console, _plan(chain, folder_of_all, same_results))
         return None
@@ -166,6 +167,7 @@ def launch(
         threading.Thread(
             target=importlib.import_module, args=["budgetflow.results.report"], daemon=True
         ).start()
+    planned.record(folder_of_all)
     earlier: epath.Path | None = None
     results: list[StudyResult] = []
     outcome: dict[str, Any] | None = None

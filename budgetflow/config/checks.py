@@ -51,6 +51,11 @@ def _draws_points(config: StudyConfig) -> bool:
     return config.search.trials == 1 and not config.search.promote_trials
 
 
+def _derives(config: StudyConfig) -> bool:
+    """Whether a round is derived, or rounds are planned of which the later ones are."""
+    return config.search.derive or config.rounds.production_steps is not None
+
+
 RULES = (
     Rule(
         keys=("transfer",),
@@ -81,12 +86,12 @@ RULES = (
     ),
     Rule(
         keys=("search.carry", "search.reruns"),
-        has_effect=lambda c: c.search.derive,
-        because="is for config.search.derive = True",
+        has_effect=_derives,
+        because="is for config.search.derive = True, or config.kind = 'rounds'",
     ),
     Rule(
         keys=("search.seeds",),
-        has_effect=lambda c: c.search.derive or bool(c.ideas) or c.kind == "rounds",
+        has_effect=lambda c: _derives(c) or bool(c.ideas),
         because="is for what is compared with each other: set config.search.derive or config.ideas",
     ),
     Rule(

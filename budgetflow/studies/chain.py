@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 from etils import epath
@@ -11,9 +12,10 @@ from budgetflow import processes
 from budgetflow.config.schema import StudyConfig
 from budgetflow.files import read_json, write_json
 from budgetflow.playbook.budget import StepCost
-from budgetflow.playbook.planner import RoundsPlan
+from budgetflow.playbook.planner import RoundsPlan, what_if
+from budgetflow.playbook.planner_wording import plan_sentences
 from budgetflow.studies.kinds import kind_of
-from budgetflow.studies.kinds.rounds import budget, expand, planned
+from budgetflow.studies.kinds.rounds import budget, expand, planned, request_of
 from budgetflow.studies.study import first_program, study_dataset
 from budgetflow.training.cost import flops_per_step, seconds_per_step
 from budgetflow.training.mesh import make_mesh
@@ -36,6 +38,12 @@ class PlannedChain:
     config: StudyConfig | None = None
     cost: StepCost | None = None
     plan: RoundsPlan | None = None
+
+    def sentences(self) -> Iterator[str]:
+        """What is to be said of the plan."""
+        if self.config is not None and self.cost is not None and self.plan is not None:
+            alternatives = what_if(request_of(self.config, self.plan.budget_steps))
+            yield from plan_sentences(self.plan, alternatives, budget(self.config), self.cost)
 
     def record(self, workdir: epath.Path) -> None:
         """Writes the plan into the folder of the last round.

@@ -8,14 +8,15 @@ from typing import Any
 from budgetflow.config.checks import Rule
 from budgetflow.config.keys import replace_fields
 from budgetflow.config.schema import RoundsConfig, StudyConfig
-from budgetflow.errors import ConfigError, shown
-from budgetflow.playbook.budget import UNITS, StepCost, budget_in_steps, steps_in_unit
+from budgetflow.errors import ConfigError
+from budgetflow.playbook.budget import UNITS, StepCost, budget_in_steps
 from budgetflow.playbook.planner import (
     BudgetRequest,
     InfeasibleBudgetError,
     RoundsPlan,
     plan_rounds,
 )
+from budgetflow.playbook.planner_wording import infeasible
 from budgetflow.schedule_config import resolve_schedule
 from budgetflow.schedules import Schedule
 from budgetflow.studies.kinds.round import ROUND
@@ -47,7 +48,7 @@ def check(config: StudyConfig) -> None:
             "config.search.space is empty: say what the first round searches, with choices(…), "
             "uniform(…) or log_uniform(…)"
         )
-    _request(config, 0)
+    request_of(config, 0)
 
 
 def check_lengthens(schedule: Schedule) -> None:
@@ -61,33 +62,29 @@ def check_lengthens(schedule: Schedule) -> None:
         raise ConfigError(f"{rule.words}: set another config.schedule.decay for rounds")
 
 
-def in_steps(config: StudyConfig, cost: StepCost) -> int:
-    """The steps that the budget of a config pays for."""
-    return budget_in_steps(budget(config), cost)
-
-
 def planned(config: StudyConfig, cost: StepCost) -> RoundsPlan:
     """The plan of a config.
 
     Raises:
         ConfigError: the budget is too small; the message says what would be enough.
     """
-    request = _request(config, in_steps(config, cost))
+    request = request_of(config, budget_in_steps(budget(config), cost))
     try:
         plan = plan_rounds(request)
     except InfeasibleBudgetError as error:
-        ((unit, amount),) = budget(config).items()
-        enough = steps_in_unit(error.smallest_feasible_steps, unit, cost)
-        raise ConfigError(
-            f"config.rounds.budget_{unit} = {shown(amount)} is too small: the rounds take at least "
-            f"{enough:g} ({error.smallest_feasible_steps} steps); or have fewer num_rounds, "
-            "search.reruns, search.seeds or ideas, or a smaller production_steps"
-        ) from error
+        why = infeasible(request, error.smallest_feasible_steps, budget(config), cost)
+        raise ConfigError(f"config.rounds: {why}") from error
+    # Of the last round's fewest trials, those of another seed or with an idea reuse nothing.
     again = (1 + config.search.reruns) * plan.reused_steps_expected // request.min_last_trials
     return dataclasses.replace(plan, reused_steps_expected=again)
 
 
-def _request(config: StudyConfig, budget_steps: int) -> BudgetRequest:
+def request_of(config: StudyConfig, budget_steps: int) -> BudgetRequest:
+    """What the planner is asked for.
+
+    Raises:
+        ConfigError: no budget would do.
+    """
     rounds, search = config.rounds, config.search
     assert rounds.production_steps is not None
     of_ideas = search.seeds * (1 + len(config.ideas)) if config.ideas else 0
