@@ -77,7 +77,8 @@ def choose_strategy(
         return strategy(1, f"Too short a study to time more than one at a time: {about}.", {})
     together = [*alone, *map(start_trial, slices[1:])]
     rates = {
-        str(len(runs)): 1 / min(step_seconds(population.train, runs, FINE_SECONDS) for _ in range(2))
+        str(len(runs)): 1
+        / min(step_seconds(population.train, runs, FINE_SECONDS) for _ in range(2))
         for runs in (together, alone)
     }
     best = max(rates, key=lambda count: rates[count])
