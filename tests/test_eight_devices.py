@@ -17,7 +17,8 @@ from budgetflow.checkpoints import TrialCheckpoints
 from budgetflow.data.source import load_dataset
 from budgetflow.errors import ConfigError
 from budgetflow.schedules import Schedule
-from budgetflow.training.mesh import check_batch_size, make_mesh
+from budgetflow.training.cost import flops_per_step
+from budgetflow.training.mesh import check_batch_size, make_mesh, trial_slices
 from budgetflow.training.population import Population
 from budgetflow.training.strategy import choose_strategy
 from budgetflow.training.trial_run import TrialRun, trial_program
@@ -196,6 +197,18 @@ def test_the_fit_is_noticed_at_the_same_step(digits):
     assert brackets[0] is not None
     # Sums in another order may move it by very little.
     assert abs(brackets[0][1] - brackets[1][1]) <= 3
+
+
+@on_eight
+def test_the_flops_of_a_step_are_those_of_all_devices(text):
+    def flops(mesh):
+        config = config_on(mesh, TRANSFORMER)
+        devices = trial_slices(make_mesh(config.mesh))[0]
+        program = trial_program(config, text, frozenset(), False, devices)
+        return flops_per_step(config, text, program)
+
+    # Each device computes what is not divided, such as the update of small parameters.
+    assert flops((1, 2, 4)) == pytest.approx(flops((1, 1, 1)), rel=0.1)
 
 
 @on_eight

@@ -9,6 +9,7 @@ from budgetflow.playbook.planner import (
     BudgetRequest,
     InfeasibleBudgetError,
     PlannedRound,
+    RoundsPlan,
     plan_rounds,
     what_if,
 )
@@ -158,10 +159,11 @@ def test_shares_are_kept_where_nothing_binds(request):
 
 
 def test_what_a_limit_keeps_one_round_from_spending_goes_to_the_others():
-    request = BudgetRequest(production_steps=100, budget_steps=2000, max_trials=15)
-    plan = plan_rounds(request)
-    assert trials(plan) == [15, 15]  # 15 x 10 + 15 x 100; the rest nothing can spend
-    assert plan.left_over_steps == 350
+    request = BudgetRequest(production_steps=100, budget_steps=2000, max_trials=30)
+    assert trials(plan_rounds(request)) == [30, 17]
+    # Where all have their limit, nothing can spend the rest.
+    plan = plan_rounds(dataclasses.replace(request, max_trials=15))
+    assert trials(plan) == [15, 15] and plan.left_over_steps == 350
 
 
 @many
@@ -169,8 +171,9 @@ def test_what_a_limit_keeps_one_round_from_spending_goes_to_the_others():
 def test_plans_are_deterministic_and_json_able(request):
     plan = affordable(request)
     assert plan == affordable(request)
-    values = dataclasses.asdict(plan)
-    assert json.loads(json.dumps(values)) == json.loads(json.dumps(values | {}))
+    values = json.loads(json.dumps(dataclasses.asdict(plan)))
+    rounds = tuple(PlannedRound(**planned) for planned in values.pop("rounds"))
+    assert RoundsPlan(**values, rounds=rounds) == plan
 
 
 def test_what_is_reused_is_what_the_last_rounds_fewest_settings_share():

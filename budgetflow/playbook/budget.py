@@ -52,7 +52,7 @@ def budget_in_steps(budget: Mapping[str, float], cost: StepCost) -> int:
     each = _of_a_step(unit, cost)
     if not 0 < amount < float("inf"):
         raise ConfigError(f"a budget of {amount:g} {unit}: should be a number above 0")
-    return int(_exact(amount) // each)
+    return int(exact(amount) // each)
 
 
 def steps_in_unit(steps: int, unit: str, cost: StepCost) -> float:
@@ -85,9 +85,9 @@ def _of_a_step(unit: str, cost: StepCost) -> Fraction:
     if unit == "hours" and cost.seconds is None:
         raise ConfigError("the seconds of a step were not timed; give the budget in steps")
     costs = {"steps": 1, "examples": cost.examples, "flops": cost.flops, "hours": cost.seconds}
-    return _exact(costs[unit] or 0) / (3600 if unit == "hours" else 1)
+    return exact(costs[unit] or 0) / (3600 if unit == "hours" else 1)
 
 
-def _exact(number: float) -> Fraction:
-    """The decimal number that a float is written as."""
+def exact(number: float) -> Fraction:
+    """The decimal number that a float is written as: a tenth of 30 steps is 3."""
     return Fraction(str(number))

@@ -1,8 +1,8 @@
 """From a budget and the length of the production run to rounds: how long, and how many trials.
 
-The playbook, "Multiple rounds with increasing training time" in effect: round 1, many short runs;
-round 2, very few long ones at the good points. Here the lengths grow geometrically from the first
-round to the last, which has the production length.
+The playbook, where training is compute-bound: round 1, many short runs to find good hyperparameters
+of model and optimizer; round 2, very few long runs at the good points, to get the final model. With
+more rounds than these two, lengths grow geometrically up to that of the production run.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from fractions import Fraction
+
+from budgetflow.playbook.budget import exact
 
 MOST_ROUNDS = 10
 # Conclusions of a first round below this share of production are unlikely to carry over.
@@ -97,7 +99,7 @@ class BudgetRequest:
     @property
     def _first_length(self) -> int:
         """Rounded up, so that the fraction is reached."""
-        return math.ceil(_exact(self.first_round_fraction) * self.production_steps)
+        return math.ceil(exact(self.first_round_fraction) * self.production_steps)
 
     @property
     def lengths(self) -> list[int]:
@@ -123,7 +125,7 @@ class BudgetRequest:
         earlier = self.num_rounds - 1
         if not earlier:
             return [Fraction(1)]
-        last = _exact(self.last_round_share)
+        last = exact(self.last_round_share)
         return [(1 - last) / earlier] * earlier + [last]
 
 
@@ -183,9 +185,9 @@ def plan_rounds(request: BudgetRequest) -> RoundsPlan:
     than one trial of the first round stays unspent, unless ``max_trials`` binds there.
 
     So without ``max_trials`` a larger budget never has fewer trials in any round after the first.
-    The first may have fewer, when a longer round can pay for one more trial of what the first had
-    from the rest: for trials of 1 and 10 steps, nothing can both spend all of every budget and
-    never take back a trial, since a budget that is one step larger never pays for ten.
+    The first one loses some when what was left to it comes to pay for a trial of a longer round.
+    No plan could avoid that: if every step of a budget were spent and none ever taken back, one
+    step more would never buy a trial of ten.
 
     The steps expected to be reused are those of the last round's fewest settings, in one seed: the
     winner and its re-runs were trained before, in the round before it, and go on from where that
@@ -209,7 +211,7 @@ def plan_rounds(request: BudgetRequest) -> RoundsPlan:
         left -= more * length
     reused = 0
     if request.constant_fraction is not None and request.num_rounds > 1:
-        before_decay = math.floor(_exact(request.constant_fraction) * lengths[-2])
+        before_decay = math.floor(exact(request.constant_fraction) * lengths[-2])
         reused = request.min_last_trials * before_decay
     return RoundsPlan(
         budget_steps=budget,
@@ -260,8 +262,3 @@ def _divided(request: BudgetRequest, lengths: Sequence[int], least: Sequence[int
 
 def _cost(trials: Sequence[int], lengths: Sequence[int]) -> int:
     return sum(count * length for count, length in zip(trials, lengths, strict=True))
-
-
-def _exact(number: float) -> Fraction:
-    """The decimal number that a float is written as: a tenth of 30 steps is 3."""
-    return Fraction(str(number))
