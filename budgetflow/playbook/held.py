@@ -9,14 +9,21 @@ that it is the best of all is at least 1 - alpha. It "did not hold" if the one w
 of the k - 1 others is better with a probability of at least 1 - alpha / (k - 1) (Bonferroni).
 Otherwise one "cannot tell". Against any one setting these are one-sided t-tests; so, whatever the
 true means, a study is wrongly said to have held, or not to have held, with a probability of at most
-alpha. The noise may be normal or not quite (measured below); the choice must not have been made
-with the later round's results.
+alpha. The choice must not have been made with the later round's results.
 
 **Divergence.** A setting of which a seed diverged counts as worse than all of which none did. Where
 that is the choice, it "did not hold" only if its seeds diverged more often than those of all others
 together, by Fisher's exact test at alpha: one seed of two may be chance.
 
-MEASURED
+**Measured** on 2,000 simulated studies each of 2 to 8 settings and 2 to 5 seeds
+(``tests/test_held.py``): confident and wrong in 0.8 % where the choice is truly the best, 0.3 %
+where another is, 3.6 % where all settings are equal (the worst case), 1.9 % where one is as good as
+the choice, 1.4 % where differences drown in noise. In the worst case 3.6 % with heavy tails
+(Student's t of 2 degrees of freedom) and 2.7 % with skewed noise; but 6.5 % where the settings'
+noise differs up to tenfold, and 10 % where the choice is four times as noisy as all others: noise
+that is pooled is then too small for it. Where seeds diverge by chance (in 10 or 50 %) it is wrong
+to say "did not hold" in 1.5 %; and 6.2 % of choices "held" beside a setting that diverged in a seed
+and would have been better without that.
 """
 
 from __future__ import annotations

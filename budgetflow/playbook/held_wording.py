@@ -23,10 +23,15 @@ def held_reasons(found: Held, selection: Selection) -> Iterator[str]:
     else:
         yield _cannot_tell(found)
     if found.noise_sd is not None and not found.promoted_diverged:
+        sure = (
+            ""
+            if found.verdict == "cannot_tell"
+            else (f"; with that, such a verdict is wrong in at most {found.alpha:.3g} of studies")
+        )
         yield (
             f"The noise between seeds is taken to be {found.noise_sd:.3g} in {selection.words} "
             f"({found.noise_degrees_of_freedom:.4g} degree(s) of freedom), the same for all "
-            f"settings; so a confident verdict is wrong in at most {found.alpha:.3g} of cases."
+            f"settings{sure}."
         )
     if found.others_diverged:
         yield (
@@ -42,10 +47,10 @@ def held_warning(found: Held) -> str | None:
     """What did not hold and what to tune again; None unless the verdict is that it did not."""
     if found.verdict != "did_not_hold":
         return None
-    moved = "; ".join(_move(m) for m in found.moved if m.direction != "same")
     retune = "No hyperparameter differs between the two."
     if found.retune:
-        retune = f"Tune again at the longer length: {', '.join(found.retune)} ({moved})."
+        moves = ", ".join(f"{m.field} ({_move(m)})" for m in found.moved if m.direction != "same")
+        retune = f"Tune again at the longer length: {moves}."
     return f"THE EARLIER ROUND'S CHOICE DID NOT HOLD: {_against(found)}. {retune}"
 
 
@@ -58,7 +63,7 @@ def _against(found: Held) -> str:
             f"exact test at {found.alpha:.3g})"
         )
     return (
-        f"of {_settings(found)}, number {found.preferred} is better with a probability of "
+        f"of {_settings(found)}, setting {found.preferred} is better with a probability of "
         f"{_percent(found.probability_preferred_is_better)}"
     )
 
@@ -66,14 +71,14 @@ def _against(found: Held) -> str:
 def _cannot_tell(found: Held) -> str:
     unknown = f"Whether the earlier round's choice held cannot be told from {_settings(found)}"
     if found.preferred is None:
-        return f"{unknown}: all of them diverged in the later round."
+        return f"{unknown}: each has a seed that diverged in the later round."
     if found.promoted_diverged:
         return (
             f"{unknown}: it diverged in {found.promoted_diverged} of {found.promoted_seeds} "
             f"seed(s) of the later round, which may be chance: {_more_seeds(found)}."
         )
     if found.probability_still_best is None:
-        why = "" if found.most_seeds == 1 else ", which all agree"
+        why = "" if found.most_seeds == 1 else ", whose seeds do not show their noise"
         return f"{unknown}{why}: {_more_seeds(found)}."
     return (
         f"{unknown}: it is still the best with a probability of "
@@ -113,21 +118,24 @@ def _moves(found: Held) -> Iterator[str]:
     moves = [m for m in found.moved if m.direction != "same"]
     if not moves:
         return
-    listed = "; ".join(_move(m) for m in moves)
+    listed = ", ".join(f"{m.field} {_move(m)}" for m in moves)
     if found.verdict != "did_not_hold":
-        yield f"The later round's best mean has {listed}: within the noise, so no sign of a move."
+        yield (
+            f"The lowest mean of the later round has {listed}; that is not shown to be more than "
+            "noise, so it is no sign of a move."
+        )
     elif moves[0].evidence == "shown":
         yield f"What moved is {listed}: nothing else differs between the two settings."
     else:
         yield (
-            f"The better setting has {listed}; which of these {len(moves)} made the difference "
-            "cannot be told from these runs."
+            f"The setting that the later round prefers has {listed}; which hyperparameter made the "
+            "difference cannot be told from these runs."
         )
 
 
 def _move(moved: Moved) -> str:
-    direction = "" if moved.direction == "changed" else f" ({moved.direction})"
-    return f"{moved.field} {moved.after} instead of {moved.before}{direction}"
+    """A move in words, as in "up from 0.9 to 0.95"."""
+    return f"{moved.direction} from {moved.before} to {moved.after}"
 
 
 def _percent(probability: float | None) -> str:

@@ -22,7 +22,9 @@ def ledger_rows(results: Sequence[IdeaResult], selection: Selection) -> list[tup
         (
             result.name,
             UNKNOWN if result.difference is None else _signed(result.difference, selection),
-            UNKNOWN if result.relative is None else f"{_sign(selection) * result.relative:+.1%}",
+            UNKNOWN
+            if result.relative is None
+            else f"{_sign(selection) * result.relative + 0.0:+.1%}",
             _interval(result, selection),
             _p(result),
             str(result.seeds),
@@ -61,7 +63,7 @@ def _sentence(result: IdeaResult, selection: Selection) -> str:
         )
     if result.difference == 0:
         return f"{idea} is as good as the baseline on average: it is not promoted."
-    difference = f"{_difference(result, selection)} ({_evidence(result, selection)})"
+    difference = _difference(result, selection)
     if result.status == "promoted":
         return f"{idea} is better than the baseline by {difference}: it is promoted."
     if result.status == "worse":
@@ -77,25 +79,23 @@ def _lower(idea: str) -> str:
 
 
 def _difference(result: IdeaResult, selection: Selection) -> str:
-    """How far the means are apart, as in "0.012 (3.4%) in validation error rate"."""
+    """How far the means are apart, with the evidence."""
     assert result.difference is not None
-    relative = "" if result.relative is None else f", {abs(result.relative):.1%},"
-    return f"{abs(result.difference):.3g}{relative} in {selection.words}"
-
-
-def _evidence(result: IdeaResult, selection: Selection) -> str:
-    confidence = f"{1 - 2 * result.alpha:.3g}"
+    relative = "" if result.relative is None else f" ({abs(result.relative):.1%})"
+    p = _p(result)
     return (
-        f"{result.seeds} seeds; {float(confidence):.0%} interval of idea minus baseline "
-        f"{_interval(result, selection)}; p = {_p(result)}"
+        f"{abs(result.difference):.3g}{relative} in {selection.words} "
+        f"({1 - 2 * result.alpha:.0%} interval of idea minus baseline "
+        f"{_interval(result, selection)}, p {p if p.startswith('<') else f'= {p}'}, "
+        f"{result.seeds} seeds)"
     )
 
 
 def _interval(result: IdeaResult, selection: Selection) -> str:
     if result.low is None or result.high is None:
         return UNKNOWN
-    ends = sorted(_sign(selection) * end for end in (result.low, result.high))
-    return f"{ends[0]:+.3g} to {ends[1]:+.3g}"
+    low, high = (result.low, result.high) if _sign(selection) > 0 else (result.high, result.low)
+    return f"{_signed(low, selection)} to {_signed(high, selection)}"
 
 
 def _p(result: IdeaResult) -> str:
@@ -107,7 +107,7 @@ def _p(result: IdeaResult) -> str:
 
 
 def _signed(difference: float, selection: Selection) -> str:
-    return f"{_sign(selection) * difference:+.3g}"
+    return f"{_sign(selection) * difference + 0.0:+.3g}"  # no -0
 
 
 def _sign(selection: Selection) -> int:
