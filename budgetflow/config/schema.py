@@ -149,7 +149,8 @@ class SearchConfig:
         method: "halton", "random" or "grid".
         trials: number of points, 16 if not set; "grid" takes every combination instead. It may be
             raised when a study has run, which then adds trials to it.
-        space: the dimensions, made by ``choices``, ``uniform`` and ``log_uniform``.
+        space: the dimensions, made by ``choices``, ``uniform`` and ``log_uniform``; with ``tag=``
+            each can say how likely its best value is to transfer to a longer run.
         promote_trials: instead of a search space, continue this many of the best trials of the
             round that this study builds on, each with its hyperparameters and base learning rate.
             Their schedules are carried over to the new length
