@@ -40,12 +40,9 @@ class TableRow(NamedTuple):
 COLUMNS = TableRow("field", "likely to transfer", "what becomes of it", "reason")
 
 
-def table(derivation: Derivation) -> list[TableRow]:
+def table(rows: Sequence[CarriedField]) -> list[TableRow]:
     """What becomes of each hyperparameter, and why."""
-    return [
-        TableRow(row.field, _tag(row), _becomes(row), " ".join(_reasons(row)))
-        for row in derivation.rows
-    ]
+    return [TableRow(row.field, _tag(row), _becomes(row), " ".join(_reasons(row))) for row in rows]
 
 
 def plan_table(planned: Sequence[PlannedField]) -> list[TableRow]:

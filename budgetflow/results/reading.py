@@ -123,6 +123,7 @@ class StudyResult:
             rows.append(
                 {
                     "trial": record.trial,
+                    "role": f"idea {record.idea}" if record.idea else record.role,
                     **record.hyperparameters,
                     "seed": record.seed,
                     "max_train_steps": record.max_train_steps,

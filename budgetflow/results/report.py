@@ -34,8 +34,11 @@ def render_report(study: StudyResult) -> str:
     view = view_of(outcome)
     table = study.to_pandas().reset_index()
     # A column that says the same in every row says nothing.
-    same = [c for c in ("seed", "steps_reused", "fitted_at_step") if table[c].nunique() <= 1]
-    table = table.drop(columns=[column for column in same if not table[column].any()])
+    same = [
+        c for c in ("role", "seed", "steps_reused", "fitted_at_step") if table[c].nunique() <= 1
+    ]
+    told = [column for column in same if column == "role" or not table[column].any()]
+    table = table.drop(columns=told)
     if table["max_train_steps"].nunique() == 1:
         table = table.drop(columns="max_train_steps")
     return _template().render(
@@ -43,6 +46,7 @@ def render_report(study: StudyResult) -> str:
         headline=view.headline(outcome),
         outcome=outcome,
         facts=view.facts(outcome),
+        tables=view.tables(outcome),
         figures=[
             (panel.title, markupsafe.Markup(_svg(panel.draw(study))))
             for panel in PANELS

@@ -84,6 +84,11 @@ def print_outcome(console: Console, study: StudyResult) -> None:
     say(console, headline(outcome), study.name, "green" if outcome.has_answer else "red")
     for reason in outcome.reasons:
         say(console, f"  • {reason}")
+    for shown in view_of(outcome).tables(outcome):
+        table = Table(*shown.columns, title=shown.title, title_justify="left", box=box.SIMPLE)
+        for row in shown.rows:
+            table.add_row(*row)
+        console.print(table)
     console.print(_trial_table(study))
     if study.timing:
         say(console, timing_line(study.timing), style="dim")
@@ -112,9 +117,7 @@ def say(console: Console, text: str, name: str | None = None, style: str = "") -
     console.print(line, soft_wrap=not console.is_terminal)
 
 
-def print_plan(
-    console: Console, rows: list[dict[str, Any]], sentences: Iterable[str] = ()
-) -> None:
+def print_plan(console: Console, rows: list[dict[str, Any]], sentences: Iterable[str] = ()) -> None:
     """Prints what a launch would do, a column per study, and sentences about it."""
     properties = list(dict.fromkeys(name for row in rows for name in row if name != "study"))
     table = Table("", *(row["study"] for row in rows), box=box.SIMPLE, padding=(0, 1, 0, 0))

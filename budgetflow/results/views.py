@@ -8,11 +8,14 @@ otherwise, enter it into :data:`VIEWS` where the class is defined, and its figur
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from budgetflow.playbook import carry_over_wording
+from budgetflow.playbook.ideas_wording import LEDGER_COLUMNS, ledger_rows
+from budgetflow.playbook.measurement import Selection
 from budgetflow.playbook.outcomes import (
     CooldownsOutcome,
     Outcome,
@@ -29,6 +32,14 @@ if TYPE_CHECKING:  # pandas takes a second to import, which not every launch nee
 RATE = "schedule.base_learning_rate"
 
 
+class ShownTable(NamedTuple):
+    """A table in words: its title, the names of its columns, its rows."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
 @dataclasses.dataclass(frozen=True)
 class View:
     """How studies of a kind are shown.
@@ -36,6 +47,7 @@ class View:
     Attributes:
         headline: an outcome in one sentence.
         facts: of an outcome, what to show beside its reasons: name to value.
+        tables: of an outcome, what it holds that is best read as tables.
         table: (study, most rows) -> its most important trials, and what matters of them, for a
             terminal.
     """
@@ -43,6 +55,7 @@ class View:
     headline: Callable[[Any], str]
     facts: Callable[[Any], dict[str, Any]]
     table: Callable[[StudyResult, int], pd.DataFrame]
+    tables: Callable[[Any], list[ShownTable]] = lambda outcome: []
 
 
 def view_of(outcome: Outcome) -> View:
@@ -83,6 +96,27 @@ def _facts_of_a_round(outcome: RoundOutcome) -> dict[str, Any]:
     return {"length": verdict, **_facts_of_trials(outcome)}
 
 
+def _tables_of_a_round(outcome: RoundOutcome) -> list[ShownTable]:
+    found = []
+    if outcome.plan:
+        columns = ("round", "steps a trial", "trials at most", "steps at most")
+        rows = [
+            tuple(map(str, (each.round, each.length_steps, each.trials, each.steps)))
+            for each in outcome.plan
+        ]
+        found.append(ShownTable("The plan", columns, rows))
+    if outcome.carried_over:
+        rows = carry_over_wording.table(outcome.carried_over)
+        title = "What carries over from the earlier round"
+        found.append(ShownTable(title, carry_over_wording.COLUMNS, rows))
+    if outcome.ideas:
+        metric = f"validation_{outcome.selection_metric}"
+        selection = Selection(metric, bool(outcome.higher_is_better))
+        rows = ledger_rows(outcome.ideas, selection)
+        found.append(ShownTable("Ideas", LEDGER_COLUMNS, rows))
+    return found
+
+
 def _nearest_to_the_best(study: StudyResult, most: int) -> pd.DataFrame:
     """The trials around the best learning rate, in the order of their learning rates."""
     frame, outcome = study.to_pandas(), study.found
@@ -103,10 +137,11 @@ def _best_first(study: StudyResult, most: int) -> pd.DataFrame:
     ascending = [True, not study.selection.higher_is_better]
     frame = frame.sort_values(["diverged", key], ascending=ascending)
     varied = sorted({name for trial in study.trials for name in trial.record.hyperparameters})
+    roles = ["role"] if frame["role"].nunique() > 1 else []
     metrics = [column for column in frame.columns if column.startswith("validation_")]
     status = ["status"] if frame["diverged"].any() else []
     length = ["max_train_steps"] if frame["max_train_steps"].nunique() > 1 else []
-    columns = [*varied, *length, *status, "best_step", *metrics]
+    columns = [*roles, *varied, *length, *status, "best_step", *metrics]
     return frame.head(most).reindex(columns=columns)
 
 
@@ -114,6 +149,6 @@ VIEWS: dict[type[Outcome], View] = {
     Outcome: View(_first_reason, _steps_trained, _best_first),
     SweepOutcome: View(wording.sweep_headline, _facts_of_a_sweep, _nearest_to_the_best),
     TrialsOutcome: View(wording.trials_headline, _facts_of_trials, _best_first),
-    RoundOutcome: View(wording.trials_headline, _facts_of_a_round, _best_first),
+    RoundOutcome: View(wording.trials_headline, _facts_of_a_round, _best_first, _tables_of_a_round),
     CooldownsOutcome: View(wording.cooldowns_headline, _facts_of_trials, _best_first),
 }

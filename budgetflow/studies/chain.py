@@ -15,12 +15,11 @@ from budgetflow.playbook.budget import StepCost
 from budgetflow.playbook.planner import RoundsPlan, what_if
 from budgetflow.playbook.planner_wording import plan_sentences
 from budgetflow.studies.kinds import kind_of
+from budgetflow.studies.kinds.conclusions import PLAN
 from budgetflow.studies.kinds.rounds import budget, expand, planned, request_of
 from budgetflow.studies.study import first_program, study_dataset
 from budgetflow.training.cost import flops_per_step, seconds_per_step
 from budgetflow.training.mesh import make_mesh
-
-PLAN = "plan.json"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,7 +35,7 @@ from budgetflow.studies.trial import read_trials
 
 SEED = "seed"
 # Roles of trials that are there to compare ideas, not to find the best setting.
-_OF_IDEAS = ("baseline", "idea")
+OF_IDEAS = ("baseline", "idea")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ def read_earlier(
         ConfigError: the config says what is to become of what the earlier round did not vary.
         UserError: every trial of it diverged.
     """
-    records = {r.trial: r for r in read_trials(folder) if r.role not in _OF_IDEAS}
+    records = {r.trial: r for r in read_trials(folder) if r.role not in OF_IDEAS}
     outcome = read_json(folder / "outcome.json")
     said = {**dict(config.search.carry), **{d.name: d for d in config.search.space}}
     try:

@@ -7,7 +7,7 @@ from typing import Any
 
 from budgetflow.config.checks import Rule
 from budgetflow.config.keys import replace_fields
-from budgetflow.config.schema import RoundsConfig, StudyConfig
+from budgetflow.config.schema import StudyConfig
 from budgetflow.errors import ConfigError
 from budgetflow.playbook.budget import UNITS, StepCost, budget_in_steps
 from budgetflow.playbook.planner import (
@@ -126,7 +126,6 @@ def expand(config: StudyConfig, plan: RoundsPlan) -> list[StudyConfig]:
             "kind": "round",
             "name": config.name if each is last else f"{config.name}_round{each.round}",
             "max_train_steps": each.length_steps,
-            "rounds": RoundsConfig(),
             "search.trials": each.trials - of_ideas,
         }
         if each is not last:

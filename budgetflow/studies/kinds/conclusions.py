@@ -1,0 +1,82 @@
+"""What a round concludes beside its best trial: did the last choice hold, what of ideas, what next?"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from budgetflow.files import read_json
+from budgetflow.playbook.carry_over_wording import (
+    derivation_caveats,
+    instability_sentences,
+    rate_sentences,
+    regularization_sentence,
+)
+from budgetflow.playbook.compared import ideas_ledger, whether_held
+from budgetflow.playbook.held_wording import held_reasons, held_warning
+from budgetflow.playbook.ideas_wording import ideas_reasons
+from budgetflow.playbook.measurement import TrialRecord
+from budgetflow.playbook.outcomes import RoundOutcome
+from budgetflow.playbook.planner import PlannedRound
+from budgetflow.playbook.short_round import instability, rate_at_edge, regularization_without_fit
+from budgetflow.studies.derived import OF_IDEAS, read_earlier
+
+if TYPE_CHECKING:
+    from budgetflow.studies.study import Study
+
+# In the folder of the last round of a plan.
+PLAN = "plan.json"
+
+
+def with_conclusions(
+    study: Study, trials: Sequence[TrialRecord], found: RoundOutcome
+) -> RoundOutcome:
+    """An outcome with what the trials say of the earlier round, of ideas, and for the next round.
+
+    Args:
+        study: the round.
+        trials: its trials, by number, all of them over.
+        found: what it has found so far.
+    """
+    selection, step = study.selection, _resolution(study)
+    reasons = list(found.reasons)
+    added: dict[str, Any] = {}
+    if study.config.search.derive:
+        assert study.earlier is not None
+        earlier = read_earlier(study.config, study.earlier, selection, study.max_train_steps)
+        added["carried_over"] = earlier.derivation.rows
+        reasons += derivation_caveats(earlier.derivation)
+        before, choice = list(earlier.records.values()), earlier.best.trial
+        held = whether_held(before, choice, trials, selection, step)
+        if held is not None:
+            added["held"] = held
+            warning = held_warning(held)
+            reasons += [*([warning] if warning else []), *held_reasons(held, selection)]
+    elif study.config.rounds.production_steps is not None:
+        reasons += _of_a_first_round(study, trials)
+    if ledger := ideas_ledger(trials, selection, step):
+        added["ideas"] = ledger
+        reasons += ideas_reasons(ledger, selection)
+    if (path := study.folder / PLAN).exists():
+        rounds = read_json(path)["rounds"]
+        added["plan"] = tuple(PlannedRound(**each) for each in rounds)
+    return dataclasses.replace(found, **added, reasons=tuple(reasons))
+
+
+def _of_a_first_round(study: Study, trials: Sequence[TrialRecord]) -> Iterator[str]:
+    """What a short round shows that later ones rely on."""
+    space = study.config.search.space
+    searched = [trial for trial in trials if trial.role not in OF_IDEAS]
+    yield from instability_sentences(instability(space, searched))
+    if edge := rate_at_edge(searched, study.selection):
+        yield from rate_sentences(edge)
+    threshold = study.config.sweep.fitted_train_loss
+    if without := regularization_without_fit(space, searched, None, threshold):
+        yield regularization_sentence(without)
+
+
+def _resolution(study: Study) -> float:
+    """The smallest step of the selection metric: one example's, of a share of all examples."""
+    counts = study.selection.key.endswith(("error_rate", "accuracy"))
+    return 1 / study.dataset.validation.num_examples if counts else 0.0
