@@ -1,12 +1,14 @@
 """A neighbourhood of the trials that compete, as wide as they can tell."""
 
+import random
+
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from budgetflow.config import choices, log_uniform, uniform
 from budgetflow.config.search_space import points
-from budgetflow.playbook.narrowing import EXTENSION, MIN_SETTINGS, edge, narrow
+from budgetflow.playbook.narrowing import EXTENSION, MIN_SETTINGS, MISSING_BY_CHANCE, edge, narrow
 
 modest = settings(max_examples=100, deadline=None)
 
@@ -85,17 +87,17 @@ def test_the_winner_and_the_least_width_are_in_what_is_left(winner, others, in_d
 
 def test_ordered_choices_keep_the_neighbours_of_the_winners():
     dimension = choices("model.width", 8, 1, 2, 4, 16)
-    assert narrow(dimension, [4] * 11).dimension.values == (4, 2, 8)
-    assert narrow(dimension, [4, 16, *[4] * 9]).dimension.values == (4, 16, 2, 8)
-    assert narrow(dimension, [1] * 11).dimension.values == (1, 2)
-    assert narrow(dimension, [3] * 20).dimension.values == (3, 2, 4)
+    assert narrow(dimension, [4] * 18).dimension.values == (4, 2, 8)
+    assert narrow(dimension, [4, 16, *[4] * 16]).dimension.values == (4, 16, 2, 8)
+    assert narrow(dimension, [1] * 18).dimension.values == (1, 2)
+    assert narrow(dimension, [3] * 23).dimension.values == (3, 2, 4)
 
 
 def test_names_have_no_neighbours():
     dimension = choices("optimizer.name", "a", "b", "c")
-    assert narrow(dimension, ["b"] * 6) == ("spread", None)
-    # One that is as good would be missing among 5 settings in (2/3)^5 = 13 % of cases.
-    how, kept = narrow(dimension, ["b"] * 5)
+    assert narrow(dimension, ["b"] * 9) == ("spread", None)
+    # Eight settings lack one of three equally good choices in up to 3 (2/3)^8 = 12 % of cases.
+    how, kept = narrow(dimension, ["b"] * 8)
     assert (how, kept.values) == ("too_few", ("b", "a", "c"))
 
 
@@ -112,3 +114,16 @@ def test_names_have_no_neighbours():
 )
 def test_the_edge_of_choices(values, value, side):
     assert edge(choices("model.a", *values), value) == side
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+@pytest.mark.parametrize("settings_drawn", [3, 5, 9, 14, 20])
+def test_equally_good_choices_are_dropped_no_more_often_than_is_stated(count, settings_drawn):
+    draws = random.Random(0)
+    dimension = choices("optimizer.name", *"abcde"[:count])
+    drops = 0
+    for _ in range(1000):
+        values = [draws.choice(dimension.values) for _ in range(settings_drawn)]
+        kept = narrow(dimension, values).dimension
+        drops += kept is None or len(kept.values) < count
+    assert drops / 1000 <= MISSING_BY_CHANCE

@@ -1,4 +1,4 @@
-"""Lengths of a search space at another length of the run: the same steps where a rule keeps them."""
+"""Lengths of a search space at another length of the run: the same steps, where a rule says so."""
 
 import pytest
 from conftest import trial_record

@@ -17,7 +17,7 @@ LEAST_WIDTH = 0.2
 # … how close to an end the winner is at the edge, and how far the range is then extended there.
 AT_EDGE = 0.05
 EXTENSION = 0.25
-# A choice is dropped only if one as good as the others would be missing with this probability.
+# Choices are dropped only where equally good ones would be missing with this probability at most.
 MISSING_BY_CHANCE = 0.10
 
 
@@ -39,15 +39,19 @@ def narrow(dimension: Dimension, values: Sequence[Value]) -> Narrowed:
     A range becomes the span of their n different values in the dimension's own scale, widened at
     both ends by span / (n - 1): of n points at random in an interval, the lowest and the highest
     fall short of its ends by that much on average, so that a hyperparameter which does not matter
-    keeps its range (David and Nagaraja 2003, "Order Statistics", for the uniform distribution). It
-    is 20 % of the original range wide around the winner at least, and lies in the original range;
-    but where the winner is at its edge (the outer 5 %) it is extended beyond that edge by 25 %, at
-    most half of the way to 0 for a range above it, and to 1 for one between 0 and 1.
+    nearly keeps its range (David and Nagaraja 2003, "Order Statistics", for the uniform
+    distribution). It is 20 % of the original range wide around the winner at least, and lies in the
+    original range; but where the winner is at its edge (the outer 5 %) it is extended beyond that
+    edge by 25 %, at most half of the way to 0 for a range above it, and to 1 for one between 0
+    and 1.
 
     Choices become those that trials which compete have, the winner's first, and of ordered ones the
-    winner's direct neighbours, too: few trials leave gaps. One is dropped only where it would not
-    be missing by chance: of k choices, one as good as the others is missing among n settings with
-    probability (1 - 1/k)^n, which has to be 10 % at most.
+    winner's direct neighbours, too: few trials leave gaps. Any are dropped only where none would be
+    missing by chance: of k equally good choices, n settings drawn at random lack at least one with
+    probability k (1 - 1/k)^n at most, which has to be 10 % or less.
+
+    Where a range does not matter, 3, 6 and 12 values at random leave 78, 89 and 94 % of it on
+    average (their bare span: 50, 72 and 85 %; 5,000 draws of each).
 
     With fewer than three different values (of choices: settings) all of the dimension is kept.
 
@@ -122,7 +126,7 @@ def _range(dimension: Dimension, low: float, high: float, winner: float) -> Dime
 def _narrow_choices(dimension: Dimension, values: Sequence[Value]) -> Narrowed:
     winner, competing = values[0], tuple(dict.fromkeys(values))
     known = tuple(dict.fromkeys((winner, *dimension.values)))
-    missing = (1 - 1 / len(known)) ** len(values)
+    missing = len(known) * (1 - 1 / len(known)) ** len(values)
     if len(values) < MIN_SETTINGS or missing > MISSING_BY_CHANCE:
         return Narrowed("too_few", _choices(dimension, known))
     kept = (*competing, *_neighbours(known, winner))
