@@ -34,9 +34,8 @@ def render_report(study: StudyResult) -> str:
     view = view_of(outcome)
     table = study.to_pandas().reset_index()
     # A column that says the same in every row says nothing.
-    same = [
-        c for c in ("role", "seed", "steps_reused", "fitted_at_step") if table[c].nunique() <= 1
-    ]
+    may_say_nothing = ("role", "seed", "steps_reused", "fitted_at_step")
+    same = [column for column in may_say_nothing if table[column].nunique() <= 1]
     told = [column for column in same if column == "role" or not table[column].any()]
     table = table.drop(columns=told)
     if table["max_train_steps"].nunique() == 1:

@@ -98,6 +98,7 @@ def _facts_of_a_round(outcome: RoundOutcome) -> dict[str, Any]:
 
 def _tables_of_a_round(outcome: RoundOutcome) -> list[ShownTable]:
     found = []
+    rows: Sequence[Sequence[str]]
     if outcome.plan:
         columns = ("round", "steps a trial", "trials at most", "steps at most")
         rows = [

@@ -18,7 +18,7 @@ from budgetflow.config.keys import replace_fields
 from budgetflow.config.schema import StudyConfig
 from budgetflow.config.search_space import Dimension
 from budgetflow.errors import UserError
-from budgetflow.files import read_json
+from budgetflow.files import finite, read_json
 from budgetflow.playbook.carry_over import (
     Derivation,
     NothingToCarryOverError,
@@ -91,6 +91,15 @@ def read_earlier(
     ideas = outcome.get("ideas") or ()
     promoted = tuple(idea["name"] for idea in ideas if idea["status"] == "promoted")
     return Earlier(folder.name, records, derivation, promoted)
+
+
+def derivation_basis(
+    config: StudyConfig, folder: epath.Path, selection: Selection, length: int
+) -> dict[str, Any]:
+    """What a derived round's trials come from, as JSON values: a part of what it is found on."""
+    earlier = read_earlier(config, folder, selection, length)
+    rows = [dataclasses.asdict(row) for row in earlier.derivation.rows]
+    return {"rows": finite(rows), "best_trial": earlier.best.trial, "ideas": list(earlier.ideas)}
 
 
 def _searched(folder: epath.Path, outcome: dict[str, Any]) -> tuple[Dimension, ...]:

@@ -192,6 +192,8 @@ def in_words(names: Sequence[str]) -> str:
             module = rest.removeprefix(field).strip(".")
             behind = f" ({module})" if module else ""
             words.append(f"the code behind config.{field}{behind}")
+        elif head == "derived":
+            words.append("what is derived from the earlier round")
         elif head == "content":
             words.append(f"what config.data.{rest.partition('.')[0]}_split holds")
         elif head == "budgetflow":

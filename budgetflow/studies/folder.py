@@ -49,8 +49,11 @@ def open_folder(study: Study) -> None:
     """
     path = study.folder / "config.json"
     if path.exists():
-        before = _grown_from(study, read_json(path))
+        before = _grown_from(study, known := read_json(path))
         if before is None:
+            # What changes nothing here may say something to a later study, as tags do.
+            if known["config"] != to_json(study.config):
+                write_json(path, {**known, "config": to_json(study.config)})
             return
         if (outcome := study.folder / "outcome.json").exists():
             outcome.replace(study.folder / f"outcome_of_{before}.json")

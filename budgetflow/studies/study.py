@@ -23,7 +23,7 @@ from budgetflow.fields import MAX_STEPS, Changes
 from budgetflow.files import read_json
 from budgetflow.playbook.measurement import Selection
 from budgetflow.schedule_config import ScheduleConfig, resolve_schedule
-from budgetflow.studies.derived import changed_fields
+from budgetflow.studies.derived import changed_fields, derivation_basis
 from budgetflow.studies.fingerprint import as_begun, dependencies, fingerprint
 from budgetflow.studies.kind import Kind, switch_off
 from budgetflow.studies.kinds import kind_named, kind_of
@@ -155,6 +155,12 @@ def resolve(
     )
     if earlier is not None and not kind_named(processes.on_main(_kind_name, earlier)).promotes:
         earlier = None
+    if config.search.derive:
+        assert earlier is not None
+        basis = processes.on_main(
+            derivation_basis, config, earlier, study.selection, study.max_train_steps
+        )
+        study = dataclasses.replace(study, found_on={**found_on, "derived": basis})
     plans = study.kind.plans(config, dataset, mesh, study.selection, earlier)
     return dataclasses.replace(study, plans=plans)
 

@@ -1,4 +1,4 @@
-"""What a round concludes beside its best trial: did the last choice hold, what of ideas, what next?"""
+"""What a round concludes beside its best trial: of the round before, of ideas, for the next."""
 
 from __future__ import annotations
 
