@@ -39,7 +39,9 @@ from budgetflow.results.terminal import (
     print_outcome,
     print_plan,
     print_summary,
+    print_table,
 )
+from budgetflow.results.views import planned_fields
 from budgetflow.studies.chain import planned_chain
 from budgetflow.studies.controller import run_study
 from budgetflow.studies.folder import check_folder, is_complete
@@ -159,6 +161,7 @@ def launch(
         chain = planned.studies
         check(chain, workdir)
         print_plan(console, plan_rows(planned.plan), planned.sentences())
+        print_table(console, planned_fields(planned.fields()))
     if dry_run:
         print_plan(console, _plan(chain, folder_of_all, same_results))
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 
@@ -46,3 +46,14 @@ def replace_fields(config: Any, values: dict[str, Any]) -> Any:
             value = {**section, **change} if is_dict else dataclasses.replace(section, **change)
         config = dataclasses.replace(config, **{head: value})
     return config
+
+
+def changed_fields(patch: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A change of a config, as nested sections, by dotted key."""
+    fields: dict[str, Any] = {}
+    for name, value in patch.items():
+        if isinstance(value, Mapping):
+            fields |= changed_fields(value, f"{prefix}{name}.")
+        else:
+            fields[f"{prefix}{name}"] = value
+    return fields

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typing
 from typing import Any
 
+from budgetflow.config.keys import changed_fields
 from budgetflow.config.schema import StudyConfig
 from budgetflow.config.search_space import Dimension
 from budgetflow.errors import ConfigError, nearest, shown
@@ -13,6 +14,8 @@ from budgetflow.schedule_config import ScheduleConfig
 
 # The sections of a config that may vary.
 SEARCHABLE = ("schedule", "optimizer", "regularization", "augmentation", "model")
+# The fields beside these that an idea may change.
+CHANGEABLE = ("ema_decay", "clip_gradient_norm", "weight_decay_mask", "precision")
 
 
 def check_search_space(config: StudyConfig) -> None:
@@ -37,6 +40,38 @@ def check_search_space(config: StudyConfig) -> None:
         if dimension.name in seen:
             raise ConfigError(f"config.search.space holds {dimension.name} twice")
         seen.add(dimension.name)
+
+
+def check_ideas(config: StudyConfig) -> None:
+    """Checks that every idea changes fields that may differ between the trials of a study.
+
+    Raises:
+        ConfigError: it changes another one, none at all, or has a value that the field cannot have.
+    """
+    for idea, patch in config.ideas.items():
+        where = f"config.ideas.{idea}"
+        if not idea.isidentifier():
+            raise ConfigError(f"{where}: the name of an idea should be a word, like 'wider'")
+        if not (changed := changed_fields(patch)):
+            raise ConfigError(f"{where} changes nothing; give it a field, as in config.model")
+        for field, value in changed.items():
+            if wanted := should(_idea_field_type(field, where), value):
+                raise ConfigError(f"{where}: {field} = {shown(value)}: should {wanted}")
+
+
+def _idea_field_type(field: str, where: str) -> Any:
+    """The type of a field that an idea changes."""
+    section = field.partition(".")[0]
+    hints = typing.get_type_hints(StudyConfig, include_extras=True)
+    if field in CHANGEABLE:
+        return hints[field]
+    if section not in SEARCHABLE:
+        names = [*CHANGEABLE, *(f"{name}.…" for name in SEARCHABLE)]
+        raise ConfigError(
+            f"{where} changes {field!r}, which trials of one study share; what an idea can change: "
+            f"{', '.join(names)}"
+        )
+    return _field_type(field)
 
 
 def _field_type(name: str) -> Any:

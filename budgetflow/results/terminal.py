@@ -15,7 +15,7 @@ from rich.text import Text
 
 from budgetflow.playbook.outcomes import TrialsOutcome
 from budgetflow.results.reading import StudyResult
-from budgetflow.results.views import headline, view_of
+from budgetflow.results.views import ShownTable, headline, view_of
 from budgetflow.results.wording import format_cell, timing_line
 from budgetflow.studies.trial import TrialRecord, trial_folder
 
@@ -85,10 +85,7 @@ def print_outcome(console: Console, study: StudyResult) -> None:
     for reason in outcome.reasons:
         say(console, f"  • {reason}")
     for shown in view_of(outcome).tables(outcome):
-        table = Table(*shown.columns, title=shown.title, title_justify="left", box=box.SIMPLE)
-        for row in shown.rows:
-            table.add_row(*row)
-        console.print(table)
+        print_table(console, shown)
     console.print(_trial_table(study))
     if study.timing:
         say(console, timing_line(study.timing), style="dim")
@@ -127,6 +124,18 @@ def print_plan(console: Console, rows: list[dict[str, Any]], sentences: Iterable
     console.print(table)
     for sentence in sentences:
         say(console, f"  • {sentence}")
+
+
+def print_table(console: Console, shown: ShownTable) -> None:
+    """Prints a table in words."""
+    say(console, shown.title, style="bold")
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
+    for column in shown.columns:
+        # What has a name is kept whole; reasons take the room that is left.
+        table.add_column(column, no_wrap=column == shown.columns[0])
+    for name, *cells in shown.rows:
+        table.add_row(name, *cells)
+    console.print(table)
 
 
 def _trial_table(study: StudyResult) -> Table:

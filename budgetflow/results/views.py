@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from budgetflow.playbook import carry_over_wording
+from budgetflow.playbook.carry_over import PlannedField
 from budgetflow.playbook.ideas_wording import LEDGER_COLUMNS, ledger_rows
 from budgetflow.playbook.measurement import Selection
 from budgetflow.playbook.outcomes import (
@@ -30,6 +31,7 @@ if TYPE_CHECKING:  # pandas takes a second to import, which not every launch nee
     import pandas as pd
 
 RATE = "schedule.base_learning_rate"
+CARRIES_OVER = "What carries over to the next round"
 
 
 class ShownTable(NamedTuple):
@@ -96,6 +98,12 @@ def _facts_of_a_round(outcome: RoundOutcome) -> dict[str, Any]:
     return {"length": verdict, **_facts_of_trials(outcome)}
 
 
+def planned_fields(planned: Sequence[PlannedField]) -> ShownTable:
+    """What will become of each hyperparameter of a first round that has not run yet."""
+    rows = carry_over_wording.plan_table(planned)
+    return ShownTable(CARRIES_OVER, carry_over_wording.COLUMNS, rows)
+
+
 def _tables_of_a_round(outcome: RoundOutcome) -> list[ShownTable]:
     found = []
     rows: Sequence[Sequence[str]]
@@ -108,8 +116,7 @@ def _tables_of_a_round(outcome: RoundOutcome) -> list[ShownTable]:
         found.append(ShownTable("The plan", columns, rows))
     if outcome.carried_over:
         rows = carry_over_wording.table(outcome.carried_over)
-        title = "What carries over from the earlier round"
-        found.append(ShownTable(title, carry_over_wording.COLUMNS, rows))
+        found.append(ShownTable(CARRIES_OVER, carry_over_wording.COLUMNS, rows))
     if outcome.ideas:
         metric = f"validation_{outcome.selection_metric}"
         selection = Selection(metric, bool(outcome.higher_is_better))

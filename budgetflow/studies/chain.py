@@ -11,7 +11,9 @@ from etils import epath
 from budgetflow import processes
 from budgetflow.config.schema import StudyConfig
 from budgetflow.files import read_json, write_json
+from budgetflow.playbook import carry_over
 from budgetflow.playbook.budget import StepCost
+from budgetflow.playbook.carry_over import PlannedField
 from budgetflow.playbook.planner import RoundsPlan, what_if
 from budgetflow.playbook.planner_wording import plan_sentences
 from budgetflow.studies.kinds import kind_of
@@ -43,6 +45,11 @@ class PlannedChain:
         if self.config is not None and self.cost is not None and self.plan is not None:
             alternatives = what_if(request_of(self.config, self.plan.budget_steps))
             yield from plan_sentences(self.plan, alternatives, budget(self.config), self.cost)
+
+    def fields(self) -> tuple[PlannedField, ...]:
+        """What will become of each dimension of the first round, by its tag."""
+        assert self.config is not None
+        return carry_over.plan(self.config.search.space, dict(self.config.search.carry))
 
     def record(self, workdir: epath.Path) -> None:
         """Writes the plan into the folder of the last round.

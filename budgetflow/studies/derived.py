@@ -14,7 +14,7 @@ import pydantic
 from etils import epath
 
 from budgetflow import processes
-from budgetflow.config.keys import replace_fields
+from budgetflow.config.keys import changed_fields, replace_fields
 from budgetflow.config.schema import StudyConfig
 from budgetflow.config.search_space import Dimension
 from budgetflow.errors import UserError
@@ -162,17 +162,6 @@ def of_ideas(config: StudyConfig, lengths: Sequence[int]) -> Iterator[TrialPlan]
             schedule = resolve_schedule(filled.schedule, length)
             role: Role = "baseline" if name is None else "idea"
             yield TrialPlan(filled, values, schedule, role=role, idea=name)
-
-
-def changed_fields(patch: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """An idea as dotted config fields and their values."""
-    fields: dict[str, Any] = {}
-    for name, value in patch.items():
-        if isinstance(value, Mapping):
-            fields |= changed_fields(value, f"{prefix}{name}.")
-        else:
-            fields[f"{prefix}{name}"] = value
-    return fields
 
 
 def _seeds(config: StudyConfig) -> Iterator[dict[str, int]]:

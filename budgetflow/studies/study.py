@@ -13,9 +13,9 @@ from etils import epath
 from jax.sharding import Mesh
 
 from budgetflow import processes
-from budgetflow.config.keys import replace_fields
+from budgetflow.config.keys import changed_fields, replace_fields
 from budgetflow.config.schema import DEFAULT_TRIALS, DataConfig, StudyConfig
-from budgetflow.config.searchable import check_search_space
+from budgetflow.config.searchable import check_ideas, check_search_space
 from budgetflow.data.contradictions import check_more_than_one_target, with_fit_targets
 from budgetflow.data.source import Dataset, load_dataset, with_checked_targets
 from budgetflow.errors import ConfigError, UserError
@@ -23,7 +23,7 @@ from budgetflow.fields import MAX_STEPS, Changes
 from budgetflow.files import read_json
 from budgetflow.playbook.measurement import Selection
 from budgetflow.schedule_config import ScheduleConfig, resolve_schedule
-from budgetflow.studies.derived import changed_fields, derivation_basis
+from budgetflow.studies.derived import derivation_basis
 from budgetflow.studies.fingerprint import as_begun, dependencies, fingerprint
 from budgetflow.studies.kind import Kind, switch_off
 from budgetflow.studies.kinds import kind_named, kind_of
@@ -232,6 +232,7 @@ def check_study(config: StudyConfig) -> None:
     mesh = make_mesh(config.mesh, kind.num_trials(config))
     check_batch_size(config, mesh)
     check_search_space(config)
+    check_ideas(config)
     traced = set()
     for filled, program in _programs(config, mesh):
         if id(program) not in traced:
