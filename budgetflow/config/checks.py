@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from budgetflow.config.keys import leaves, value_of
-from budgetflow.config.schema import StudyConfig
+from budgetflow.config.schema import RoundsConfig, StudyConfig
 from budgetflow.decays import DECAYS
 from budgetflow.errors import ConfigError, nearest_numbers, shown
 from budgetflow.import_path import is_import_path
@@ -53,7 +53,7 @@ def _draws_points(config: StudyConfig) -> bool:
 
 def _derives(config: StudyConfig) -> bool:
     """Whether a round is derived, or rounds are planned of which the later ones are."""
-    return config.search.derive or config.rounds.production_steps is not None
+    return config.search.derive or config.rounds != RoundsConfig()
 
 
 RULES = (

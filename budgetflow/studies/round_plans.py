@@ -29,9 +29,8 @@ from budgetflow.studies.trial import TrialRecord, read_trials
 
 
 def one_length(config: StudyConfig) -> tuple[int, ...]:
-    """That of the config, for every trial of a round."""
-    assert config.max_train_steps is not None
-    return (config.max_train_steps,)
+    """That of the config, for every trial of a round; none while it is not known."""
+    return (config.max_train_steps,) if config.max_train_steps is not None else ()
 
 
 def round_plans(

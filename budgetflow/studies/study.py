@@ -240,7 +240,7 @@ def check_study(config: StudyConfig) -> None:
             check_state_fits(program)
             program.train_steps.trace(*step_arguments(filled, study_dataset(config), program))
         given = filled.schedule != ScheduleConfig() or not config.search.promote_trials
-        if config.max_train_steps is not None and given:
+        if given:
             for length in kind.lengths(config):
                 kind.check_schedule(resolve_schedule(filled.schedule, length))
 

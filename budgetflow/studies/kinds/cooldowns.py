@@ -45,12 +45,13 @@ def check(config: StudyConfig) -> None:
 
 
 def lengths(config: StudyConfig) -> tuple[int, ...]:
-    """The lengths at which each point is run, ascending.
+    """The lengths at which each point is run, ascending; none while they are not known.
 
     Raises:
         ConfigError: some are equal, or 0.
     """
-    assert config.max_train_steps is not None
+    if config.max_train_steps is None:
+        return ()
     fractions = config.cooldowns.length_fractions
     steps = tuple(round(fraction * config.max_train_steps) for fraction in fractions)
     if steps[0] == 0 or len({*steps}) < len(steps):

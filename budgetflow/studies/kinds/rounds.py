@@ -8,6 +8,7 @@ from typing import Any
 from budgetflow.config.checks import Rule
 from budgetflow.config.keys import replace_fields
 from budgetflow.config.schema import StudyConfig
+from budgetflow.config.search_space import MAX_TRIALS
 from budgetflow.errors import ConfigError
 from budgetflow.playbook.budget import UNITS, StepCost, budget_in_steps
 from budgetflow.playbook.planner import (
@@ -95,6 +96,7 @@ def request_of(config: StudyConfig, budget_steps: int) -> BudgetRequest:
             num_rounds=rounds.num_rounds,
             first_round_fraction=rounds.first_round_fraction,
             last_round_share=rounds.last_round_share,
+            max_trials=MAX_TRIALS,
             min_trials=max(MIN_POINTS + of_ideas, _again(config) * (rounds.num_rounds > 2)),
             min_last_trials=_again(config) if rounds.num_rounds > 1 else MIN_POINTS + of_ideas,
         )
