@@ -124,13 +124,16 @@ def recalibrated(found: Sequence[Forecast]) -> list[Forecast]:
     said = np.array([forecast.said for forecast in found]).clip(0.001, 0.999)
     odds = np.log(said / (1 - said))[:, None]
     came = np.array([f.came for f in found])
-    mapped = []
-    for i, forecast in enumerate(found):
-        other = np.array([f.family != forecast.family for f in found])
-        model = LogisticRegression().fit(odds[other], came[other])
-        mapped_to = float(model.predict_proba(odds[i : i + 1])[0, 1])
-        mapped.append(dataclasses.replace(forecast, said=mapped_to))
-    return mapped
+    families = np.array([forecast.family for forecast in found])
+    mapped = said.copy()
+    for family in set(families):
+        here = families == family
+        model = LogisticRegression().fit(odds[~here], came[~here])
+        mapped[here] = model.predict_proba(odds[here])[:, 1]
+    return [
+        dataclasses.replace(forecast, said=float(probability))
+        for forecast, probability in zip(found, mapped, strict=True)
+    ]
 
 
 def with_repetitions(

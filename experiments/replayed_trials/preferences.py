@@ -36,9 +36,7 @@ class Preference:
     submissions: set[str] = dataclasses.field(default_factory=set)
 
 
-def preferences(
-    studies: Iterable[Study], fraction: float
-) -> tuple[dict[str, Preference], int, int]:
+def preferences(studies: Iterable[Study], fraction: float) -> dict[str, Preference]:
     """What each field's preference does from a fraction of the run to its end.
 
     A setting's error is its mean over the repetitions that have all settings of the pool at the
