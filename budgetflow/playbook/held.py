@@ -276,7 +276,7 @@ def _probability_best(settings: Sequence[Setting], number: int, noise: Noise) ->
     for i, other in enumerate(settings):
         if i != number and not other.diverged:
             below *= ndtr((other.mean - means) * math.sqrt(len(other.later)) / sds[:, None])
-    return float(share / share.sum() @ below @ (weight / weight.sum()))
+    return min(1.0, float(share / share.sum() @ below @ (weight / weight.sum())))
 
 
 @functools.cache
