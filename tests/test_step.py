@@ -80,7 +80,8 @@ TRANSFORMER = {
     "model": {"name": "budgetflow.models.Transformer", "width": 16, "depth": 2, "heads": 2},
     "task__name": "budgetflow.tasks.LanguageModeling",
     "evaluation__selection_metric": "loss",
-    "evaluation__train_examples": 64,
+    # As many as there are to validate on, so that one program evaluates both.
+    "evaluation__train_examples": 181,
     "data__batch_size": 16,
 }
 SCHEDULE = Schedule(0.05, constant_steps=10)
