@@ -77,7 +77,7 @@ def test_no_fit_is_noticed_where_there_is_none(digits):
 
 CONV = {"model": {"name": "budgetflow.models.ConvNet", "channels": (8,), "hidden_size": 16}}
 TRANSFORMER = {
-    "model": {"name": "budgetflow.models.Transformer", "width": 16, "depth": 2, "heads": 2},
+    "model": {"name": "budgetflow.models.Transformer", "width": 16, "depth": 1, "heads": 2},
     "task__name": "budgetflow.tasks.LanguageModeling",
     "evaluation__selection_metric": "loss",
     # As many as there are to validate on, so that one program evaluates both.
