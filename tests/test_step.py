@@ -77,10 +77,11 @@ def test_no_fit_is_noticed_where_there_is_none(digits):
 
 CONV = {"model": {"name": "budgetflow.models.ConvNet", "channels": (8,), "hidden_size": 16}}
 TRANSFORMER = {
-    "model": {"name": "budgetflow.models.Transformer", "width": 16, "depth": 2, "heads": 2},
+    "model": {"name": "budgetflow.models.Transformer", "width": 16, "depth": 1, "heads": 2},
     "task__name": "budgetflow.tasks.LanguageModeling",
     "evaluation__selection_metric": "loss",
-    "evaluation__train_examples": 64,
+    # As many as there are to validate on, so that one program evaluates both.
+    "evaluation__train_examples": 181,
     "data__batch_size": 16,
 }
 SCHEDULE = Schedule(0.05, constant_steps=10)
