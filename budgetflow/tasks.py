@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from budgetflow.metrics import Metric
+from budgetflow.metrics import Metric, as_metric
 
 Batch = dict[str, Any]
 
@@ -170,6 +170,44 @@ class LanguageModeling:
             return jnp.ones(targets.shape, bool), targets
         counted = targets != self.padding_id
         return counted, jnp.where(counted, targets, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Regression:
+    """Squared error of real targets, [batch] or [batch, targets]; the model's outputs are 2-D.
+
+    No example is ever all right, so a sweep of it needs ``config.sweep.fitted_train_loss``.
+
+    Attributes:
+        num_targets: how many numbers an example is to be predicted by.
+    """
+
+    num_targets: int = 1
+
+    def __post_init__(self) -> None:
+        _check_counts(num_targets=self.num_targets)
+
+    def num_outputs(self, dataset_num_classes: int | None) -> int:
+        """The size of the model's output."""
+        return self.num_targets
+
+    def bad_targets(self, targets: np.ndarray, num_outputs: int) -> tuple[np.ndarray, str]:
+        """Which targets are not finite, or of another shape, bool [examples], and what to be."""
+        should_be = f"{num_outputs} finite number(s)"
+        if targets.reshape(len(targets), -1).shape[1] != num_outputs:
+            return np.ones(len(targets), bool), should_be
+        finite = np.isfinite(targets.astype(np.float64)).reshape(len(targets), -1)
+        return ~finite.all(axis=1), should_be
+
+    def loss(self, outputs: jax.Array, batch: Batch) -> jax.Array:
+        """The mean squared error of each example, [batch]."""
+        targets = batch["targets"].reshape(outputs.shape).astype(outputs.dtype)
+        return jnp.square(outputs - targets).mean(axis=-1)
+
+    def metrics(self, outputs: jax.Array, batch: Batch) -> dict[str, Any]:
+        """The loss, and its root over all examples."""
+        loss = as_metric(self.loss(outputs, batch))
+        return {"loss": loss, "rmse": dataclasses.replace(loss, finish=math.sqrt)}
 
 
 def _over_tokens(values: jax.Array, counted: jax.Array) -> Metric:

@@ -90,7 +90,7 @@ def test_launching_again_trains_nothing_and_a_changed_tag_is_noticed(copy):
         choices("regularization.weight_decay", 0.0, 1e-3, tag="very_likely"),
     )
     # The first round is the same; what is derived from it is not.
-    with pytest.raises(UserError, match="planned holds results .* derived from the earlier round"):
+    with pytest.raises(UserError, match=r"planned holds results .* derived from the earlier round"):
         run(config, copy)
 
 

@@ -78,22 +78,22 @@ def test_did_not_hold_and_nothing_differs():
     [
         (
             study((1.0,), (2.0,), (3.0,), (4.0,)),
-            "4 settings with one seed each: run config.rounds.seeds = 3.",
+            "4 settings with one seed each: run config.search.seeds = 3.",
         ),
         (
             study((1.0, 1.0, 1.0), (2.0, 2.0, 2.0)),
             "2 settings with 3 seeds each, whose seeds do not show their noise: run "
-            "config.rounds.seeds = 6.",
+            "config.search.seeds = 6.",
         ),
         (
             study((1.0, 2.0), (1.0, 2.0, 1.5)),
             "2 settings with 2 to 3 seeds: it is still the best with a probability of 50.0%, and "
-            "nothing else is certain enough: run config.rounds.seeds = 3.",
+            "nothing else is certain enough: run config.search.seeds = 3.",
         ),
         (
             study((INF, 1.0), (2.0, 2.1)),
             "2 settings with 2 seeds each: it diverged in 1 of 2 seed(s) of the later round, which "
-            "may be chance: run config.rounds.seeds = 3.",
+            "may be chance: run config.search.seeds = 3.",
         ),
         (
             study((INF, 1.0), (math.nan, 2.1)),

@@ -56,7 +56,7 @@ EVIDENCE = "90% interval of idea minus baseline"
         (
             result("cannot_tell", seeds=2, difference=-5.0),
             "Whether the idea 'wider' is better cannot be told from 2 seed(s) that it and the "
-            "baseline both have; it takes 3: run config.rounds.seeds = 3. It is not promoted.",
+            "baseline both have; it takes 3: run config.search.seeds = 3. It is not promoted.",
         ),
         (
             result("cannot_tell", difference=-5.0),

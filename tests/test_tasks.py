@@ -3,7 +3,7 @@ import numpy as np
 import optax
 import pytest
 
-from budgetflow.tasks import Classification, LanguageModeling
+from budgetflow.tasks import Classification, LanguageModeling, Regression
 
 OUTPUTS = jnp.asarray([[2.0, 1.0, 0.0], [0.0, 0.5, 3.0], [1.0, 2.0, 0.0]])
 BATCH = {"targets": jnp.asarray([0, 0, 1])}
@@ -47,3 +47,25 @@ def test_a_language_models_loss_is_the_mean_over_tokens():
     assert task.num_outputs(7) == 7 and LanguageModeling(9).num_outputs(None) == 9
     with pytest.raises(ValueError, match="vocabulary_size"):
         task.num_outputs(None)
+
+
+def test_regression_is_the_squared_error_and_its_root():
+    outputs = jnp.asarray([[1.0], [2.0], [4.0]])
+    for targets in (jnp.asarray([1.0, 0.0, 1.0]), jnp.asarray([[1.0], [0.0], [1.0]])):
+        metrics = Regression().metrics(outputs, {"targets": targets})
+        assert Regression().loss(outputs, {"targets": targets}).tolist() == [0.0, 4.0, 9.0]
+        total, weight = (float(part) for part in metrics["rmse"].sums())
+        # The root of the mean, not the mean of roots.
+        assert metrics["rmse"].value(total, weight) == pytest.approx((13 / 3) ** 0.5)
+    two = jnp.asarray([[1.0, 2.0], [3.0, 4.0]])
+    loss = Regression(num_targets=2).loss(two, {"targets": jnp.zeros((2, 2))})
+    assert loss.tolist() == [2.5, 12.5]
+
+
+def test_targets_of_a_regression_are_checked():
+    targets = np.asarray([1.0, np.nan, np.inf, -2.0])
+    bad, words = Regression().bad_targets(targets, 1)
+    assert bad.tolist() == [False, True, True, False] and words == "1 finite number(s)"
+    assert Regression().bad_targets(np.zeros((2, 3)), 1)[0].all()
+    with pytest.raises(ValueError, match="num_targets = 0"):
+        Regression(num_targets=0)

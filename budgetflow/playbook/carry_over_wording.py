@@ -25,6 +25,8 @@ from budgetflow.playbook.wording import words
 
 # Whole numbers are written out up to here: steps, which JSON may have made floats of.
 MOST_WHOLE = 1e7
+# So many trials are named, of those that diverged or spiked.
+MOST_NUMBERS = 8
 BIAS = "short-horizon bias (Wu et al. 2018, arXiv:1803.02021)"
 
 
@@ -167,7 +169,10 @@ def _value(value: Any) -> str:
 
 
 def _numbers(trials: Sequence[int]) -> str:
-    return f" ({', '.join(map(str, trials))})" if trials else ""
+    if not trials:
+        return ""
+    more = ", …" if len(trials) > MOST_NUMBERS else ""
+    return f" ({', '.join(map(str, trials[:MOST_NUMBERS]))}{more})"
 
 
 def instability_sentences(found: Instability) -> Iterator[str]:

@@ -1,0 +1,38 @@
+"""Two rounds of a character-level language model, planned from a budget, with an idea.
+
+scripts/launch --config=configs/lm_rounds.py
+scripts/launch --config=configs/lm_rounds.py --dry_run
+
+Cost: TO BE MEASURED.
+"""
+
+from budgetflow.config import choices, default_config, log_uniform
+
+
+def get_config():
+    config = default_config("rounds")
+    config.rounds.production_steps = 500
+    config.rounds.first_round_fraction = 0.2
+    config.rounds.budget_steps = 6000
+    config.rounds.last_round_share = 0.75
+    config.data.name = "budgetflow.data.text.pydoc_topics"
+    config.data.input_key = "inputs"
+    config.data.target_key = "targets"
+    config.data.batch_size = 16
+    config.model = {"name": "budgetflow.models.Transformer", "width": 64, "depth": 2, "heads": 4}
+    config.task.name = "budgetflow.tasks.LanguageModeling"
+    config.optimizer = {"name": "adamw", "b1": 0.9, "b2": 0.99}
+    config.evaluation.selection_metric = "loss"
+    config.evaluation.train_examples = 200
+    config.schedule.base_learning_rate = 5e-3
+    config.schedule.warmup_steps = 20
+    config.schedule.decay = "linear"
+    config.schedule.decay_fraction = 0.2
+    config.search.seeds = 3
+    config.search.reruns = 1
+    config.search.space = (
+        log_uniform("schedule.base_learning_rate", 1e-3, 2e-2),
+        choices("optimizer.b2", 0.95, 0.99),
+    )
+    config.ideas = {"clipped": {"clip_gradient_norm": 1.0}}
+    return config
