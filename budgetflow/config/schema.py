@@ -255,6 +255,8 @@ class StudyConfig:
         seed: of the data order, the initialisation and all random numbers of every trial.
         max_train_steps: the updates of every trial. A round that builds on another study may leave
             it out: ``max_train_steps_factor`` times that study's answer or length.
+        regime: which kind of workload it is, if you know: "not_compute_bound" (it can be trained to
+            a perfect fit) or "compute_bound". It holds over what a sweep finds.
         model, task, optimizer, augmentation: an import path (or optax's name) under ``name``, and
             the arguments it takes.
         regularization: strengths, 0 for off; the sweep switches them and the augmentation off.
@@ -282,6 +284,7 @@ class StudyConfig:
     # The learning rates of each trial are compared one by one.
     max_train_steps: Annotated[Steps | None, Changes.OUTCOME] = None
     max_train_steps_factor: Annotated[Rate, Changes.NOTHING] = 1.0
+    regime: Annotated[Literal["not_compute_bound", "compute_bound"] | None, Changes.OUTCOME] = None
     data: DataConfig = DataConfig()
     model: dict[str, Any] = Field(
         default_factory=lambda: {"name": "budgetflow.models.MLP", "hidden_sizes": (128, 128)}

@@ -17,8 +17,10 @@ from budgetflow.data.contradictions import contradictions
 from budgetflow.data.source import Dataset
 from budgetflow.errors import ConfigError, shown
 from budgetflow.playbook import lr_sweep
-from budgetflow.playbook.measurement import Decision, Selection, TrialRecord
+from budgetflow.playbook.measurement import Conclude, Decision, Selection, TrialRecord
+from budgetflow.playbook.outcomes import SweepOutcome
 from budgetflow.playbook.race import SweepSettings, lockstep_grid
+from budgetflow.playbook.workflow import workflow
 from budgetflow.schedules import Schedule
 from budgetflow.studies.kind import NO_LENGTH, Kind, switch_off
 from budgetflow.studies.plans import TrialPlan
@@ -102,8 +104,13 @@ def expected_steps(study: Study) -> int:
 
 
 def decide(study: Study, trials: Sequence[TrialRecord]) -> Decision:
-    """See :func:`budgetflow.playbook.lr_sweep.decide`."""
-    return lr_sweep.decide(settings(study), trials)
+    """See :func:`budgetflow.playbook.lr_sweep.decide`; and which workflow follows."""
+    decision = lr_sweep.decide(settings(study), trials)
+    if isinstance(decision, Conclude) and isinstance(found := decision.outcome, SweepOutcome):
+        stated = study.config.regime
+        reasons = (*found.reasons, workflow(found.regime, stated))
+        return Conclude(dataclasses.replace(found, regime=stated or found.regime, reasons=reasons))
+    return decision
 
 
 def settings(study: Study) -> SweepSettings:
