@@ -18,7 +18,7 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -31,6 +31,7 @@ from rich.filesize import decimal
 from budgetflow import command_line, processes
 from budgetflow.config import StudyConfig, load_config_file
 from budgetflow.config.loading import MOST_STUDIES
+from budgetflow.config.schema import to_json
 from budgetflow.errors import ConfigError, UserError
 from budgetflow.results.reading import StudyResult, open_study
 from budgetflow.results.terminal import (
@@ -40,12 +41,14 @@ from budgetflow.results.terminal import (
     print_summary,
 )
 from budgetflow.studies.controller import run_study
+from budgetflow.studies.departures import departures
 from budgetflow.studies.folder import check_folder, is_complete
 from budgetflow.studies.kinds import check_follows, kind_of, parse_study
 from budgetflow.studies.study import (
     check_study,
     read_outcome,
     resolve,
+    study_dataset,
     study_peak_bytes,
 )
 from budgetflow.training.mesh import cpu_devices, cpu_devices_are_given, make_mesh
@@ -141,7 +144,7 @@ def launch(
     """
     folder_of_all = check(chain, workdir)
     if dry_run:
-        print_plan(console, _plan(chain, folder_of_all))
+        print_plan(console, _plan(chain, folder_of_all), _notes(chain))
         return None
     if any(processes.on_main(read_outcome, folder_of_all / c.name) is None for c in chain):
         # What reports are drawn with takes a second to import: on a thread, while XLA compiles.
@@ -231,6 +234,14 @@ def _plan(chain: list[StudyConfig], workdir: epath.Path) -> list[dict[str, Any]]
         known = known and complete
         earlier = folder
     return rows
+
+
+def _notes(chain: list[StudyConfig]) -> Iterator[str]:
+    """How studies depart from the configs that their lengths were found on."""
+    for earlier, config in itertools.pairwise(chain):
+        kind = kind_of(earlier)
+        found = departures(config, to_json(earlier), kind, study_dataset(config))
+        yield from (f"{config.name}: {sentence}" for sentence in found)
 
 
 def main(argv: Sequence[str]) -> None:

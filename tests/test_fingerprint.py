@@ -105,6 +105,11 @@ OTHER = {
     "transfer.warn_below": 0.3,
     "transfer.refuse_below": 0.1,
     "cooldowns.length_fractions": (0.5, 1.0),
+    "comparison.changes": (("data.batch_size", 32),),
+    "comparison.seeds": 4,
+    "comparison.train_loss": 0.5,
+    "comparison.learning_rates": (0.1, 0.2),
+    "comparison.refine": 1.5,
 }
 
 

@@ -25,6 +25,7 @@ from budgetflow.fields import (
     Fraction,
     Name,
     NonNegative,
+    Option,
     Pattern,
     Positive,
     Rate,
@@ -205,6 +206,29 @@ class CooldownsConfig:
 
 
 @dataclass(frozen=True, config=CHECKED)
+class ComparisonConfig:
+    """What a change of the config does to the number of steps.
+
+    Attributes:
+        changes: pairs of a field and its value with the change, as (("data.batch_size", 32),). What
+            may differ: the batch size, model, optimizer, regularization, augmentation, and how
+            gradients and parameters are computed; not data or task, which a study's trials share.
+            Another ``name`` of a model, optimizer or augmentation drops that section's arguments.
+        seeds: how many to compare over; fewer than 3 give no factor.
+        train_loss: the training loss to reach, in evaluation mode; None for a perfect fit. It is
+            looked at with every evaluation, on ``config.evaluation.train_examples``.
+        learning_rates, refine: the grid of constant learning rates, and the spacing to refine it
+            to, as of a sweep; each side races at its own best.
+    """
+
+    changes: tuple[tuple[Text, Option], ...] = ()
+    seeds: Annotated[int, Field(gt=0, le=1000, strict=True)] = 3
+    train_loss: Rate | None = None
+    learning_rates: tuple[Rate, ...] = SweepConfig.learning_rates
+    refine: Annotated[float, Field(ge=1.001, le=MAX_RATE, strict=True)] | None = 1.8
+
+
+@dataclass(frozen=True, config=CHECKED)
 class StudyConfig:
     """One study. Use :func:`default_config` or :func:`building_on` in a config file.
 
@@ -212,9 +236,9 @@ class StudyConfig:
     :class:`budgetflow.fields.Changes`. A field without a mark changes everything.
 
     Attributes:
-        kind: "lr_sweep" (which finds the steps to a perfect fit), "round" (trials of one length) or
+        kind: "lr_sweep" (which finds the steps to a perfect fit), "round" (trials of one length),
             "cooldowns" (each point of the search space at several lengths, which share their steps
-            up to the decay).
+            up to the decay) or "comparison" (what a change does to the number of steps).
         name: the study's folder; the config file's name if not set.
         builds_on: path of the config whose study comes first.
         seed: of the data order, the initialisation and all random numbers of every trial.
@@ -278,6 +302,7 @@ class StudyConfig:
     search: Annotated[SearchConfig, Changes.OUTCOME] = SearchConfig()
     transfer: Annotated[TransferConfig, Changes.OUTCOME] = TransferConfig()
     cooldowns: Annotated[CooldownsConfig, Changes.OUTCOME] = CooldownsConfig()
+    comparison: Annotated[ComparisonConfig, Changes.OUTCOME] = ComparisonConfig()
 
 
 # The sections of any keys: arguments of what they name, and strengths.

@@ -112,14 +112,16 @@ def say(console: Console, text: str, name: str | None = None, style: str = "") -
     console.print(line, soft_wrap=not console.is_terminal)
 
 
-def print_plan(console: Console, rows: list[dict[str, Any]]) -> None:
-    """Prints what a launch would do, a column per study."""
+def print_plan(console: Console, rows: list[dict[str, Any]], notes: Iterable[str] = ()) -> None:
+    """Prints what a launch would do, a column per study, and what to know of it."""
     properties = list(dict.fromkeys(name for row in rows for name in row if name != "study"))
     table = Table("", *(row["study"] for row in rows), box=box.SIMPLE, padding=(0, 1, 0, 0))
     for name in properties:
         table.add_row(name, *(str(row.get(name, "")) for row in rows))
     say(console, "The plan", style="bold")
     console.print(table)
+    for note in notes:
+        say(console, f"  • {note}")
 
 
 def _trial_table(study: StudyResult) -> Table:

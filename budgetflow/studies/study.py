@@ -23,6 +23,7 @@ from budgetflow.fields import MAX_STEPS
 from budgetflow.files import read_json
 from budgetflow.playbook.measurement import Selection
 from budgetflow.schedule_config import ScheduleConfig, resolve_schedule
+from budgetflow.studies.departures import departures
 from budgetflow.studies.fingerprint import fingerprint
 from budgetflow.studies.kind import Kind, switch_off
 from budgetflow.studies.kinds import kind_named, kind_of
@@ -50,6 +51,7 @@ class Study:
         builds_on: the fingerprint of the study it builds on.
         higher_is_better: whether higher values of the selection metric are better.
         plans: the trials that are known before it runs, by number.
+        departures: how its config departs from the one that its length was found on, in sentences.
     """
 
     config: StudyConfig
@@ -60,6 +62,7 @@ class Study:
     builds_on: str | None = None
     higher_is_better: bool = False
     plans: tuple[TrialPlan, ...] = ()
+    departures: tuple[str, ...] = ()
 
     @property
     def kind(self) -> Kind:
@@ -114,25 +117,29 @@ def resolve(config: StudyConfig, folder: epath.Path, earlier: epath.Path | None)
     if config.search.space and config.search.method != "grid" and config.search.trials is None:
         config = replace_fields(config, {"search.trials": DEFAULT_TRIALS})
     dataset = study_dataset(config)
+    departed: tuple[str, ...] = ()
     if config.max_train_steps is None:
         assert earlier is not None and earlier_outcome is not None
+        found_on = processes.on_main(_config, earlier)
+        departed = departures(config, found_on, kind_named(found_on["kind"]), dataset)
         config = replace_fields(
             config, {"max_train_steps": _length(config, earlier, earlier_outcome)}
         )
     builds_on = earlier_outcome["fingerprint"] if earlier_outcome else None
     mesh = make_mesh(config.mesh, kind_of(config).num_trials(config))
-    found_on = fingerprint(config, dataset, builds_on)
+    key = fingerprint(config, dataset, builds_on)
     _, program = next(_programs(config, mesh))
     metric = task_metrics(program.spec)[config.evaluation.selection_metric]
-    study = Study(config, folder, dataset, mesh, found_on, builds_on, metric.higher_is_better)
-    if earlier is not None and not kind_named(processes.on_main(_kind_name, earlier)).promotes:
+    study = Study(config, folder, dataset, mesh, key, builds_on, metric.higher_is_better)
+    if earlier is not None and not kind_named(processes.on_main(_config, earlier)["kind"]).promotes:
         earlier = None
     plans = study.kind.plans(config, dataset, mesh, study.selection, earlier)
-    return dataclasses.replace(study, plans=plans)
+    return dataclasses.replace(study, plans=plans, departures=departed)
 
 
-def _kind_name(folder: epath.Path) -> str:
-    return str(read_json(folder / "config.json")["config"]["kind"])
+def _config(folder: epath.Path) -> dict[str, Any]:
+    """The resolved config of a study, as JSON values."""
+    return read_json(folder / "config.json")["config"]
 
 
 def study_dataset(config: StudyConfig) -> Dataset:
@@ -147,8 +154,10 @@ def study_dataset(config: StudyConfig) -> Dataset:
     except TypeError as error:
         raise ConfigError("config.task takes numbers, strings and tuples, not dicts") from error
     kind = kind_of(config)
-    dataset = _dataset(config.data, task, kind.regularizes, kind.checks_fit(config))
     batch_size = config.data.batch_size
+    # One data set for every batch size.
+    data = dataclasses.replace(config.data, batch_size=1)
+    dataset = _dataset(data, task, kind.regularizes, kind.checks_fit(config))
     if batch_size > dataset.train.num_examples:
         raise ConfigError(
             f"config.data.batch_size = {batch_size} is larger than the training split "
@@ -190,7 +199,8 @@ def check_study(config: StudyConfig) -> None:
     """
     kind = kind_of(config)
     mesh = make_mesh(config.mesh, kind.num_trials(config))
-    check_batch_size(config, mesh)
+    for variant in kind.variants(config):
+        check_batch_size(variant, mesh)
     check_search_space(config)
     traced = set()
     for filled, program in _programs(config, mesh):
@@ -210,7 +220,9 @@ def study_peak_bytes(config: StudyConfig, mesh: Mesh) -> int:
 
     Compiles that model's train step.
     """
-    filled, program = max(_programs(config, mesh), key=lambda pair: state_bytes(pair[1]))
+    filled, program = max(
+        _programs(config, mesh), key=lambda pair: (state_bytes(pair[1]), pair[0].data.batch_size)
+    )
     slices, vectorized = mesh.shape["trial"], config.mesh.vmap_trials
     at_a_time = max(vectorized, -(-kind_of(config).trials_held(config) // slices))
     return peak_bytes(filled, study_dataset(config), program, at_a_time)
@@ -218,16 +230,17 @@ def study_peak_bytes(config: StudyConfig, mesh: Mesh) -> int:
 
 def _programs(config: StudyConfig, mesh: Mesh) -> Iterator[tuple[StudyConfig, Program]]:
     """The points of the search space: the config with each filled in, and its program."""
-    dataset = study_dataset(config)
     kind = kind_of(config)
-    if not kind.regularizes:
-        config = switch_off(config)[0]
-    for values in config.search.points(config.seed):
-        filled = replace_fields(config, values)
-        program = trial_program(
-            filled, dataset, frozenset(values), kind.checks_fit(config), trial_slices(mesh)[0]
-        )
-        yield filled, program
+    for variant in kind.variants(config):
+        dataset = study_dataset(variant)
+        if not kind.regularizes:
+            variant = switch_off(variant)[0]
+        for values in variant.search.points(variant.seed):
+            filled = replace_fields(variant, values)
+            program = trial_program(
+                filled, dataset, frozenset(values), kind.checks_fit(config), trial_slices(mesh)[0]
+            )
+            yield filled, program
 
 
 def _length(config: StudyConfig, earlier: epath.Path, outcome: dict[str, Any]) -> int:

@@ -10,11 +10,17 @@ from budgetflow.config.schema import StudyConfig
 from budgetflow.errors import ConfigError, nearest, shown
 from budgetflow.import_path import import_object, is_import_path
 from budgetflow.studies.kind import Kind
+from budgetflow.studies.kinds.comparison import COMPARISON
 from budgetflow.studies.kinds.cooldowns import COOLDOWNS
 from budgetflow.studies.kinds.lr_sweep import LR_SWEEP
 from budgetflow.studies.kinds.round import ROUND
 
-KINDS = {"lr_sweep": LR_SWEEP, "round": ROUND, "cooldowns": COOLDOWNS}
+KINDS = {
+    "lr_sweep": LR_SWEEP,
+    "round": ROUND,
+    "cooldowns": COOLDOWNS,
+    "comparison": COMPARISON,
+}
 # The sections of a config that not every kind of study reads, and what they are for.
 SECTIONS = {
     "sweep": "is for config.kind = 'lr_sweep'",
@@ -22,6 +28,7 @@ SECTIONS = {
     "search": "is for rounds; a sweep trains at constant learning rates and varies nothing else",
     "transfer": "is for a round that builds on another; set config.builds_on",
     "cooldowns": "is for config.kind = 'cooldowns'",
+    "comparison": "is for config.kind = 'comparison'",
 }
 
 
@@ -76,6 +83,11 @@ def check_follows(study: StudyConfig, earlier: StudyConfig) -> None:
         ConfigError: that one cannot have it.
     """
     promoted = study.search.promote_trials
+    if not kind_of(earlier).gives_length:
+        raise ConfigError(
+            f"config.builds_on: {earlier.name} is a comparison, which finds a factor, no length; "
+            "build on the study that the factor is for, and set config.max_train_steps_factor"
+        )
     if not kind_of(earlier).promotes:
         if study.transfer != type(study.transfer)():
             raise ConfigError(
