@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from budgetflow.data.records import Split, stacked
+from budgetflow.data.records import stacked
 from budgetflow.training.mesh import place_everywhere
 from budgetflow.training.spec import ProgramSpec
 from budgetflow.training.step import TrainState, batch_gradients
@@ -56,13 +55,16 @@ def gradient_products(run: TrialRun, seed: int, batch_size: int) -> GradientProd
         seed: of the examples and the random numbers, together with the trial's step.
         batch_size: of the trial; batches here have at most :data:`MOST_EXAMPLES`.
     """
-    size = min(batch_size, MOST_EXAMPLES)
+    size, state = min(batch_size, MOST_EXAMPLES), run.state
     add, products = _compiled(run.program.spec, run.program.mesh)
-    total: Any = jax.tree.map(jnp.zeros_like, run.state.params)
-    for batch, numbers in _batches(run, seed, size):
-        total = add(run.state, batch, numbers, total)
+    batches = _batches(run, seed, size)
+    total: Any = jax.tree.map(jnp.zeros_like, state.params)
+    for number in range(BATCHES):
+        total = add(state, batches, np.int32(number), run.numbers, total)
     mean = jax.tree.map(lambda g: g / BATCHES, total)
-    found = [products(run.state, *drawn, mean) for drawn in _batches(run, seed, size)]
+    found = [
+        products(state, batches, np.int32(number), run.numbers, mean) for number in range(BATCHES)
+    ]
     norms, projections = np.array(jax.device_get(found), np.float64).T
     return GradientProducts(size, tuple(norms.tolist()), tuple(projections.tolist()))
 
@@ -73,15 +75,17 @@ def _compiled(spec: ProgramSpec, mesh: Mesh) -> tuple[Any, Any]:
     # The parts of a batch save memory, which these smaller ones do not need.
     spec = dataclasses.replace(spec, gradient_accumulation=1)
 
-    def gradient(state: TrainState, batch: Any, numbers: Any) -> Any:
+    def gradient(state: TrainState, batches: Any, number: Any, numbers: Any) -> Any:
+        batch = jax.tree.map(lambda array: array[number], batches)
+        numbers = {**numbers, "seed": batch.pop("seed")}
         found = batch_gradients(spec, mesh, state, batch=batch, numbers=numbers)[2]
         return jax.tree.map(lambda g: g.astype(jnp.float32), found)
 
-    def add(state: TrainState, batch: Any, numbers: Any, total: Any) -> Any:
-        return jax.tree.map(jnp.add, total, gradient(state, batch, numbers))
+    def add(state: TrainState, batches: Any, number: Any, numbers: Any, total: Any) -> Any:
+        return jax.tree.map(jnp.add, total, gradient(state, batches, number, numbers))
 
-    def products(state: TrainState, batch: Any, numbers: Any, mean: Any) -> Any:
-        found = gradient(state, batch, numbers)
+    def products(state: TrainState, batches: Any, number: Any, numbers: Any, mean: Any) -> Any:
+        found = gradient(state, batches, number, numbers)
         return _dot(found, found), _dot(found, mean)
 
     return jax.jit(add), jax.jit(products)
@@ -91,19 +95,17 @@ def _dot(a: Any, b: Any) -> jax.Array:
     return sum(jax.tree.leaves(jax.tree.map(jnp.vdot, a, b)), start=jnp.float32(0))
 
 
-def _batches(run: TrialRun, seed: int, size: int) -> Iterator[tuple[Any, Any]]:
-    """Batches of the training set, each with the trial's numbers and a seed of its own."""
-    train, mesh = run.dataset.train, run.program.mesh
+def _batches(run: TrialRun, seed: int, size: int) -> Any:
+    """The batches, stacked on the trial's devices, each with a seed of its own."""
+    train = run.dataset.train
     rng = np.random.default_rng([seed, run.step])
-    for _ in range(BATCHES):
-        batch = _examples(train, rng.integers(train.num_examples, size=size), rng)
-        numbers = {"seed": rng.integers(2**32, dtype=np.uint32)}
-        yield place_everywhere(batch, mesh), {**run.numbers, **place_everywhere(numbers, mesh)}
-
-
-def _examples(train: Split, indices: np.ndarray, rng: np.random.Generator) -> Any:
+    indices = rng.integers(train.num_examples, size=(BATCHES, size))
+    seeds = rng.integers(2**32, size=BATCHES, dtype=np.uint32)
     if train.arrays is not None:
         named = {name: train.arrays[name] for name in ("inputs", "targets")}
-        return jax.tree.map(lambda array: np.asarray(array)[indices], named)
-    own = rng if train.is_random else None
-    return stacked(train.example(int(index), own) for index in indices)
+        batches = jax.tree.map(lambda array: np.asarray(array)[indices], named)
+    else:
+        own = rng if train.is_random else None
+        examples = stacked(train.example(int(index), own) for index in indices.flat)
+        batches = jax.tree.map(lambda a: a.reshape(*indices.shape, *a.shape[1:]), examples)
+    return place_everywhere({**batches, "seed": seeds}, run.program.mesh)

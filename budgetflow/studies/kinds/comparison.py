@@ -104,7 +104,7 @@ def changed(config: StudyConfig) -> StudyConfig:
     changes = dict(config.comparison.changes)
     for section in FREE_FORM:
         if f"{section}.name" in changes:
-            config = dataclasses.replace(config, **{section: {}})
+            config = replace_fields(config, {section: {}})
     return replace_fields(config, changes)
 
 
