@@ -94,25 +94,27 @@ def decide(settings: ComparisonSettings, trials: Sequence[TrialRecord]) -> Decis
 def steps_to_target(settings: SweepSettings, race: Race) -> tuple[float, TrialRecord] | None:
     """The steps that the fastest trial of a race needs, and that trial; None unless found.
 
-    For a perfect fit, the step that is known; for a training loss, where the line between the
-    evaluations before and after crosses it.
+    For a perfect fit, the first step that is known to have it; for a training loss, where the line
+    between the evaluations before and after crosses it. Nobody knows the step of a trial that got
+    there before its first evaluation.
     """
     if race.status != "found":
         return None
-    found = [
-        (_crossing(settings.fitted_train_loss, trial), trial)
-        for trial in race.trials
-        if trial.fitted_at_step is not None
-    ]
-    return min(found, key=lambda pair: (pair[0], pair[1].trial))
+    fitted = [t for t in race.trials if t.fitted_at_step_bracket is not None]
+    found = [(_crossing(settings.fitted_train_loss, trial), trial) for trial in fitted]
+    steps, fastest = min(found, key=lambda pair: (pair[0], pair[1].trial))
+    return (steps, fastest) if steps > 0 else None
 
 
 def _crossing(loss: float | None, trial: TrialRecord) -> float:
+    """The step at which a trial got there; 0 if only an evaluation after it is known."""
     assert trial.fitted_at_step_bracket is not None
     before, at = trial.fitted_at_step_bracket
-    losses = {row["step"]: row["train_loss"] for row in trial.rows}
-    if loss is None or before not in losses:
+    if before == 0 and at > 1:
+        return 0.0
+    if loss is None:
         return float(at)
+    losses = {row["step"]: row["train_loss"] for row in trial.rows}
     share = (losses[before] - loss) / (losses[before] - losses[at])
     return before + share * (at - before)
 
@@ -192,7 +194,7 @@ def _side(settings: SweepSettings, races: dict[int, Race]) -> Side:
         seeds.append(
             SeedSteps(
                 seed=seed,
-                status=race.status,
+                status="too_early" if race.status == "found" and not found else race.status,
                 steps=steps,
                 learning_rate=trial.base_learning_rate if trial else None,
                 trial=trial.trial if trial else None,

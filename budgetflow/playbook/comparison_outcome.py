@@ -35,13 +35,14 @@ class SeedSteps:
 
     Attributes:
         seed: the seed.
-        status: as of :class:`budgetflow.playbook.outcomes.SeedAnswer`.
+        status: as of :class:`budgetflow.playbook.outcomes.SeedAnswer`; or "too_early" if a trial
+            got there before its first evaluation, so that nobody knows in how many steps.
         steps: to the training loss, of its fastest trial; None unless found.
         learning_rate, trial: of that trial; of the best one where none got there.
     """
 
     seed: int
-    status: Literal["found", "at_boundary", "not_fitted"]
+    status: Literal["found", "at_boundary", "not_fitted", "too_early"]
     steps: float | None
     learning_rate: float | None
     trial: int | None

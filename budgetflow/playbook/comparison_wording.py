@@ -146,6 +146,13 @@ def _no_answer(outcome: ComparisonOutcome, where: str, one: SeedSteps, other: Si
             f"of the learning rates tried ({one.learning_rate:g}), extensions included, so it may "
             "need far fewer steps. Move config.comparison.learning_rates."
         )
+    if one.status == "too_early":
+        return (
+            f"The factor cannot be told: {where}, seed {one.seed} got to {_target(outcome)} before "
+            "the first evaluation, so the number of steps is not known; set a lower "
+            "config.comparison.train_loss, or a smaller config.max_train_steps, which evaluates "
+            "earlier."
+        )
     text = (
         f"The factor cannot be told: {where}, seed {one.seed} did not get to {_target(outcome)} "
         f"within {most} steps at any learning rate."
