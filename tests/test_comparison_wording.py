@@ -61,13 +61,10 @@ def test_a_factor():
         "config.max_train_steps_factor = 3; 3.6, the upper end of the interval, errs on the longer "
         "side.",
     ]
-    assert (
-        headline(MEASURED)
-        == comparison_headline(MEASURED)
-        == (
-            "data.batch_size = 32 instead of 128 takes 3 times the steps (95 % interval 2.5 to 3.6) to "
-            "a perfect fit."
-        )
+    assert headline(MEASURED) == comparison_headline(MEASURED)
+    assert headline(MEASURED) == (
+        "data.batch_size = 32 instead of 128 takes 3 times the steps (95 % interval 2.5 to 3.6) "
+        "to a perfect fit."
     )
 
 
