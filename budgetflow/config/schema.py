@@ -214,7 +214,9 @@ class ComparisonConfig:
             may differ: the batch size, model, optimizer, regularization, augmentation, and how
             gradients and parameters are computed; not data or task, which a study's trials share.
             Another ``name`` of a model, optimizer or augmentation drops that section's arguments.
-        seeds: how many to compare over; fewer than 3 give no factor.
+        seeds: how many to compare over; fewer than 3 give no factor. It may be raised when the
+            comparison has run, which then adds races; but whoever raises it until the interval
+            leaves 1 will see it leave 1 too often.
         train_loss: the training loss to reach, in evaluation mode; None for a perfect fit. It is
             looked at with every evaluation, on ``config.evaluation.train_examples``.
         learning_rates, refine: the grid of constant learning rates, and the spacing to refine it

@@ -8,6 +8,7 @@ Started again, it goes on from what is complete. Writes results.json and table.m
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,10 @@ from rich.console import Console
 from studies import CHANGES, WORKLOADS, comparison
 
 import budgetflow
+from budgetflow.config import StudyConfig
 from budgetflow.launch import launch
 from budgetflow.playbook.comparison_outcome import ComparisonOutcome, Side
+from budgetflow.studies.kinds.comparison import variants
 from budgetflow.studies.study import read_outcome
 
 FOLDER = Path(__file__).parent
@@ -37,6 +40,7 @@ def result(workload: str, change: tuple[str, Any]) -> dict[str, Any]:
     found = budgetflow.open_study(WORKDIR / config.name).found
     assert isinstance(found, ComparisonOutcome)
     (only,) = found.changes
+    unchanged, changed = of_side(found.unchanged), of_side(found.changed)
     return {
         "workload": workload,
         "field": only.field,
@@ -51,8 +55,9 @@ def result(workload: str, change: tuple[str, Any]) -> dict[str, Any]:
             found.predicted_steps_factor_low,
             found.predicted_steps_factor_high,
         ],
-        "unchanged": of_side(found.unchanged),
-        "changed": of_side(found.changed),
+        "predicted_point_by_point": point_by_point(config, unchanged, changed),
+        "unchanged": unchanged,
+        "changed": changed,
         "steps_trained": found.steps_trained + found.steps_rerun,
     }
 
@@ -75,12 +80,28 @@ def of_side(side: Side) -> dict[str, Any]:
     }
 
 
+def point_by_point(
+    config: StudyConfig, unchanged: dict[str, Any], changed: dict[str, Any]
+) -> float | None:
+    """The factor that the noise predicts step by step, where both sides progress alike.
+
+    Equation 2.11 with the noise scale of each point of training instead of one for all of it: steps
+    without the change, of which each takes (1 + B'_noise / B') / (1 + B_noise / B) with it.
+    """
+    sides = [
+        1 + np.array(side["noise_scale_along_training"]) / variant.data.batch_size
+        for side, variant in zip((unchanged, changed), variants(config), strict=True)
+    ]
+    known = len(sides[0]) == len(sides[1]) > 0 and (np.array(sides) > 1).all()
+    return float((sides[1] / sides[0]).mean()) if known else None
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as Markdown."""
     lines = [
         "| workload | change | steps without | steps with | factor (95 %) | playbook | predicted "
-        "by the noise scale (95 %) | noise scale without, with |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "by the noise scale (95 %) | point by point | noise scale without, with |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
         without, changed = row["unchanged"], row["changed"]
@@ -92,6 +113,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             interval(row["factor"]),
             row["playbook"],
             interval(row["predicted_factor"]),
+            f"{row['predicted_point_by_point'] or math.nan:.3g}",
             f"{interval(without['noise_scale'])}, {interval(changed['noise_scale'])}",
         ]
         lines.append(f"| {' | '.join(cells)} |")

@@ -41,6 +41,7 @@ CHARACTER_LM = {
     "evaluation.train_examples": 512,
     "evaluation.batch_size": 128,
     "comparison.train_loss": 2.4,
+    "comparison.seeds": 3,
     "comparison.learning_rates": (0.003, 0.01, 0.03),
 }
 WORKLOADS: dict[str, dict[str, Any]] = {
@@ -58,6 +59,7 @@ def comparison(workload: str, change: tuple[str, Any]) -> StudyConfig:
     config.data.batch_size = 128
     config.mesh.trial = 1
     config.comparison.changes = (change,)
+    config.comparison.seeds = 5
     for name, setting in WORKLOADS[workload].items():
         section, _, key = name.rpartition(".")
         with config.unlocked():
