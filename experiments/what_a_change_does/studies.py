@@ -42,7 +42,8 @@ CHARACTER_LM = {
     "evaluation.batch_size": 128,
     "comparison.train_loss": 2.4,
     "comparison.seeds": 3,
-    "comparison.learning_rates": (0.003, 0.01, 0.03),
+    "comparison.learning_rates": (0.0025, 0.005, 0.01, 0.02),
+    "comparison.refine": None,
 }
 WORKLOADS: dict[str, dict[str, Any]] = {
     "digits_mlp": MLP,
