@@ -39,14 +39,6 @@ def _can_be_a_folder(name: str) -> bool:
     return fits and not name.startswith((".", "-", " ")) and name != "trials"
 
 
-def _check_pattern(pattern: str) -> str:
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"be a regular expression ({error})") from error
-    return pattern
-
-
 def _check_option(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(_check_option(item) for item in value)
@@ -58,13 +50,11 @@ def _check_option(value: Any) -> Any:
     return value
 
 
-Pattern = Annotated[str, AfterValidator(_check_pattern)]
 Name = Annotated[str, AfterValidator(_check_name)]
 Text = Annotated[str, Field(min_length=1)]
 Flag = Annotated[bool, Field(strict=True)]
 Number = Annotated[float, Field(strict=True)]
 Positive = Annotated[int, Field(gt=0, le=MAX_INT, strict=True)]
-NonNegative = Annotated[int, Field(ge=0, le=MAX_INT, strict=True)]
 Steps = Annotated[int, Field(gt=0, le=MAX_STEPS, strict=True)]
 SomeSteps = Annotated[int, Field(ge=0, le=MAX_STEPS, strict=True)]
 Bytes = Annotated[int, Field(ge=0, lt=2**63, strict=True)]

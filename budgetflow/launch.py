@@ -69,10 +69,18 @@ _DRY_RUN = flags.DEFINE_bool(
 _TRACEBACK = flags.DEFINE_bool(
     "traceback", False, "With what is refused, show where in budgetflow and your own code it arose."
 )
+_SAME_RESULTS = flags.DEFINE_bool(
+    "same_results",
+    False,
+    "The code that these studies were begun with, budgetflow's or your own, has changed in a way "
+    "that changes no number: go on all the same. Their outcomes say so.",
+)
 _PROFILE_STEPS = flags.DEFINE_string(
-    "profile_steps", None, "Trace these steps of each study's first trial, as in 100:110, into the "
-    "study's folder profile/; open the perfetto_trace in it at ui.perfetto.dev."
-)  # fmt: skip
+    "profile_steps",
+    None,
+    "Trace these steps of each study's first trial, as in 100:110, into the "
+    "study's folder profile/; open the perfetto_trace in it at ui.perfetto.dev.",
+)
 _COMPILATION_CACHE_DIR = flags.DEFINE_string(
     "compilation_cache_dir",
     os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "budgetflow"),
@@ -80,9 +88,11 @@ _COMPILATION_CACHE_DIR = flags.DEFINE_string(
     "JAX_COMPILATION_CACHE_DIR is set, JAX's own settings hold instead.",
 )
 _CLUSTER = flags.DEFINE_bool(
-    "cluster", False, "Join the run's other hosts as the environment says: on every host of a "
-    "Cloud TPU slice. Under SLURM or Open MPI with several tasks that is done without it."
-)  # fmt: skip
+    "cluster",
+    False,
+    "Join the run's other hosts as the environment says: on every host of a "
+    "Cloud TPU slice. Under SLURM or Open MPI with several tasks that is done without it.",
+)
 _COORDINATOR_ADDRESS = flags.DEFINE_string(
     "coordinator_address",
     None,
@@ -126,6 +136,7 @@ def launch(
     dry_run: bool,
     console: Console,
     profile_steps: tuple[int, int] | None = None,
+    same_results: bool = False,
 ) -> dict[str, Any] | None:
     """Runs the studies of a chain, each after the one it builds on.
 
@@ -135,6 +146,7 @@ def launch(
         dry_run: whether to print the plan only.
         console: where to print.
         profile_steps: the steps of each study's first trial between which to write a trace.
+        same_results: see :func:`budgetflow.studies.study.resolve`.
 
     Returns:
         The last study's outcome; None after a dry run.
@@ -144,7 +156,7 @@ def launch(
     """
     folder_of_all = check(chain, workdir)
     if dry_run:
-        print_plan(console, _plan(chain, folder_of_all), _notes(chain))
+        print_plan(console, _plan(chain, folder_of_all, same_results), _notes(chain))
         return None
     if any(processes.on_main(read_outcome, folder_of_all / c.name) is None for c in chain):
         # What reports are drawn with takes a second to import: on a thread, while XLA compiles.
@@ -157,7 +169,7 @@ def launch(
     trained = False
     for study_config in chain:
         folder = folder_of_all / study_config.name
-        study = resolve(study_config, folder, earlier)
+        study = resolve(study_config, folder, earlier, same_results)
         was_complete = processes.on_main(is_complete, study)
         with StudyProgress(console, study_config.name) as progress:
             outcome = run_study(study, progress, earlier, profile_steps)
@@ -203,7 +215,9 @@ def _show(console: Console, folder: epath.Path, was_complete: bool) -> StudyResu
     return result
 
 
-def _plan(chain: list[StudyConfig], workdir: epath.Path) -> list[dict[str, Any]]:
+def _plan(
+    chain: list[StudyConfig], workdir: epath.Path, same_results: bool
+) -> list[dict[str, Any]]:
     """What a launch would do; lengths that wait for an earlier answer are given as such."""
     rows: list[dict[str, Any]] = []
     earlier: epath.Path | None = None
@@ -212,7 +226,7 @@ def _plan(chain: list[StudyConfig], workdir: epath.Path) -> list[dict[str, Any]]
         folder = workdir / config.name
         row: dict[str, Any] = {"study": config.name, "kind": config.kind}
         if known:
-            study = resolve(config, folder, earlier)
+            study = resolve(config, folder, earlier, same_results)
             processes.on_main(check_folder, study)
             row |= study.kind.in_rows(study)
             complete = processes.on_main(is_complete, study)
@@ -260,7 +274,14 @@ def main(argv: Sequence[str]) -> None:
         except RuntimeError as error:
             raise UserError(f"JAX finds no devices to run on: {error}") from error
         console = Console(quiet=not processes.is_main())
-        launch(chain, _WORKDIR.value, _DRY_RUN.value, console, profile_steps)
+        launch(
+            chain,
+            _WORKDIR.value,
+            _DRY_RUN.value,
+            console,
+            profile_steps=profile_steps,
+            same_results=_SAME_RESULTS.value,
+        )
 
 
 def parse_steps(text: str | None, lengths: Sequence[int | None]) -> tuple[int, int] | None:
@@ -298,8 +319,10 @@ def _make_cpu_devices(chain: list[StudyConfig], num_processes: int) -> None:
     """Makes as many virtual devices of the CPU as the meshes ask for, unless XLA_FLAGS say."""
     most = max(cpu_devices(config.mesh, kind_of(config).num_trials(config)) for config in chain)
     if most > MAX_CPU_DEVICES:
-        raise ConfigError(f"config.mesh asks for {most} devices (trial x data x fsdp); a CPU has "
-                          f"at most {MAX_CPU_DEVICES}, and use for one on each core")  # fmt: skip
+        raise ConfigError(
+            f"config.mesh asks for {most} devices (trial x data x fsdp); a CPU has "
+            f"at most {MAX_CPU_DEVICES}, and use for one on each core"
+        )
     if most > 1 and not cpu_devices_are_given():
         jax.config.update("jax_num_cpu_devices", max(1, most // num_processes))
 

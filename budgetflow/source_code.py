@@ -50,13 +50,13 @@ def source_digests(path: str, field: str) -> dict[str, str]:
 
 @functools.cache
 def framework_source() -> dict[str, str]:
-    """The version of budgetflow, and a digest of its files but for those that only read results."""
+    """The version of budgetflow, and a digest of its code but for what only reads results."""
     package = Path(budgetflow.__file__).parent
     digest = hashlib.sha256()
     for file in sorted(package.rglob("*.py")):
         if file.relative_to(package).parts[0] not in _READERS:
             digest.update(f"{file.relative_to(package)}\n".encode())
-            digest.update(file.read_bytes())
+            digest.update(_digest(ast.parse(file.read_bytes())).encode())
     return {"version": budgetflow.__version__, "source": digest.hexdigest()[:16]}
 
 
@@ -76,7 +76,7 @@ def _digests(module: str) -> tuple[tuple[str, str], ...]:
             digests[name] = hashlib.sha256(content).hexdigest()[:16]
             continue
         tree = ast.parse(content)
-        digests[name] = hashlib.sha256(repr(_code(tree)).encode()).hexdigest()[:16]
+        digests[name] = _digest(tree)
         is_package = spec.submodule_search_locations is not None
         waiting += _imports(tree, name if is_package else name.rpartition(".")[0])
     return tuple(sorted(digests.items()))
@@ -118,6 +118,10 @@ def _imports(tree: ast.AST, package: str) -> Iterator[str]:
                 base = ".".join([*parents, *([base] if base else [])])
             yield base
             yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _digest(tree: ast.Module) -> str:
+    return hashlib.sha256(repr(_code(tree)).encode()).hexdigest()[:16]
 
 
 def _code(node: Any) -> Any:

@@ -58,13 +58,22 @@ def run_method(method, workload, steps, folder):
         shutil.rmtree(runs, ignore_errors=True)
         if method == "budgetflow":
             shutil.rmtree(cache, ignore_errors=True)
-        arguments = ["budgetflow.launch", f"--config={FOLDER / workload}.py", f"--workdir={runs}",
-                     f"--config.max_train_steps={steps}",
-                     f"--compilation_cache_dir={cache}"]  # fmt: skip
+        arguments = [
+            "budgetflow.launch",
+            f"--config={FOLDER / workload}.py",
+            f"--workdir={runs}",
+            f"--config.max_train_steps={steps}",
+            f"--compilation_cache_dir={cache}",
+        ]
     else:
         data = folder / f"{workload}.npz"
-        arguments = ["experiments.lr_sweep_benchmark.peers", method, workload, str(data),
-                     str(steps)]  # fmt: skip
+        arguments = [
+            "experiments.lr_sweep_benchmark.peers",
+            method,
+            workload,
+            str(data),
+            str(steps),
+        ]
     start = time.perf_counter()
     finished = subprocess.run(
         [sys.executable, "-m", *arguments],
@@ -91,8 +100,11 @@ def compare(workload, steps, turns, methods, folder):
             if turn < turns[method]:
                 taken, answers[method] = run_method(method, workload, steps, folder)
                 seconds[method].append(taken)
-                print(f"  {workload} N={steps} {method}: {taken:.1f} s, {answers[method]}",
-                      file=sys.stderr, flush=True)  # fmt: skip
+                print(
+                    f"  {workload} N={steps} {method}: {taken:.1f} s, {answers[method]}",
+                    file=sys.stderr,
+                    flush=True,
+                )
     return {
         "workload": workload,
         "n": steps,
@@ -109,8 +121,10 @@ def compare(workload, steps, turns, methods, folder):
 
 def table(rows):
     """The rows as a Markdown table: seconds, how many times budgetflow's, the answer."""
-    lines = ["| workload | N | method | turns | seconds | x budgetflow | answer | off by |",
-             "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |"]  # fmt: skip
+    lines = [
+        "| workload | N | method | turns | seconds | x budgetflow | answer | off by |",
+        "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
     for row in rows:
         ours = row["methods"].get("budgetflow")
         for method, result in row["methods"].items():

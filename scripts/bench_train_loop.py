@@ -39,9 +39,11 @@ WORKLOADS = {
     "mlp": ({"name": "budgetflow.models.MLP", "hidden_sizes": (128, 128)}, 64, 8000),
     "conv": ({"name": "budgetflow.models.ConvNet", "channels": (16, 32)}, 64, 600),
     "transformer": (
-        {"name": "budgetflow.models.Transformer", "width": 64, "depth": 2, "heads": 4}, 16, 30,
+        {"name": "budgetflow.models.Transformer", "width": 64, "depth": 2, "heads": 4},
+        16,
+        30,
     ),
-}  # fmt: skip
+}
 
 
 def workload(name, **mesh):
@@ -199,11 +201,16 @@ def print_scaling(name):
             flags = f"--xla_force_host_platform_device_count={devices}"
             output = subprocess.run(
                 [sys.executable, __file__, f"--scale={axis},{devices},{name}"],
-                env={**os.environ, "XLA_FLAGS": flags}, capture_output=True, text=True, check=True,
-            ).stdout  # fmt: skip
+                env={**os.environ, "XLA_FLAGS": flags},
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
             rates.append(float(output.split()[-1]))
-            print(f"{name:12} {axis:6} over {devices} devices: {rates[-1]:10.0f} examples/s, "
-                  f"{rates[-1] / rates[0]:.2f}x one")  # fmt: skip
+            print(
+                f"{name:12} {axis:6} over {devices} devices: {rates[-1]:10.0f} examples/s, "
+                f"{rates[-1] / rates[0]:.2f}x one"
+            )
         rows[axis] = rates
     return rows
 
@@ -226,8 +233,10 @@ def main():
         results[name] = print_scaling(name) if arguments.scaling else compare(name, arguments.turns)
         if not arguments.scaling:
             for loop, figures in results[name].items():
-                print(f"{name:12} {loop:11} {figures['steps_per_second']:8.1f} steps/s  "
-                      f"{figures['of_bare']:.3f} of bare")  # fmt: skip
+                print(
+                    f"{name:12} {loop:11} {figures['steps_per_second']:8.1f} steps/s  "
+                    f"{figures['of_bare']:.3f} of bare"
+                )
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2) + "\n")
 

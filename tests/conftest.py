@@ -161,10 +161,11 @@ def assert_identical(first, second):
     jax.tree.map(compare, first, second)
 
 
-def run(config, workdir, dry_run=False):
+def run(config, workdir, dry_run=False, same_results=False):
     """Launches a ConfigDict in this process; its outcome and what it printed."""
     output = io.StringIO()
-    outcome = launch(load_chain(config), str(workdir), dry_run, Console(file=output, width=120))
+    console = Console(file=output, width=120)
+    outcome = launch(load_chain(config), str(workdir), dry_run, console, same_results=same_results)
     return outcome, output.getvalue()
 
 

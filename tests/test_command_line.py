@@ -83,7 +83,7 @@ def test_a_config_file_may_hold_numpy_numbers_paths_and_lists(write):
         "config = default_config('lr_sweep'); config.max_train_steps = np.int64(10);"
         "config.optimizer.momentum = np.float32(0.5); config.model.hidden_sizes = np.array([3, 4]);"
         "config.data.data_dir = pathlib.Path('x');"
-        "config.mesh.overrides = [['a', 0]];"
+        "config.model.blocks = [['a', 0]];"
         "config.sweep.learning_rates = list(np.array([0.5, 1])); return config"
     )
     config = parse_config(load_config_file(path))
@@ -92,7 +92,7 @@ def test_a_config_file_may_hold_numpy_numbers_paths_and_lists(write):
     assert not isinstance(config.optimizer["momentum"], np.generic)
     assert config.model["hidden_sizes"] == (3, 4)
     assert config.data.data_dir == "x"
-    assert config.mesh.overrides == (("a", 0),)
+    assert config.model["blocks"] == (("a", 0),)
     assert config.sweep.learning_rates == (0.5, 1.0)
 
 

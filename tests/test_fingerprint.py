@@ -16,11 +16,13 @@ from conftest import (
 
 from budgetflow.config import StudyConfig, choices, default_config, parse_config
 from budgetflow.config.keys import replace_fields
-from budgetflow.config.schema import to_json
+from budgetflow.config.schema import part, to_json
 from budgetflow.data.source import load_dataset
 from budgetflow.fields import Changes, changing
 from budgetflow.schedule_config import resolve_schedule
 from budgetflow.studies.fingerprint import (
+    REMOVED,
+    as_begun,
     dependencies,
     differing_fields,
     fingerprint,
@@ -82,11 +84,9 @@ OTHER = {
     "weight_decay_mask": "matrices",
     "clip_gradient_norm": 1.0,
     "mesh.trial": 1,
-    "mesh.vmap_trials": 2,
     "mesh.data": 1,
     "mesh.fsdp": -1,
     "mesh.min_sharded_size": 4,
-    "mesh.overrides": (("kernel", 0),),
     "evaluation.evaluations": 3,
     "evaluation.batch_size": 100,
     "evaluation.train_examples": 77,
@@ -174,7 +174,7 @@ def test_what_changes_states_is_in_their_key_and_what_cannot_is_not(tmp_path):
     assert known_by_states >= {
         "seed", "data.name", "data.train_split", "data.batch_size", "data.transform", "model",
         "task", "optimizer", "regularization", "augmentation", "precision",
-        "gradient_accumulation", "ema_decay", "mesh.vmap_trials", "schedule.function",
+        "gradient_accumulation", "ema_decay", "schedule.function",
     }  # fmt: skip
     for harmless in ("name", "data.data_dir", "evaluation.evaluations", "search.trials"):
         assert harmless not in known_by_states
@@ -220,15 +220,19 @@ def test_an_unmarked_field_counts_for_everything():
 def test_the_fingerprint_follows_what_can_change_a_result(tmp_path):
     base = small_config()
     data = study_dataset(base)
-    known = fingerprint(base, data, None)
-    assert known == fingerprint(small_config(), data, None)
-    assert known != fingerprint(base, data, "another")
+
+    def fingerprint_of(config, builds_on=None):
+        return fingerprint(dependencies(config, data, Changes.OUTCOME), builds_on)
+
+    known = fingerprint_of(base)
+    assert known == fingerprint_of(small_config())
+    assert known != fingerprint_of(base, "another")
     harmless = {"name", "builds_on", "max_train_steps_factor", "data.data_dir", "mesh.trial",
-                "mesh.data", "mesh.fsdp", "mesh.min_sharded_size", "mesh.overrides",
+                "mesh.data", "mesh.fsdp", "mesh.min_sharded_size",
                 "checkpoints.keep_best", "checkpoints.every_seconds",
                 "transfer.refuse_below"}  # fmt: skip
     for name in OTHER:
-        same = fingerprint(changed(name, tmp_path), data, None) == known
+        same = fingerprint_of(changed(name, tmp_path)) == known
         assert same == (name in harmless), name
 
 
@@ -253,10 +257,77 @@ def test_differences_are_named_for_people(splits, words):
     )
 
 
+def without(found_on, field):
+    """What a study is found on, as a version recorded it that had no such field."""
+    section, _, name = field.partition(".")
+    if not name:
+        return {key: value for key, value in found_on.items() if key != field}
+    return {**found_on, section: without(found_on[section], name)}
+
+
+def with_field(found_on, field, value):
+    section, _, name = field.partition(".")
+    return {**found_on, section: {**found_on[section], name: value}}
+
+
+def is_as_begun(found_on, before, builds_on=None):
+    """Whether a study is the one of a folder, its code aside."""
+    before = {**before, "budgetflow": {"version": "0.0.9", "source": "0123"}}
+    known = {"fingerprint": fingerprint(before, builds_on), "found_on": before}
+    begun = as_begun(found_on, known, builds_on)
+    assert (begun == before) == (fingerprint(begun, builds_on) == known["fingerprint"])
+    return begun == before
+
+
+@pytest.fixture(scope="module")
+def found_on():
+    config = small_config(optimizer__momentum=0.5, evaluation__evaluations=7)
+    return dependencies(config, study_dataset(config), Changes.OUTCOME)
+
+
+def test_a_study_as_it_was_begun_differs_in_nothing_but_code(found_on, tmp_path):
+    assert is_as_begun(found_on, found_on) and is_as_begun(found_on, found_on, "another")
+    counted = part(small_config(), Changes.OUTCOME)
+    data = study_dataset(small_config())
+    base = dependencies(small_config(), data, Changes.OUTCOME)
+    for name in OTHER:
+        other = dependencies(changed(name, tmp_path), data, Changes.OUTCOME)
+        same = part(changed(name, tmp_path), Changes.OUTCOME) == counted
+        assert is_as_begun(other, base) == is_as_begun(base, other) == same, name
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["precision", "schedule.power", "schedule.final_learning_rate", "sweep", "cooldowns"],
+)
+def test_a_field_that_was_added_since_counts_unless_it_is_at_its_default(found_on, field):
+    assert is_as_begun(found_on, without(found_on, field))
+    # This one is not at its default.
+    assert not is_as_begun(found_on, without(found_on, "evaluation.evaluations"))
+
+
+@pytest.mark.parametrize("field", ["optimizer.nesterov", "regularization.weight_decay"])
+def test_an_argument_that_was_left_out_is_not_the_default_of_a_config(found_on, field):
+    assert not is_as_begun(found_on, without(found_on, field))
+    assert not is_as_begun(without(found_on, field), found_on)
+
+
+def test_a_field_that_was_taken_out_counts_unless_it_had_no_effect(found_on, monkeypatch):
+    monkeypatch.setitem(REMOVED, "evaluation.gone", 3)
+    monkeypatch.setitem(REMOVED, "a_section.gone", None)
+    for field in ("evaluation.gone", "evaluation.unknown"):
+        for value in (3, 4, None):
+            same = (field, value) == ("evaluation.gone", 3)
+            assert is_as_begun(found_on, with_field(found_on, field, value)) == same
+    assert is_as_begun(without(found_on, "mesh"), {**found_on, "mesh": {"vmap_trials": 1}})
+    assert not is_as_begun(without(found_on, "mesh"), {**found_on, "mesh": {"vmap_trials": 2}})
+
+
 def test_differing_fields_are_named_in_full():
     first, second = to_json(small_config()), to_json(small_config(seed=2, optimizer__momentum=0.5))
     assert differing_fields(first, second) == ["optimizer.momentum", "seed"]
     assert json.loads(json.dumps(first)) == first
+    assert differing_fields({"a": None, "b": None}, {"b": None}) == ["a"]
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,8 @@ def test_budgetflows_own_source_counts_but_for_what_only_reads(tmp_path, monkeyp
         first = source()
         (package / "results" / "figures.py").write_text("y = 1")
         assert source() == first
+        (package / "training.py").write_text('"""Trains."""\nx = (1)  # as it was')
+        assert source() == first
         (package / "training.py").write_text("x = 2")
         assert source() != first
     finally:
@@ -211,7 +213,10 @@ def test_another_model_behind_the_same_name_is_never_gone_on_with(lab, tmp_path)
         assert result.returncode == 2
         (line,) = result.stderr.splitlines()
         assert "the code behind config.model.name (own_lab.blocks)" in line
-        assert "undo the change, give another --workdir or config.name" in line
+        assert (
+            "undo the change, vouch with --same_results that it changes no number, give another "
+            "--workdir or config.name, or delete that folder"
+        ) in line
     assert (tmp_path / "runs" / "first" / "outcome.json").read_text() == outcome
     assert not (tmp_path / "runs" / "second").exists()
     # The remedies work: another workdir, and undoing the change.

@@ -6,6 +6,7 @@ import pytest
 from test_round_wording import NOTHING, ROUND, cooldowns
 
 from budgetflow.playbook.outcomes import SeedAnswer, SweepOutcome
+from budgetflow.playbook.wording import gone_on
 from budgetflow.results.views import headline
 from budgetflow.results.wording import format_cell, timing_line
 
@@ -125,3 +126,11 @@ def test_where_the_time_went():
 )
 def test_cells(value, cell):
     assert format_cell(value) == cell
+
+
+def test_a_study_that_ran_with_several_codes_says_which():
+    assert gone_on("budgetflow's code, the code behind config.model.name (my_lab.models)") == (
+        "Not all of this study ran with the same code: budgetflow's code, the code behind "
+        "config.model.name (my_lab.models) changed on the way, and it was gone on with under "
+        "--same_results, which vouches that this changes no number."
+    )

@@ -12,6 +12,11 @@ from budgetflow.decays import DECAYS
 from budgetflow.errors import ConfigError, nearest_numbers, shown
 from budgetflow.import_path import is_import_path
 
+NO_LENGTH = (
+    "config.max_train_steps is missing; only a round that builds on another study can take it from "
+    "there"
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
@@ -154,8 +159,5 @@ def check_combinations(study: StudyConfig) -> None:
             f"config.data.batch_size = {batch_size}; {hint}"
         )
     if study.max_train_steps is None and study.builds_on is None:
-        raise ConfigError(
-            "config.max_train_steps is missing; only a round that builds on another study can "
-            "take it from there"
-        )
+        raise ConfigError(NO_LENGTH)
     check_effects(study, RULES)

@@ -24,9 +24,7 @@ from budgetflow.fields import (
     Flag,
     Fraction,
     Name,
-    NonNegative,
     Option,
-    Pattern,
     Positive,
     Rate,
     Seed,
@@ -105,26 +103,18 @@ class MeshConfig:
         trial: how many trials run at the same time, each on an equal share of the devices. By
             default as many as there are devices and trials for; on the CPU, where virtual devices
             share its cores, as many as are fastest (:mod:`budgetflow.training.strategy`).
-        vmap_trials: how many trials each of those positions trains at the same time, vectorized:
-            worth trying for small models on accelerators. 1, the default, gives every trial bit for
-            bit what it would get alone; more round differently, and the outcome says so.
         data: how many parts each batch is cut into, each for devices of its own.
         fsdp: how many parts parameters and optimizer state are cut into; each batch is cut into as
             many once more. The product of trial, data and fsdp is the number of devices. A size of
             -1 stands for what the others leave; how several share it, see
             :func:`budgetflow.training.mesh.mesh_sizes`.
         min_sharded_size: arrays of fewer elements are copied to every device instead of cut.
-        overrides: pairs of a pattern (searched for in an array's path, such as
-            "params/output/kernel") and the dimension to cut over ``fsdp``, or None for none.
     """
 
-    trial: Annotated[AxisSize, Changes.NOTHING] = -1
-    vmap_trials: Positive = 1
-    # The devices that a trial is really divided among are in the key of its states.
-    data: Annotated[AxisSize, Changes.NOTHING] = -1
-    fsdp: Annotated[AxisSize, Changes.NOTHING] = 1
-    min_sharded_size: Annotated[Positive, Changes.NOTHING] = 2**16
-    overrides: Annotated[tuple[tuple[Pattern, NonNegative | None], ...], Changes.NOTHING] = ()
+    trial: AxisSize = -1
+    data: AxisSize = -1
+    fsdp: AxisSize = 1
+    min_sharded_size: Positive = 2**16
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -297,7 +287,8 @@ class StudyConfig:
     ema_decay: DecayRate = 0.0
     weight_decay_mask: Literal["all", "matrices"] = "all"
     clip_gradient_norm: Rate | None = None
-    mesh: MeshConfig = MeshConfig()
+    # The devices that a trial is really divided among are in the key of its states.
+    mesh: Annotated[MeshConfig, Changes.NOTHING] = MeshConfig()
     evaluation: Annotated[EvaluationConfig, Changes.MEASUREMENTS] = EvaluationConfig()
     checkpoints: Annotated[CheckpointConfig, Changes.NOTHING] = CheckpointConfig()
     sweep: Annotated[SweepConfig, Changes.OUTCOME] = SweepConfig()

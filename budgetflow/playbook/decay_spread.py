@@ -69,7 +69,7 @@ def decay_spread(trials: Sequence[TrialRecord], selection: Selection) -> DecayEn
     groups: collections.defaultdict[str, dict[Schedule, End]] = collections.defaultdict(dict)
     # Best first, so that each schedule's best trial is the one that stays.
     for trial, row in ranked:
-        if trial.schedule.decay != "function":
+        if trial.schedule.function is None:
             end = End(row[selection.key], trial.trial, trial.schedule)
             groups[_all_but_the_decay(trial)].setdefault(trial.schedule, end)
     compared = [

@@ -70,7 +70,7 @@ class TrialRecord:
     def decays_to_zero(self) -> bool:
         """Whether its schedule's decay ends (nearly) at zero."""
         end = self.schedule.end_learning_rate
-        return self.schedule.decay != "none" and end < NEARLY_ZERO * self.base_learning_rate
+        return self.schedule.family.has_steps and end < NEARLY_ZERO * self.base_learning_rate
 
     @property
     def steps_reused(self) -> int:

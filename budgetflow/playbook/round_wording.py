@@ -172,7 +172,7 @@ def decay_spread_means(found: decay_spread.DecayEnds, selection: Selection) -> s
 
 def _end(end: decay_spread.End) -> str:
     decay = "no decay"
-    if end.schedule.decay != "none":
+    if end.schedule.family.has_steps:
         decay = f"{words(end.schedule.decay)} decay over {end.schedule.decay_steps} steps"
     return f"{end.value:.4g} (trial {end.trial}, {decay})"
 

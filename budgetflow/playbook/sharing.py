@@ -31,16 +31,14 @@ class Branch:
     step: int
 
 
-def branches(
-    schedules: Sequence[Schedule], all_else: Sequence[Hashable | None]
-) -> list[Branch | None]:
+def branches(schedules: Sequence[Schedule], all_else: Sequence[Hashable]) -> list[Branch | None]:
     """For each trial, the one before it with which it shares the most steps; None for a trunk.
 
     What is left to train are the steps of a prefix tree, whatever the order of the trials.
 
     Args:
         schedules: of each trial.
-        all_else: what else its states depend on; None for a trial that shares nothing.
+        all_else: what else its states depend on.
     """
     found: list[Branch | None] = []
     alike: collections.defaultdict[Hashable, list[int]] = collections.defaultdict(list)
@@ -52,8 +50,7 @@ def branches(
             found.append(Branch(trial, shared[trial]))
         else:
             found.append(None)
-        if other is not None:
-            alike[group].append(number)
+        alike[group].append(number)
     return found
 
 

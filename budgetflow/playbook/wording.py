@@ -18,3 +18,15 @@ def metrics_in_words(split: str, values: dict[str, float]) -> list[str]:
 def _in_digits(value: float | None) -> str:
     """A figure to four digits; "undefined" if it is none (JSON's null) or NaN."""
     return "undefined" if value is None or math.isnan(value) else f"{value:.4g}"
+
+
+def gone_on(code: str) -> str:
+    """What it means that a study was gone on with after its code had changed.
+
+    Args:
+        code: what of it changed, in words.
+    """
+    return (
+        f"Not all of this study ran with the same code: {code} changed on the way, and it was gone "
+        "on with under --same_results, which vouches that this changes no number."
+    )

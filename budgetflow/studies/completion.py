@@ -6,9 +6,12 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from budgetflow.fields import Changes
+from budgetflow.playbook import wording
 from budgetflow.playbook.outcomes import Outcome, TrialsOutcome
 from budgetflow.playbook.round_wording import pitfall, trained_again, where_extra_steps_go
 from budgetflow.playbook.sweep_wording import switched_off
+from budgetflow.studies.fingerprint import dependencies, differing_fields, in_words, of_code
 from budgetflow.studies.kind import switch_off
 from budgetflow.studies.live import LiveTrials
 from budgetflow.studies.study import Study
@@ -29,6 +32,8 @@ def completed(
     """
     outcome = study.kind.finish(study, outcome, records, live)
     reasons = [*outcome.reasons, *study.departures]
+    if changed := changed_code(study, records):
+        reasons.append(wording.gone_on(in_words(changed)))
     added: dict[str, Any] = {}
     if not study.kind.regularizes:
         names = switch_off(study.config)[1]
@@ -59,6 +64,18 @@ def completed(
         selection_metric=study.config.evaluation.selection_metric,
         higher_is_better=study.selection.higher_is_better,
     )
+
+
+def changed_code(study: Study, records: Sequence[TrialRecord]) -> list[str]:
+    """The code that has changed since the study, or any of its trials, was begun: its names."""
+    now = dependencies(study.config, study.dataset, Changes.OUTCOME)
+    names = {*differing_fields(study.found_on, now)}
+    for record in records:  # who undid a change has trials that ran with it
+        config = study.kind.plan(study, record.trial, record.hyperparameters).config
+        now = dependencies(config, study.dataset, Changes.STATES)
+        names |= {*differing_fields(record.reuse_key, now)}
+        names |= {*record.reuse_key.get("resumed_with_another", ())}
+    return of_code(sorted(names))
 
 
 def timing(

@@ -17,7 +17,7 @@ from typing import Any
 from jax.sharding import Mesh
 
 from budgetflow.config.keys import value_of
-from budgetflow.config.schema import StudyConfig, part, to_json
+from budgetflow.config.schema import FREE_FORM, StudyConfig, part, to_json
 from budgetflow.data.source import Dataset
 from budgetflow.fields import Changes
 from budgetflow.import_path import is_import_path
@@ -30,6 +30,11 @@ _CODE = (
     *("data.name", "data.transform", "model.name", "task.name", "optimizer.name"),
     *("augmentation.name", "schedule.function"),
 )
+# What of a key is code: the user's, and budgetflow's own.
+_ALL_CODE = ("code", "budgetflow")
+# Fields that were taken out of the schema, and the value with which nothing is missed.
+REMOVED = {"mesh.vmap_trials": 1}
+_MISSING = object()
 
 
 def dependencies(config: StudyConfig, dataset: Dataset, changes: Changes) -> dict[str, Any]:
@@ -64,17 +69,60 @@ def code(config: StudyConfig, changes: Changes) -> dict[str, dict[str, str]]:
     return found
 
 
-def fingerprint(config: StudyConfig, dataset: Dataset, builds_on: str | None) -> str:
-    """What a study's results are found on: a hash of everything that can change them.
+def fingerprint(found_on: dict[str, Any], builds_on: str | None) -> str:
+    """A hash of everything that can change a study's results.
 
     Args:
-        config: the study, its ``max_train_steps`` resolved.
-        dataset: its data.
+        found_on: the :func:`dependencies` of its outcome.
         builds_on: the fingerprint of the study it builds on.
     """
-    found_on = dependencies(config, dataset, Changes.OUTCOME)
     values = {**found_on, "builds_on_fingerprint": builds_on}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def as_begun(
+    found_on: dict[str, Any], known: dict[str, Any], builds_on: str | None
+) -> dict[str, Any]:
+    """What a study is found on, were its code still what it was when its folder was begun.
+
+    That is the code which the folder records, without the config fields that were added since, if
+    they are at their defaults, and with those that were taken out, if they had no effect. All else
+    stays as it is: if it is not as recorded, the fingerprint differs.
+
+    Args:
+        found_on: what the study is found on today.
+        known: what the folder's ``config.json`` holds.
+        builds_on: the fingerprint of the study it builds on.
+
+    Returns:
+        It; or ``found_on``, if the folder is damaged, builds on another study, or does not say.
+    """
+    before = known.get("found_on")
+    if before is None or fingerprint(before, builds_on) != known["fingerprint"]:
+        return found_on
+    defaults = part(StudyConfig(kind=found_on["kind"]), Changes.OUTCOME)
+    begun = _without_added(found_on, before, defaults)
+    for field, value in REMOVED.items():
+        section, _, name = field.partition(".")
+        fields = begun.get(section, {})
+        if name not in fields and before.get(section, {}).get(name, _MISSING) == value:
+            begun[section] = {**fields, name: value}
+    return begun | {name: before[name] for name in _ALL_CODE}
+
+
+def _without_added(
+    fields: dict[str, Any], before: dict[str, Any], defaults: dict[str, Any]
+) -> dict[str, Any]:
+    """The fields without those that were not there before and are at their defaults."""
+    kept = {}
+    for name, value in fields.items():
+        if name in before or name not in defaults or value != defaults[name]:
+            # Arguments are the user's own: to leave one out is not to give budgetflow's default.
+            is_section = isinstance(value, dict) and name in defaults and name not in FREE_FORM
+            if is_section and isinstance(before.get(name), dict):
+                value = _without_added(value, before[name], defaults[name])
+            kept[name] = value
+    return kept
 
 
 def state_key(
@@ -92,20 +140,16 @@ def state_key(
         mesh: the devices of the study.
         checks_fit: whether the trial notices the step at which the training set is fitted.
     """
-    layout = ("min_sharded_size", "overrides") if mesh.shape["fsdp"] > 1 else ()
-    placement = to_json(config)["mesh"]
+    devices = {"kind": device_kind(), "data": mesh.shape["data"], "fsdp": mesh.shape["fsdp"]}
+    if mesh.shape["fsdp"] > 1:
+        devices["min_sharded_size"] = config.mesh.min_sharded_size
     # These are in the program where they vary, even at strength 0.
     in_program = ("regularization.", "augmentation.")
     return {
         **dependencies(config, dataset, Changes.STATES),
         "varied": sorted(name for name in varied if name.startswith(in_program)),
         "checks_fit": checks_fit,
-        "devices": {
-            "kind": device_kind(),
-            "data": mesh.shape["data"],
-            "fsdp": mesh.shape["fsdp"],
-            **{name: placement[name] for name in layout},
-        },
+        "devices": devices,
         "libraries": libraries(),
     }
 
@@ -125,12 +169,17 @@ def differing_fields(first: dict[str, Any], second: dict[str, Any], prefix: str 
     """The dotted names of the fields in which two configs or keys, as JSON values, differ."""
     names: list[str] = []
     for name in sorted(first.keys() | second.keys()):
-        a, b = first.get(name), second.get(name)
+        a, b = first.get(name, _MISSING), second.get(name, _MISSING)
         if isinstance(a, dict) and isinstance(b, dict):
             names += differing_fields(a, b, f"{prefix}{name}.")
         elif a != b:
             names.append(f"{prefix}{name}")
     return names
+
+
+def of_code(names: Iterable[str]) -> list[str]:
+    """Those of the names by :func:`differing_fields` that are of code, not of config or data."""
+    return [name for name in names if name.partition(".")[0] in _ALL_CODE]
 
 
 def in_words(names: Sequence[str]) -> str:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from budgetflow.config.keys import replace_fields, value_of
+from budgetflow.config.keys import value_of
 from budgetflow.config.schema import to_json
 from budgetflow.errors import UserError
-from budgetflow.fields import Changes
 from budgetflow.files import read_json, write_json
 from budgetflow.studies.fingerprint import (
-    dependencies,
+    as_begun,
     differing_fields,
     fingerprint,
     in_words,
     libraries,
+    of_code,
 )
 from budgetflow.studies.study import Study, read_outcome
 
@@ -60,7 +60,7 @@ def open_folder(study: Study) -> None:
             "fingerprint": study.fingerprint,
             "config": to_json(study.config),
             "libraries": libraries(),
-            "found_on": dependencies(study.config, study.dataset, Changes.OUTCOME),
+            "found_on": study.found_on,
         },
     )
 
@@ -78,10 +78,12 @@ def _grown_from(study: Study, known: dict[str, Any]) -> str | None:
             f"{study.folder} holds results of an earlier version of budgetflow, which can "
             "be read but not gone on with; give another --workdir or config.name"
         )
-    found_on = dependencies(study.config, study.dataset, Changes.OUTCOME)
-    names = differing_fields(known["found_on"], found_on)
+    found_on = known["found_on"]
+    begun = as_begun(study.found_on, known, study.builds_on)
+    code = of_code(differing_fields(found_on, study.found_on))
+    names = sorted({*code, *differing_fields(found_on, begun)})
     for field, what in GROWING.items():
-        before, now = value_of(known["found_on"], field), value_of(study.config, field)
+        before, now = value_of(found_on, field), value_of(study.config, field)
         if names == [field] and before and now and _is(study, field, before, known):
             if before < now:
                 return f"{before}_{what}"
@@ -89,15 +91,20 @@ def _grown_from(study: Study, known: dict[str, Any]) -> str | None:
                 f"config.{field} = {now}: {study.folder} holds {before} {what} already, and none "
                 f"is thrown away; set {before} or more, or give another --workdir or config.name"
             )
-    undo = "undo the change, " if any(n.startswith("code.") for n in names) else ""
+    remedy = "undo the change, " if any(n.startswith("code.") for n in names) else ""
+    if fingerprint(begun, study.builds_on) == known["fingerprint"]:
+        remedy = "undo the change, vouch with --same_results that it changes no number, "
+    words = [in_words(names)] if names else []
+    if fingerprint(found_on, study.builds_on) != known["fingerprint"]:
+        words.append("the study it builds on")
     raise UserError(
         f"{study.folder} holds results of another config, code or data (they differ in "
-        f"{in_words(names) or 'the study it builds on'}); {undo}give another --workdir or "
-        "config.name, or delete that folder"
+        f"{', '.join(words)}); {remedy}give another --workdir or config.name, or delete that folder"
     )
 
 
 def _is(study: Study, field: str, before: int, known: dict[str, Any]) -> bool:
     """Whether a study with another number in a field is the one that is known."""
-    config = replace_fields(study.config, {field: before})
-    return fingerprint(config, study.dataset, study.builds_on) == known["fingerprint"]
+    section, _, name = field.partition(".")
+    found_on = {**study.found_on, section: {**study.found_on[section], name: before}}
+    return fingerprint(found_on, study.builds_on) == known["fingerprint"]

@@ -73,17 +73,16 @@ class LiveTrials:
     def wave(self, trials: Sequence[int]) -> dict[int, int]:
         """The first of some trials that can run at the same time: trial to slice of the mesh.
 
-        A trial stays on its slice; a new one gets the one with the most room.
+        A trial stays on its slice; a new one gets the first that is free.
         """
         wave: dict[int, int] = {}
-        most = self._study.config.mesh.vmap_trials
-        room = dict.fromkeys(range(len(self._population.slices)), most)
+        free = [*range(len(self._population.slices))]
         for number in trials:
             live = self._live.get(number)
-            position = live.position if live else max(room, key=lambda position: room[position])
-            if room[position]:
-                wave[number] = position
-                room[position] -= 1
+            usable = [position for position in free if live is None or live.position == position]
+            if usable:
+                wave[number] = usable[0]
+                free.remove(usable[0])
         return wave
 
     def open(self, record: TrialRecord, plan: TrialPlan, position: int) -> None:

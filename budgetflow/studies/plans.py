@@ -22,7 +22,7 @@ from budgetflow.playbook.transfer import NoTransferRuleError, Transfer, compare,
 from budgetflow.schedule_config import ScheduleConfig, resolve_schedule
 from budgetflow.schedules import Schedule
 from budgetflow.studies.fingerprint import state_key
-from budgetflow.studies.reuse import MIN_REUSED_STEPS, is_reusable
+from budgetflow.studies.reuse import MIN_REUSED_STEPS
 from budgetflow.studies.trial import TrialRecord, read_trials
 
 
@@ -191,8 +191,9 @@ def _linked(
         known: the earlier round's trials.
         keys: of the plans' states.
     """
-    names = [json.dumps(key, sort_keys=True) if is_reusable(key, key) else None for key in keys]
-    found = branches([plan.schedule for plan in plans], names)
+    found = branches(
+        [plan.schedule for plan in plans], [json.dumps(key, sort_keys=True) for key in keys]
+    )
     left_at = branch_steps(found)
     linked = []
     for number, (plan, key, branch) in enumerate(zip(plans, keys, found, strict=True)):
@@ -200,7 +201,7 @@ def _linked(
         pinned = tuple(sorted(step for step in steps if 0 < step < plan.length_steps))
         reused = [branch.step if branch else 0]
         for source in known:
-            if is_reusable(source.reuse_key, key):
+            if source.reuse_key == key:
                 shared = shared_steps(source.schedule, plan.schedule)
                 kept = (source.schedule.decay_start_step, source.schedule.total_steps)
                 reused += [step for step in kept if MIN_REUSED_STEPS <= step <= shared]

@@ -28,15 +28,8 @@ if TYPE_CHECKING:
 MIN_REUSED_STEPS = 2
 
 
-def is_reusable(theirs: dict[str, Any], ours: dict[str, Any]) -> bool:
-    """Whether the states under one reuse key are those under another."""
-    return ours["mesh"]["vmap_trials"] == 1 and theirs == ours
-
-
 def why_not_reused(theirs: dict[str, Any], ours: dict[str, Any]) -> str | None:
-    """Why :func:`is_reusable` says no, for people; None if it says yes."""
-    if ours["mesh"]["vmap_trials"] > 1:
-        return "vectorized trials (config.mesh.vmap_trials) are not bit for bit reproducible"
+    """Why the states under one reuse key are not those under another; None if they are."""
     if not theirs:
         return "it does not say what its states depend on"
     names = differing_fields(theirs, ours)
@@ -106,7 +99,9 @@ def resumed(study: Study, record: TrialRecord, plan: TrialPlan) -> TrialRecord:
     others = before.pop("resumed_with_another", [])
     now = plan.state_key(study.dataset, study.mesh)
     names = sorted({*others, *differing_fields(before, now)})
-    if record.step == 0 or not names:
+    if record.step == 0:  # none of its states was begun
+        return dataclasses.replace(record, reuse_key=now)
+    if not names:
         return record
     return dataclasses.replace(record, reuse_key={**now, "resumed_with_another": names})
 
@@ -136,7 +131,7 @@ def with_reused_steps(
     """
     found: list[tuple[int, epath.Path, TrialRecord]] = []
     for folder, source in sources:
-        if is_reusable(source.reuse_key, record.reuse_key):
+        if source.reuse_key == record.reuse_key:
             shared = shared_steps(source.schedule, record.schedule)
             if shared >= MIN_REUSED_STEPS:
                 saved = TrialCheckpoints(trial_folder(folder, source.trial)).steps()

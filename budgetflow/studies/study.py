@@ -19,17 +19,17 @@ from budgetflow.config.searchable import check_search_space
 from budgetflow.data.contradictions import check_more_than_one_target, with_fit_targets
 from budgetflow.data.source import Dataset, load_dataset, with_checked_targets
 from budgetflow.errors import ConfigError, UserError
-from budgetflow.fields import MAX_STEPS
+from budgetflow.fields import MAX_STEPS, Changes
 from budgetflow.files import read_json
 from budgetflow.playbook.measurement import Selection
 from budgetflow.schedule_config import ScheduleConfig, resolve_schedule
 from budgetflow.studies.departures import departures
-from budgetflow.studies.fingerprint import fingerprint
+from budgetflow.studies.fingerprint import as_begun, dependencies, fingerprint
 from budgetflow.studies.kind import Kind, switch_off
 from budgetflow.studies.kinds import kind_named, kind_of
 from budgetflow.studies.plans import TrialPlan
 from budgetflow.training.memory import check_state_fits, peak_bytes, state_bytes, step_arguments
-from budgetflow.training.mesh import check_batch_size, check_overrides, make_mesh, trial_slices
+from budgetflow.training.mesh import check_batch_size, make_mesh, trial_slices
 from budgetflow.training.spec import make_task, task_num_outputs
 from budgetflow.training.step import Program
 from budgetflow.training.tracing import task_metrics
@@ -46,8 +46,9 @@ class Study:
         folder: where it lies.
         dataset: its data.
         mesh: the devices it runs on.
-        fingerprint: what its results are found on; see
-            :func:`budgetflow.studies.fingerprint.fingerprint`.
+        found_on: what its results are found on, as JSON values; see
+            :func:`budgetflow.studies.fingerprint.dependencies`. The code there is what its folder
+            was begun with, which is not today's where ``--same_results`` vouches for it.
         builds_on: the fingerprint of the study it builds on.
         higher_is_better: whether higher values of the selection metric are better.
         plans: the trials that are known before it runs, by number.
@@ -58,11 +59,16 @@ class Study:
     folder: epath.Path
     dataset: Dataset
     mesh: Mesh
-    fingerprint: str
+    found_on: dict[str, Any]
     builds_on: str | None = None
     higher_is_better: bool = False
     plans: tuple[TrialPlan, ...] = ()
     departures: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """What its results are found on, as a hash."""
+        return fingerprint(self.found_on, self.builds_on)
 
     @property
     def kind(self) -> Kind:
@@ -101,13 +107,20 @@ def read_outcome(folder: epath.PathLike) -> dict[str, Any] | None:
     return read_json(path) if path.exists() else None
 
 
-def resolve(config: StudyConfig, folder: epath.Path, earlier: epath.Path | None) -> Study:
+def resolve(
+    config: StudyConfig,
+    folder: epath.Path,
+    earlier: epath.Path | None,
+    same_results: bool = False,
+) -> Study:
     """Makes a config into a study, with every trial of a round planned and checked.
 
     Args:
         config: the parsed config.
         folder: the study's folder.
         earlier: the folder of the study it builds on, complete, or None.
+        same_results: whether its owner vouches that code which has changed since the folder was
+            begun changes no number.
 
     Raises:
         ConfigError: the config does not fit the data, the model or the earlier study.
@@ -120,21 +133,29 @@ def resolve(config: StudyConfig, folder: epath.Path, earlier: epath.Path | None)
     departed: tuple[str, ...] = ()
     if config.max_train_steps is None:
         assert earlier is not None and earlier_outcome is not None
-        found_on = processes.on_main(_config, earlier)
-        departed = departures(config, found_on, kind_named(found_on["kind"]), dataset)
+        swept = processes.on_main(_config, earlier)
+        departed = departures(config, swept, kind_named(swept["kind"]), dataset)
         config = replace_fields(
             config, {"max_train_steps": _length(config, earlier, earlier_outcome)}
         )
     builds_on = earlier_outcome["fingerprint"] if earlier_outcome else None
     mesh = make_mesh(config.mesh, kind_of(config).num_trials(config))
-    key = fingerprint(config, dataset, builds_on)
+    found_on = dependencies(config, dataset, Changes.OUTCOME)
+    if same_results and (known := processes.on_main(_recorded, folder)):
+        found_on = as_begun(found_on, known, builds_on)
     _, program = next(_programs(config, mesh))
     metric = task_metrics(program.spec)[config.evaluation.selection_metric]
-    study = Study(config, folder, dataset, mesh, key, builds_on, metric.higher_is_better)
+    study = Study(config, folder, dataset, mesh, found_on, builds_on, metric.higher_is_better)
     if earlier is not None and not kind_named(processes.on_main(_config, earlier)["kind"]).promotes:
         earlier = None
     plans = study.kind.plans(config, dataset, mesh, study.selection, earlier)
     return dataclasses.replace(study, plans=plans, departures=departed)
+
+
+def _recorded(folder: epath.Path) -> dict[str, Any] | None:
+    """What a study's folder says that it was begun with, or None while there is none."""
+    path = folder / "config.json"
+    return read_json(path) if path.exists() else None
 
 
 def _config(folder: epath.Path) -> dict[str, Any]:
@@ -206,7 +227,6 @@ def check_study(config: StudyConfig) -> None:
     for filled, program in _programs(config, mesh):
         if id(program) not in traced:
             traced.add(id(program))
-            check_overrides(config.mesh, program.state)
             check_state_fits(program)
             program.train_steps.trace(*step_arguments(filled, study_dataset(config), program))
         given = filled.schedule != ScheduleConfig() or not config.search.promote_trials
@@ -223,9 +243,8 @@ def study_peak_bytes(config: StudyConfig, mesh: Mesh) -> int:
     filled, program = max(
         _programs(config, mesh), key=lambda pair: (state_bytes(pair[1]), pair[0].data.batch_size)
     )
-    slices, vectorized = mesh.shape["trial"], config.mesh.vmap_trials
-    at_a_time = max(vectorized, -(-kind_of(config).trials_held(config) // slices))
-    return peak_bytes(filled, study_dataset(config), program, at_a_time)
+    held_on_a_device = -(-kind_of(config).trials_held(config) // mesh.shape["trial"])
+    return peak_bytes(filled, study_dataset(config), program, held_on_a_device)
 
 
 def _programs(config: StudyConfig, mesh: Mesh) -> Iterator[tuple[StudyConfig, Program]]:

@@ -31,7 +31,7 @@ def peak_bytes(config: StudyConfig, dataset: Dataset, program: Program, live_tri
         config: the trial's config.
         dataset: the data.
         program: the trial's program, which this compiles.
-        live_trials: trials whose states are on the device at the same time, vectorized ones too.
+        live_trials: trials whose states are on the device at the same time, this one included.
     """
     compiled = program.train_steps.lower(*step_arguments(config, dataset, program)).compile()
     memory = compiled.memory_analysis()
@@ -41,8 +41,7 @@ def peak_bytes(config: StudyConfig, dataset: Dataset, program: Program, live_tri
         - memory.alias_size_in_bytes
         + memory.temp_size_in_bytes
     )
-    together = config.mesh.vmap_trials
-    return of_step * together + (live_trials - together) * state_bytes(program)
+    return of_step + (live_trials - 1) * state_bytes(program)
 
 
 def state_bytes(program: Program) -> int:

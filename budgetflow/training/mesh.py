@@ -27,7 +27,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from budgetflow.config import StudyConfig
 from budgetflow.config.schema import MeshConfig
-from budgetflow.errors import ConfigError, nearest, nearest_numbers
+from budgetflow.errors import ConfigError, nearest_numbers
 
 AXES = ("trial", "data", "fsdp")
 BATCH_AXES = ("data", "fsdp")
@@ -175,76 +175,31 @@ def check_batch_size(config: StudyConfig, mesh: Mesh) -> None:
         )
 
 
-def check_overrides(config: MeshConfig, state: Any) -> None:
-    """Checks that ``config.overrides`` name arrays of a train state, and dimensions of them.
-
-    Raises:
-        ConfigError: one does not.
-    """
-    shapes = {
-        jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
-    }
-    for pattern, dimension in config.overrides:
-        found = [path for path in shapes if re.search(pattern, path)]
-        if not found:
-            raise ConfigError(
-                f"config.mesh.overrides: {pattern!r} is found in the path of no array; "
-                f"{nearest(pattern, shapes)}"
-            )
-        for path in found:
-            if dimension is not None and dimension >= len(shapes[path]):
-                raise ConfigError(
-                    f"config.mesh.overrides: {pattern!r} cuts dimension {dimension} of {path} "
-                    f"{shapes[path]}, which has {len(shapes[path])}, counted from 0; or use None"
-                )
-
-
-def partition_spec(
-    path: str, shape: tuple[int, ...], config: MeshConfig, fsdp: int
-) -> PartitionSpec:
+def partition_spec(shape: tuple[int, ...], fsdp: int, min_sharded_size: int) -> PartitionSpec:
     """Which dimension of an array in the train state is cut over ``fsdp``: the sharding rule.
 
     The largest dimension that divides evenly, the first of equals; none for a small array, which is
-    copied to every device. The first of ``config.overrides`` whose pattern is found in the array's
-    path decides instead.
+    copied to every device.
 
     Args:
-        path: such as "params/blocks/0/expand/kernel" or "opt_state/0/mu/blocks/0/expand/kernel".
         shape: the array's shape.
-        config: the mesh's config.
         fsdp: the size of the axis.
-
-    Raises:
-        ConfigError: an override names a dimension that does not divide.
+        min_sharded_size: arrays of fewer elements are small.
     """
-    if fsdp == 1:
-        return PartitionSpec()
-    for pattern, dimension in config.overrides:
-        if re.search(pattern, path):
-            if dimension is None:
-                return PartitionSpec()
-            if dimension >= len(shape) or shape[dimension] % fsdp:
-                raise ConfigError(
-                    f"config.mesh.overrides: {pattern!r} cuts dimension {dimension} of {path} "
-                    f"{shape}, which does not divide by fsdp = {fsdp}"
-                )
-            return PartitionSpec(*[None] * dimension, "fsdp")
     divisible = [d for d, size in enumerate(shape) if size % fsdp == 0]
-    if not divisible or math.prod(shape) < config.min_sharded_size:
+    if fsdp == 1 or not divisible or math.prod(shape) < min_sharded_size:
         return PartitionSpec()
     largest = max(divisible, key=lambda d: shape[d])
     return PartitionSpec(*[None] * largest, "fsdp")
 
 
-def state_shardings(shapes: Any, mesh: Mesh, config: MeshConfig) -> Any:
+def state_shardings(shapes: Any, mesh: Mesh, min_sharded_size: int) -> Any:
     """The sharding of every array of a train state, by :func:`partition_spec`."""
 
-    def sharding(path: Any, leaf: Any) -> NamedSharding:
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        return NamedSharding(mesh, partition_spec(name, leaf.shape, config, mesh.shape["fsdp"]))
+    def sharding(leaf: Any) -> NamedSharding:
+        return NamedSharding(mesh, partition_spec(leaf.shape, mesh.shape["fsdp"], min_sharded_size))
 
-    return jax.tree_util.tree_map_with_path(sharding, shapes)
+    return jax.tree.map(sharding, shapes)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -1,23 +1,19 @@
-"""Trials side by side: on each slice of the mesh one at a time, or several vectorized."""
+"""Trials side by side: each on a slice of the mesh of its own."""
 
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 from jax.sharding import Mesh
 
 from budgetflow import processes
 from budgetflow.training.mesh import trial_slices
-from budgetflow.training.trial_run import (
-    Measurement,
-    TrialRun,
-    advance_together,
-    train_together,
-)
+from budgetflow.training.trial_run import Measurement, TrialRun
 
 Value = TypeVar("Value")
 
@@ -46,49 +42,30 @@ class Population:
         """Advances trials to a step, at the same time, and measures them there.
 
         Args:
-            runs: by trial; None for those on other processes. Those that share a slice are
-                vectorized, where they have the same program and are at the same step.
+            runs: by trial, each on another slice; None for those on other processes.
             to_step: the step.
 
         Returns:
             All trials' measurements, on every process.
         """
-        measured = self._on_slices(advance_together, runs, to_step)
+        measured = self._at_once(TrialRun.advance, runs, to_step)
         everyone = collections.ChainMap(*processes.gather(measured))
         return {number: everyone[number] for number in runs}
 
     def train(self, runs: Mapping[int, TrialRun | None], to_step: int) -> None:
         """Advances trials to a step like :meth:`advance`, without measuring them."""
-        self._on_slices(train_together, runs, to_step)
+        self._at_once(TrialRun.train, runs, to_step)
 
-    def _on_slices(
+    def _at_once(
         self,
-        function: Callable[[Sequence[TrialRun], int], Sequence[Value] | None],
+        method: Callable[[TrialRun, int], Value],
         runs: Mapping[int, TrialRun | None],
         to_step: int,
     ) -> dict[int, Value]:
-        """Calls a function with the trials of each slice, on a thread for each slice."""
-        by_slice: dict[Mesh, dict[int, TrialRun]] = collections.defaultdict(dict)
-        for number, run in runs.items():
-            if run is not None:
-                by_slice[run.program.mesh][number] = run
-
-        def on_slice(own: dict[int, TrialRun]) -> dict[int, Value]:
-            results: dict[int, Value] = {}
-            for alike in _alike(own):
-                values = function([own[number] for number in alike], to_step)
-                results |= zip(alike, values or (), strict=bool(values))
-            return results
-
-        if len(by_slice) == 1:  # on this thread, so that an interrupt reaches it
-            return on_slice(*by_slice.values())
-        futures = [self._pool.submit(on_slice, own) for own in by_slice.values()]
-        return dict(collections.ChainMap(*(future.result() for future in futures)))
-
-
-def _alike(runs: Mapping[int, TrialRun]) -> list[list[int]]:
-    """Trials that can share a call: of the same program, at the same step."""
-    groups: dict[Any, list[int]] = collections.defaultdict(list)
-    for number, run in runs.items():
-        groups[run.program, run.step].append(number)
-    return list(groups.values())
+        """Calls a method of this process's trials, on a thread for each."""
+        own = {number: run for number, run in runs.items() if run is not None}
+        # A single one on this thread, so that an interrupt reaches it.
+        on_threads = map if len(own) == 1 else self._pool.map
+        return dict(
+            zip(own, on_threads(method, own.values(), itertools.repeat(to_step)), strict=True)
+        )

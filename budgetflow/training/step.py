@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import operator
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +18,6 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from budgetflow.config.schema import MeshConfig
 from budgetflow.import_path import keyword_names
 from budgetflow.optimizers import example_numbers, make_optimizer, schedule_free_params
 from budgetflow.training.apply import (
@@ -80,9 +78,6 @@ class Program:
             (state, progress). ``data`` is the training set on the device and ``batches`` the
             indices into it, [steps_per_call, batch_size]; or ``data`` is None and ``batches`` the
             examples themselves. The first ``count`` are used. The state is donated.
-        train_together: number of trials -> like ``train_steps``, but all arguments except ``data``
-            and ``count`` are tuples of that many trials', and so are the results. One program for
-            them all by ``jax.vmap``, which rounds differently.
         eval_step: (totals, params, model_state, batches, weights) -> totals: of each of the task's
             metrics, the sums of its totals and weights over batches that are stacked. Examples of
             weight 0 are left out.
@@ -97,25 +92,24 @@ class Program:
     steps_per_call: int
     init: Any
     train_steps: Any
-    train_together: Any
     eval_step: Any
     is_fitted: Any
 
 
 @functools.lru_cache(maxsize=256)
-def make_program(spec: ProgramSpec, mesh: Mesh, layout: MeshConfig) -> Program:
+def make_program(spec: ProgramSpec, mesh: Mesh, min_sharded_size: int) -> Program:
     """The compiled functions for a spec; equal arguments get the same ones.
 
     Args:
         spec: what shapes the program.
         mesh: the devices of one trial, with axes ``data`` and ``fsdp``.
-        layout: the rule by which the state is cut over ``fsdp``.
+        min_sharded_size: arrays of the state of fewer elements are not cut over ``fsdp``.
     """
     # XLA runs convolutions inside loops 8 to 21 times slower on the CPU.
     loops = not (has_convolutions(spec) and on_cpu(mesh))
     numbers = {"seed": np.uint32(0), **example_numbers(spec.optimizer)}
     shapes = jax.eval_shape(functools.partial(init, spec), numbers, np.float32(0))
-    state = state_shardings(shapes, mesh, layout)
+    state = state_shardings(shapes, mesh, min_sharded_size)
     everywhere = replicated(mesh)
 
     def compiled(function: Any, out_shardings: Any, **options: Any) -> Any:
@@ -138,11 +132,6 @@ def make_program(spec: ProgramSpec, mesh: Mesh, layout: MeshConfig) -> Program:
             compiler_options={"xla_backend_optimization_level": 1} if on_cpu(mesh) else None,
         ),
         train_steps=compiled(train_steps, (state, everywhere), donate_argnums=0),
-        train_together=functools.cache(
-            lambda count: compiled(
-                train_together, ((state,) * count, (everywhere,) * count), donate_argnums=0
-            )
-        ),
         eval_step=compiled(eval_step, everywhere),
         is_fitted=compiled(is_fitted, everywhere),
     )
@@ -196,42 +185,6 @@ def train_steps(
     if len(learning_rates) == 1:
         return update(0, (state, progress))
     return jax.lax.fori_loop(0, count, update, (state, progress))
-
-
-def train_together(
-    spec: ProgramSpec,
-    mesh: Mesh,
-    states: tuple[TrainState, ...],
-    progresses: tuple[Progress, ...],
-    data: Arrays | None,
-    batches: tuple[Any, ...],
-    learning_rates: tuple[jax.Array, ...],
-    count: jax.Array,
-    numbers: tuple[dict[str, Any], ...],
-) -> tuple[tuple[TrainState, ...], tuple[Progress, ...]]:
-    """:func:`train_steps` of several trials, vectorized."""
-
-    def unstack(tree: Any) -> tuple[Any, ...]:
-        return tuple(jax.tree.map(operator.itemgetter(n), tree) for n in range(len(states)))
-
-    def train(trial: Any) -> tuple[TrainState, Progress]:
-        state, progress, batches, learning_rates, numbers = trial
-        return train_steps(
-            spec=spec,
-            mesh=mesh,
-            state=state,
-            progress=progress,
-            data=data,
-            batches=batches,
-            learning_rates=learning_rates,
-            count=count,
-            numbers=numbers,
-        )
-
-    trials = zip(states, progresses, batches, learning_rates, numbers, strict=True)
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trials)
-    after, progress = jax.vmap(train)(stacked)
-    return unstack(after), unstack(progress)
 
 
 def train_step(

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -44,8 +44,7 @@ class Measurement:
             the training and validation split, "train_loss" and so on: functions of the state alone.
         diverged: whether a loss was not finite.
         fitted_at_step_bracket: [last step known not to fit the training set, first known to fit],
-        or
-            None.
+            or None.
     """
 
     row: dict[str, Any]
@@ -101,13 +100,29 @@ class TrialRun:
 
     def advance(self, to_step: int) -> Measurement:
         """Makes the updates up to ``to_step`` and measures the trial there."""
-        return advance_together([self], to_step)[0]
+        for step in sorted({to_step, *self.profiler.stops(self.step, to_step)}):
+            self.train(step)
+            self.profiler.reached(step)
+        return self.measure()
 
     def train(self, to_step: int) -> None:
         """Makes the updates up to ``to_step`` and waits for them."""
-        train_together([self], to_step)
+        program = self.program
+        data = resident_data(self.dataset.train, program.mesh)
+        under_way: list[Any] = []
+        with self.stopwatch("training"):
+            for batches, rates, count in self._calls(to_step):
+                self.state, self.progress = program.train_steps(
+                    self.state, self.progress, data, batches, rates, np.int32(count), self.numbers
+                )
+                self.step += count
+                under_way.append(self.progress)
+                if len(under_way) == 2 * CALLS_AHEAD:
+                    jax.block_until_ready(under_way[CALLS_AHEAD])
+                    del under_way[:CALLS_AHEAD]
+            jax.block_until_ready(self.progress)
 
-    def calls(self, to_step: int) -> Iterator[tuple[Any, np.ndarray, int]]:
+    def _calls(self, to_step: int) -> Iterator[tuple[Any, np.ndarray, int]]:
         """What each call of the compiled step takes: batches, learning rates, how many updates.
 
         The arrays have one length, whatever the number of updates: any length compiles only once.
@@ -218,50 +233,6 @@ class TrialRun:
         return totals
 
 
-def advance_together(runs: Sequence[TrialRun], to_step: int) -> list[Measurement]:
-    """Advances trials as :func:`train_together` does, and measures them at ``to_step``."""
-    stops = (stop for run in runs for stop in run.profiler.stops(run.step, to_step))
-    for step in sorted({to_step, *stops}):
-        train_together(runs, step)
-        for run in runs:
-            run.profiler.reached(step)
-    return [run.measure() for run in runs]
-
-
-def train_together(runs: Sequence[TrialRun], to_step: int) -> None:
-    """Makes trials' updates up to ``to_step`` and waits for them.
-
-    Several trials must have the same program and be at the same step; they share each call of it.
-    """
-    lead = runs[0]
-    program = lead.program
-    data = resident_data(lead.dataset.train, program.mesh)
-    under_way: list[Any] = []
-    with lead.stopwatch("training"):
-        for calls in zip(*(run.calls(to_step) for run in runs), strict=True):
-            batches, rates, counts = zip(*calls, strict=True)
-            count = np.int32(counts[0])
-            if len(runs) == 1:
-                lead.state, lead.progress = program.train_steps(
-                    lead.state, lead.progress, data, batches[0], rates[0], count, lead.numbers
-                )
-            else:
-                states, progresses = (tuple(r.state for r in runs), tuple(r.progress for r in runs))
-                numbers = tuple(run.numbers for run in runs)
-                states, progresses = program.train_together(len(runs))(
-                    states, progresses, data, batches, rates, count, numbers
-                )
-                for run, state, progress in zip(runs, states, progresses, strict=True):
-                    run.state, run.progress = state, progress
-            for run in runs:
-                run.step += counts[0]
-            under_way.append(lead.progress)
-            if len(under_way) == 2 * CALLS_AHEAD:
-                jax.block_until_ready(under_way[CALLS_AHEAD])
-                del under_way[:CALLS_AHEAD]
-        jax.block_until_ready([run.progress for run in runs])
-
-
 def trial_program(
     config: StudyConfig, dataset: Dataset, varied: frozenset[str], checks_fit: bool, mesh: Mesh
 ) -> Program:
@@ -276,7 +247,7 @@ def trial_program(
     """
     spec = program_spec(config, dataset, varied, checks_fit)
     check_parts(spec, config, varied)
-    return make_program(spec, mesh, config.mesh)
+    return make_program(spec, mesh, config.mesh.min_sharded_size)
 
 
 def steps_per_call(config: StudyConfig, train: Split, program: Program) -> int:

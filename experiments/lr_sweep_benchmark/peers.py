@@ -122,8 +122,13 @@ def sweep_with_ray(workload, path, steps, scheduler):
     loaded = np.load(path)
     epochs = steps * loaded["indices"].shape[1] // len(loaded["targets"])
     asha = ASHAScheduler(metric="wrong", mode="min", max_t=max(epochs, 1))
-    ray.init(num_cpus=os.cpu_count(), include_dashboard=False, logging_level="ERROR",
-             log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": folder}})  # fmt: skip
+    ray.init(
+        num_cpus=os.cpu_count(),
+        include_dashboard=False,
+        logging_level="ERROR",
+        log_to_driver=False,
+        runtime_env={"env_vars": {"PYTHONPATH": folder}},
+    )
     with tempfile.TemporaryDirectory() as storage:
         results = tune.Tuner(
             trainable,

@@ -58,8 +58,12 @@ def tables(rows: list[Row]) -> str:
 
 
 def _table(heading: str, rows: list[Row], workload: str, cell: Callable[[list[Row]], str]) -> str:
-    lines = [f"{heading}.", "", f"| arm | {' | '.join(f'{factor}x' for factor in FACTORS)} |",
-             f"| --- |{' ---: |' * len(FACTORS)}"]  # fmt: skip
+    lines = [
+        f"{heading}.",
+        "",
+        f"| arm | {' | '.join(f'{factor}x' for factor in FACTORS)} |",
+        f"| --- |{' ---: |' * len(FACTORS)}",
+    ]
     for name, arm in ARMS.items():
         found = [cell(_seeds(rows, workload, name, factor)) for factor in FACTORS]
         lines.append(f"| {arm.title} | {' | '.join(found)} |")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from etils import epath
 from jax.sharding import Mesh
 
-from budgetflow.config.checks import Rule
+from budgetflow.config.checks import NO_LENGTH, Rule
 from budgetflow.config.schema import StudyConfig
 from budgetflow.data.contradictions import contradictions
 from budgetflow.data.source import Dataset
@@ -43,10 +43,7 @@ def check(config: StudyConfig) -> None:
         ConfigError: one of them is wrong.
     """
     if config.max_train_steps is None:
-        raise ConfigError(
-            "config.max_train_steps is missing; only a round that builds on another study can take "
-            "it from there"
-        )
+        raise ConfigError(NO_LENGTH)
     check_grid(config, "sweep")
     for section in ("model", "task", "optimizer"):
         for name, value in getattr(config, section).items():
