@@ -119,6 +119,11 @@ OTHER = {
     "rounds.last_round_share": 0.4,
     "regime": "compute_bound",
     "ideas": {"wider": {"model": {"hidden_sizes": (32,)}}},
+    "comparison.changes": (("data.batch_size", 32),),
+    "comparison.seeds": 4,
+    "comparison.train_loss": 0.5,
+    "comparison.learning_rates": (0.1, 0.2),
+    "comparison.refine": 1.5,
 }
 
 

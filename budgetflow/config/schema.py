@@ -24,6 +24,7 @@ from budgetflow.fields import (
     Flag,
     Fraction,
     Name,
+    Option,
     Positive,
     Rate,
     Seed,
@@ -239,6 +240,31 @@ class RoundsConfig:
 
 
 @dataclass(frozen=True, config=CHECKED)
+class ComparisonConfig:
+    """What a change of the config does to the number of steps.
+
+    Attributes:
+        changes: pairs of a field and its value with the change, as (("data.batch_size", 32),). What
+            may differ: the batch size, model, optimizer, regularization, augmentation, and how
+            gradients and parameters are computed; not data or task, which a study's trials share.
+            Another ``name`` of a model, optimizer or augmentation drops that section's arguments.
+        seeds: how many to compare over; fewer than 3 give no factor. It may be raised when the
+            comparison has run, which then adds races; but whoever raises it until the interval
+            leaves 1 will see it leave 1 too often.
+        train_loss: the training loss to reach, in evaluation mode; None for a perfect fit. It is
+            looked at with every evaluation, on ``config.evaluation.train_examples``.
+        learning_rates, refine: the grid of constant learning rates, and the spacing to refine it
+            to, as of a sweep; each side races at its own best.
+    """
+
+    changes: tuple[tuple[Text, Option], ...] = ()
+    seeds: Annotated[int, Field(gt=0, le=1000, strict=True)] = 3
+    train_loss: Rate | None = None
+    learning_rates: tuple[Rate, ...] = SweepConfig.learning_rates
+    refine: Annotated[float, Field(ge=1.001, le=MAX_RATE, strict=True)] | None = 1.8
+
+
+@dataclass(frozen=True, config=CHECKED)
 class StudyConfig:
     """One study. Use :func:`default_config` or :func:`building_on` in a config file.
 
@@ -247,9 +273,10 @@ class StudyConfig:
 
     Attributes:
         kind: "lr_sweep" (which finds the steps to a perfect fit), "round" (trials of one length),
-            "rounds" (several of growing length, within a budget) or "cooldowns" (each point of the
-            search space at several lengths, which share their steps up to the decay); or the import
-            path of a :class:`budgetflow.studies.kind.Kind` of your own.
+            "rounds" (several of growing length, within a budget), "cooldowns" (each point of the
+            search space at several lengths, which share their steps up to the decay) or
+            "comparison" (what a change does to the number of steps); or the import path of a
+            :class:`budgetflow.studies.kind.Kind` of your own.
         name: the study's folder; the config file's name if not set.
         builds_on: path of the config whose study comes first.
         seed: of the data order, the initialisation and all random numbers of every trial.
@@ -323,6 +350,7 @@ class StudyConfig:
     # Each of the rounds has its length and its number of trials from it.
     rounds: Annotated[RoundsConfig, Changes.NOTHING] = RoundsConfig()
     ideas: Annotated[dict[str, dict[str, Any]], Changes.OUTCOME] = Field(default_factory=dict)
+    comparison: Annotated[ComparisonConfig, Changes.OUTCOME] = ComparisonConfig()
 
 
 # The sections of any keys: arguments of what they name, and strengths.
