@@ -8,7 +8,6 @@ Started again, it goes on from what is complete. Writes results.json and table.m
 from __future__ import annotations
 
 import json
-import math
 import time
 from pathlib import Path
 from typing import Any
@@ -113,7 +112,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             interval(row["factor"]),
             row["playbook"],
             interval(row["predicted_factor"]),
-            f"{row['predicted_point_by_point'] or math.nan:.3g}",
+            figure(row["predicted_point_by_point"]),
             f"{interval(without['noise_scale'])}, {interval(changed['noise_scale'])}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -123,6 +122,11 @@ def table(rows: list[dict[str, Any]]) -> str:
 def listed(steps: list[float | None]) -> str:
     """The steps of each seed."""
     return ", ".join("-" if s is None else f"{s:.0f}" for s in steps)
+
+
+def figure(value: float | None) -> str:
+    """A figure to three digits."""
+    return "-" if value is None else f"{value:.3g}"
 
 
 def interval(values: list[float | None] | None) -> str:
