@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from budgetflow.playbook.direction import Direction
 from budgetflow.playbook.gradient_noise import NoiseScale
@@ -81,6 +81,7 @@ class ComparisonOutcome(Outcome):
         steps_rerun: trained again, to measure the noise scales.
     """
 
+    kind: ClassVar[str] = "comparison"
     status: Literal["measured", "cannot_be_told"]
     changes: tuple[Change, ...]
     train_loss: float | None

@@ -288,7 +288,10 @@ def from_json(content: dict[str, Any]) -> Outcome:
 
 @functools.cache
 def _reader(kind: str) -> pydantic.TypeAdapter[Outcome]:
-    known = {known.kind: known for known in (SweepOutcome, RoundOutcome, CooldownsOutcome)}
+    from budgetflow.playbook.comparison_outcome import ComparisonOutcome  # derives from Outcome
+
+    kinds = (SweepOutcome, RoundOutcome, CooldownsOutcome, ComparisonOutcome)
+    known = {each.kind: each for each in kinds}
     found: type[Outcome] = known.get(kind, Outcome)
     if is_import_path(kind):
         with contextlib.suppress(ConfigError):  # the study was run elsewhere

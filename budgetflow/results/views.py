@@ -33,7 +33,6 @@ if TYPE_CHECKING:  # pandas takes a second to import, which not every launch nee
     import pandas as pd
 
 RATE = "schedule.base_learning_rate"
-CARRIES_OVER = "What carries over to the next round"
 
 
 class ShownTable(NamedTuple):
@@ -103,7 +102,7 @@ def _facts_of_a_round(outcome: RoundOutcome) -> dict[str, Any]:
 def planned_fields(planned: Sequence[PlannedField]) -> ShownTable:
     """What will become of each hyperparameter of a first round that has not run yet."""
     rows = carry_over_wording.plan_table(planned)
-    return ShownTable(CARRIES_OVER, carry_over_wording.COLUMNS, rows)
+    return ShownTable("What carries over to the next round", carry_over_wording.COLUMNS, rows)
 
 
 def _tables_of_a_round(outcome: RoundOutcome) -> list[ShownTable]:
@@ -118,7 +117,8 @@ def _tables_of_a_round(outcome: RoundOutcome) -> list[ShownTable]:
         found.append(ShownTable("The plan", columns, rows))
     if outcome.carried_over:
         rows = carry_over_wording.table(outcome.carried_over)
-        found.append(ShownTable(CARRIES_OVER, carry_over_wording.COLUMNS, rows))
+        title = "What was carried over from the round before"
+        found.append(ShownTable(title, carry_over_wording.COLUMNS, rows))
     if outcome.ideas:
         metric = f"validation_{outcome.selection_metric}"
         selection = Selection(metric, bool(outcome.higher_is_better))
