@@ -75,7 +75,11 @@ def test_what_runs_again_continues_the_earlier_trial_bit_for_bit(planned, digits
 def test_the_report_shows_plan_transfer_and_ideas(planned):
     folder, output = planned
     html = (folder / "planned" / "report.html").read_text()
-    for text in ("The plan", "What was carried over from the round before", "arlier round&#39;s choice"):
+    for text in (
+        "The plan",
+        "What was carried over from the round before",
+        "arlier round&#39;s choice",
+    ):
         assert text in html, text
     assert "<h2>Ideas</h2>" in (folder / "planned_round1" / "report.html").read_text()
     assert "trials diverged or had a loss spike" in output or "had a loss spike at an" in output
