@@ -11,6 +11,7 @@ earlier choice held is wrong.
 from __future__ import annotations
 
 import argparse
+import collections
 import concurrent.futures
 import dataclasses
 import time
@@ -26,7 +27,7 @@ from budgetflow.config import choices
 from budgetflow.errors import ConfigError
 from budgetflow.playbook.carry_over import Overrides
 
-BUDGETS = (4, 8, 16, 64)
+BUDGETS = (4, 8, 16, 32)
 RESAMPLES = 2000
 
 
@@ -44,6 +45,9 @@ class Strategy:
 
 
 DEFAULT = "two rounds (default)"
+_CHECKED = {"search__seeds": 3, "search__reruns": 1}
+# Not by a field of planned rounds: for the rule that carries a decay over in steps.
+_SHARES: Overrides = {DECAY: choices(DECAY, *DECAYS)}
 STRATEGIES = {
     "one round": Strategy({"rounds__num_rounds": 1}),
     DEFAULT: Strategy(),
@@ -54,8 +58,11 @@ STRATEGIES = {
     "two, the first at 5 %": Strategy({"rounds__first_round_fraction": 0.05}),
     "two, the first at 25 %": Strategy({"rounds__first_round_fraction": 0.25}),
     "two, the first at 50 %": Strategy({"rounds__first_round_fraction": 0.5}),
-    "two, 3 seeds and 1 re-run": Strategy({"search__seeds": 3, "search__reruns": 1}),
-    "two, decay swept in shares of the run": Strategy(overrides={DECAY: choices(DECAY, *DECAYS)}),
+    "two, no re-runs": Strategy({"search__reruns": 0}),
+    "two, 3 seeds and 1 re-run": Strategy(_CHECKED),
+    "three, 3 seeds and 1 re-run": Strategy({"rounds__num_rounds": 3, **_CHECKED}),
+    "two, decay swept in shares of the run": Strategy(overrides=_SHARES),
+    "the same, the first at 25 %": Strategy({"rounds__first_round_fraction": 0.25}, _SHARES),
 }
 # By budget, then by name of the strategy; those whose least trials the budget pays for.
 Plans = Mapping[int, Mapping[str, Sequence[RoundOfPlan]]]
@@ -82,6 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--problems", type=_positive, default=1000, help="how many (1000)")
     parser.add_argument("--seed", type=int, default=0, help="of the first problem (0)")
+    words = f"in production runs' worth of steps {BUDGETS}"
+    parser.add_argument("--budgets", type=_positive, nargs="+", default=BUDGETS, help=words)
     parser.add_argument("--processes", type=_positive, default=1, help="side by side (1)")
     folder = Path(__file__).parents[1] / "experiments" / "round_planning"
     parser.add_argument("--out", type=Path, default=folder / "table.md", help="the table's file")
@@ -90,7 +99,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"--seed = {options.seed}: should be at least 0")
     if not options.out.absolute().parent.is_dir():
         parser.error(f"--out = {options.out}: there is no such folder")
-    plans = make_plans()
+    plans = make_plans(options.budgets)
+    if DEFAULT not in plans[min(plans)]:
+        parser.error(f"--budgets: {min(plans)} does not pay for two rounds; 4 does")
     outcomes = list(_simulated(plans, options.problems, options.seed, options.processes))
     lines = table(plans, outcomes, options.seed)
     options.out.write_text("\n".join(lines).rstrip() + "\n")
@@ -103,10 +114,10 @@ def _positive(text: str) -> int:
     return number
 
 
-def make_plans() -> Plans:
-    """The plans of all strategies for all budgets, in production runs' worth of steps."""
-    plans: dict[int, dict[str, Sequence[RoundOfPlan]]] = {budget: {} for budget in BUDGETS}
-    for budget in BUDGETS:
+def make_plans(budgets: Sequence[int]) -> Plans:
+    """The plans of all strategies for budgets in production runs' worth of steps."""
+    plans: dict[int, dict[str, Sequence[RoundOfPlan]]] = {budget: {} for budget in budgets}
+    for budget in budgets:
         for name, strategy in STRATEGIES.items():
             try:
                 plans[budget][name] = plan_of(budget * PRODUCTION_STEPS, **strategy.fields)
@@ -118,7 +129,6 @@ def make_plans() -> Plans:
 def simulate(plans: Plans, seed: int) -> Outcome:
     """Runs all plans on one random problem."""
     problem = draw_problem(np.random.default_rng(seed))
-    lowest = problem.best_cost()
     results: dict[tuple[int, str], Result] = {
         (budget, name): run_rounds(problem, told, seed, STRATEGIES[name].overrides)
         for budget, of_budget in plans.items()
@@ -126,7 +136,7 @@ def simulate(plans: Plans, seed: int) -> Outcome:
     }
     return Outcome(
         problem,
-        {key: result.cost / lowest - 1 for key, result in results.items()},
+        {key: result.cost / problem.best_cost - 1 for key, result in results.items()},
         {key: result.verdicts for key, result in results.items()},
     )
 
@@ -150,9 +160,9 @@ def table(plans: Plans, outcomes: Sequence[Outcome], seed: int) -> list[str]:
     for budget, of_budget in plans.items():
         lines += ["", f"## A budget of {budget} production runs", ""]
         lines += _regret_table(budget, of_budget, outcomes)
-    for budget, of_budget in plans.items():
-        lines += ["", f"## Median regret on parts of the problems, {budget} production runs", ""]
-        lines += _parts_table(budget, of_budget, outcomes)
+    largest = max(plans)
+    lines += ["", f"## Median regret on parts of the problems, {largest} production runs", ""]
+    lines += _parts_table(largest, plans[largest], outcomes)
     return [*lines, "", "## Did it hold?", "", *_verdict_table(plans, outcomes)]
 
 
@@ -232,24 +242,31 @@ def _verdict_table(plans: Plans, outcomes: Sequence[Outcome]) -> Iterator[str]:
     )
     yield "| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |"
     for budget, of_budget in plans.items():
-        for name in of_budget:
-            verdicts = [v for outcome in outcomes for v in outcome.verdicts[budget, name]]
-            if not verdicts:
-                continue
-            count = len(verdicts)
-            best = sum(v.truly_best for v in verdicts) / count
-            held, not_held = (
-                sum(v.verdict == said for v in verdicts) / count
-                for said in ("held", "did_not_hold")
-            )
-            wrong = sum(is_wrong(v) for v in verdicts)
-            confident = round((held + not_held) * count)
-            of_confident = f"{wrong / confident:.1%}" if confident else ""
-            low, high = _exact_interval(wrong, count)
-            yield (
-                f"| {budget} | {name} | {count} | {best:.0%} | {held:.0%} | {not_held:.0%} "
-                f"| {wrong / count:.1%} ({low:.1%} to {high:.1%}) | {of_confident} |"
-            )
+        seeded = [name for name, told in of_budget.items() if told[-1].seeds > 1]
+        others = [name for name in of_budget if name not in seeded]
+        for title, names in [*((n, [n]) for n in seeded), ("all with one seed", others)]:
+            verdicts = [v for o in outcomes for name in names for v in o.verdicts[budget, name]]
+            yield f"| {budget} | {title} | {_verdicts_in_words(verdicts)} |"
+
+
+def _verdicts_in_words(verdicts: Sequence[Verdicted]) -> str:
+    """The columns of the table of verdicts, from the third on."""
+    count = len(verdicts)
+    if not count:
+        return "0 | | | | |"
+    said = collections.Counter(v.verdict for v in verdicts)
+    best, wrong = sum(v.truly_best for v in verdicts), sum(map(is_wrong, verdicts))
+    confident = said["held"] + said["did_not_hold"]
+    low, high = _exact_interval(wrong, count)
+    columns = [
+        f"{count}",
+        f"{best / count:.0%}",
+        f"{said['held'] / count:.0%}",
+        f"{said['did_not_hold'] / count:.0%}",
+        f"{wrong / count:.1%} ({low:.1%} to {high:.1%})",
+        f"{wrong / confident:.1%}" if confident else "",
+    ]
+    return " | ".join(columns)
 
 
 def is_wrong(verdict: Verdicted) -> bool:

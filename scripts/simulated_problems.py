@@ -142,6 +142,7 @@ class Problem:
 
     Attributes:
         surface: the loss of a base learning rate and a decay.
+        lowest: the lowest loss of any of these at the length of production.
         space: what the first round searches; a playbook's tag is each field's own.
         offsets, offset_drifts: what each model adds to the loss, as a share of it: at the length of
             production, and for each factor of ten in length.
@@ -154,6 +155,7 @@ class Problem:
     """
 
     surface: Surface
+    lowest: float
     space: tuple[Dimension, ...]
     offsets: tuple[float, ...]
     offset_drifts: tuple[float, ...]
@@ -176,24 +178,13 @@ class Problem:
         losses = self.surface.losses(linear_rates(base, decay, length), evaluation_steps(length))
         return losses * np.array([self._factor(s, length) for s in settings])[:, None]
 
+    @property
     def best_cost(self) -> float:
         """The lowest true mean loss of any setting at the length of production: the oracle's.
 
-        Found on a grid of base learning rates and decays, twice refined, which goes beyond the
-        search space, as later rounds may. The model and the weight decay are known to be factors.
+        Of the models, the best; the weight decay's factor is 1 at its best.
         """
-        low, high = self.space[0].low / 8, self.space[0].high * 8
-        first, last = 1 / PRODUCTION_STEPS, 1.0
-        for _ in range(3):
-            base, share = np.geomspace(low, high, 16), np.geomspace(first, last, 10)
-            bases, shares = (each.ravel() for each in np.meshgrid(base, share))
-            decays = np.maximum(1, np.round(shares * PRODUCTION_STEPS))
-            rates = linear_rates(bases, decays, PRODUCTION_STEPS)
-            costs = self.surface.losses(rates, evaluation_steps(PRODUCTION_STEPS)).min(axis=1)
-            at, step, wider = costs.argmin(), base[1] / base[0], share[1] / share[0]
-            low, high = bases[at] / step, bases[at] * step
-            first, last = shares[at] / wider, min(shares[at] * wider, 1.0)
-        return float(costs.min() * (1 + min(self.offsets)))
+        return self.lowest * (1 + min(self.offsets))
 
     def _factor(self, setting: dict[str, Any], length: int) -> float:
         """What a model and a weight decay make of the loss."""
@@ -214,15 +205,18 @@ def draw_problem(rng: np.random.Generator, surface: type | None = None, **fixed:
         fixed: attributes that are given, not drawn.
     """
     drawn = (NoisyQuadratic, AnnealedPowerLaw)[int(rng.integers(2))]
-    # A user knows the scale of the learning rate within a factor of ten or so.
-    top = 10 ** rng.uniform(-0.3, 0.7)
+    made = (surface or drawn).draw(rng)
+    best_rate, lowest = best_of(made)
+    # A user does not know where the best learning rate is in a range that holds it.
+    low = best_rate / 300 ** rng.uniform(0.2, 0.9)
     drift = rng.choice([0.0, 0.3, 1.0])
     offsets = rng.normal(size=3) * 10 ** rng.uniform(-2.5, -0.7)
     drifts = drift * rng.normal(size=3) * np.std(offsets)
     values: dict[str, Any] = {
-        "surface": (surface or drawn).draw(rng),
+        "surface": made,
+        "lowest": lowest,
         "space": (
-            log_uniform(RATE, top / 300, top),
+            log_uniform(RATE, low, 300 * low),
             choices(DECAY, *DECAYS),
             choices(MODEL, *MODELS),
             log_uniform(WEIGHT_DECAY, 1e-4, 1.0),
@@ -236,6 +230,24 @@ def draw_problem(rng: np.random.Generator, surface: type | None = None, **fixed:
         "luck_kept": rng.uniform(0, 0.8),
     }
     return Problem(**values | fixed)
+
+
+def best_of(surface: Surface) -> tuple[float, float]:
+    """The best base learning rate at the length of production, and its loss by the best decay.
+
+    Found on a grid of both, twice refined.
+    """
+    low, high, first, last = 1e-3, 4.0, 1 / PRODUCTION_STEPS, 1.0
+    for _ in range(3):
+        base, share = np.geomspace(low, high, 20), np.geomspace(first, last, 12)
+        bases, shares = (each.ravel() for each in np.meshgrid(base, share))
+        decays = np.maximum(1, np.round(shares * PRODUCTION_STEPS))
+        rates = linear_rates(bases, decays, PRODUCTION_STEPS)
+        costs = surface.losses(rates, evaluation_steps(PRODUCTION_STEPS)).min(axis=1)
+        at, step, wider = costs.argmin(), base[1] / base[0], share[1] / share[0]
+        low, high = bases[at] / step, bases[at] * step
+        first, last = shares[at] / wider, min(shares[at] * wider, 1.0)
+    return float(bases[at]), float(costs.min())
 
 
 def linear_rates(base: np.ndarray, decay: np.ndarray, length: int) -> np.ndarray:
