@@ -18,7 +18,7 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -31,6 +31,7 @@ from rich.filesize import decimal
 from budgetflow import command_line, processes
 from budgetflow.config import StudyConfig, load_config_file
 from budgetflow.config.loading import MOST_STUDIES
+from budgetflow.config.schema import to_json
 from budgetflow.errors import ConfigError, UserError
 from budgetflow.playbook.planner_wording import plan_rows
 from budgetflow.results.reading import StudyResult, open_study
@@ -44,12 +45,14 @@ from budgetflow.results.terminal import (
 from budgetflow.results.views import planned_fields
 from budgetflow.studies.chain import planned_chain
 from budgetflow.studies.controller import run_study
+from budgetflow.studies.departures import departures
 from budgetflow.studies.folder import check_folder, is_complete
 from budgetflow.studies.kinds import check_follows, kind_of, parse_study
 from budgetflow.studies.study import (
     check_study,
     read_outcome,
     resolve,
+    study_dataset,
     study_peak_bytes,
 )
 from budgetflow.training.mesh import cpu_devices, cpu_devices_are_given, make_mesh
@@ -163,7 +166,7 @@ def launch(
         print_plan(console, plan_rows(planned.plan), planned.sentences())
         print_table(console, planned_fields(planned.fields()))
     if dry_run:
-        print_plan(console, _plan(chain, folder_of_all, same_results))
+        print_plan(console, _plan(chain, folder_of_all, same_results), _notes(chain))
         return None
     if any(processes.on_main(read_outcome, folder_of_all / c.name) is None for c in chain):
         # What reports are drawn with takes a second to import: on a thread, while XLA compiles.
@@ -256,6 +259,14 @@ def _plan(
         known = known and complete
         earlier = folder
     return rows
+
+
+def _notes(chain: list[StudyConfig]) -> Iterator[str]:
+    """How studies depart from the configs that their lengths were found on."""
+    for earlier, config in itertools.pairwise(chain):
+        kind = kind_of(earlier)
+        found = departures(config, to_json(earlier), kind, study_dataset(config))
+        yield from (f"{config.name}: {sentence}" for sentence in found)
 
 
 def main(argv: Sequence[str]) -> None:

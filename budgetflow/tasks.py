@@ -197,7 +197,7 @@ class Regression:
         if targets.reshape(len(targets), -1).shape[1] != num_outputs:
             return np.ones(len(targets), bool), should_be
         finite = np.isfinite(targets.astype(np.float64)).reshape(len(targets), -1)
-        return ~finite.all(axis=1), should_be
+        return np.asarray(~finite.all(axis=1)), should_be
 
     def loss(self, outputs: jax.Array, batch: Batch) -> jax.Array:
         """The mean squared error of each example, [batch]."""

@@ -24,7 +24,7 @@ from budgetflow.playbook.short_round import (
 def row_of(**fields):
     defaults = {"field": "optimizer.b1", "tag": "might", "tagged_by": "playbook"}
     row = CarriedField(**{**defaults, "competing": 1, **fields})
-    (found,) = table(Derivation(rows=(row,), best_trial=0))
+    (found,) = table([row])
     assert len(found) == len(COLUMNS)
     return found
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from conftest import assert_identical, run
+from test_comparison import config_of_batches
 
 from budgetflow.config import choices, default_config, log_uniform, parse_config, uniform
 from budgetflow.errors import UserError
@@ -136,3 +137,12 @@ def test_a_sweep_gets_more_seeds(tmp_path):
     assert json.loads(kept.read_text()) == first
     with pytest.raises(UserError, match="holds 3 seeds"):
         run(sweep(2), tmp_path / "grown")
+
+
+def test_a_comparison_gets_more_seeds(tmp_path):
+    def compared(seeds, where):
+        fields = {"comparison__refine": None, "comparison__seeds": seeds}
+        return run(config_of_batches(**fields), tmp_path / where)[0]
+
+    assert compared(1, "grown")["status"] == "cannot_be_told"
+    assert compared(3, "grown") == compared(3, "whole")

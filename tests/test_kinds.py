@@ -137,7 +137,7 @@ def test_another_code_behind_it_is_another_study(own_kind, tmp_path):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("rond", r"config\.kind = 'rond': should be 'lr_sweep', 'round', 'cooldowns' .*'round'"),
+        ("rond", r"config\.kind = 'rond': should be 'lr_sweep', 'round', 'rounds', .*'round'"),
         ("math.pi", r"config\.kind = 'math\.pi': 'pi' is of type float, not a Kind"),
         ("no_such_lab.KIND", r"config\.kind = 'no_such_lab\.KIND': there is no module"),
     ],

@@ -23,7 +23,9 @@ from budgetflow.user_code import user_code
 MOST_STUDIES = 50
 # What is a study's own; all else is the workload, which the studies that build on it start from.
 _OWN_FIELDS = ("kind", "name", "builds_on", "max_train_steps", "max_train_steps_factor")
-_OWN_SECTIONS = ("schedule", "sweep", "search", "transfer", "cooldowns", "rounds", "ideas")
+_OWN_SECTIONS = (
+    *("schedule", "sweep", "search", "transfer", "cooldowns", "comparison", "rounds", "ideas"),
+)
 
 
 def default_config(kind: str) -> config_dict.ConfigDict:

@@ -24,6 +24,7 @@ from budgetflow.fields import (
     Flag,
     Fraction,
     Name,
+    Option,
     Positive,
     Rate,
     Seed,
@@ -239,6 +240,31 @@ class RoundsConfig:
 
 
 @dataclass(frozen=True, config=CHECKED)
+class ComparisonConfig:
+    """What a change of the config does to the number of steps.
+
+    Attributes:
+        changes: pairs of a field and its value with the change, as (("data.batch_size", 32),). What
+            may differ: the batch size, model, optimizer, regularization, augmentation, and how
+            gradients and parameters are computed; not data or task, which a study's trials share.
+            Another ``name`` of a model, optimizer or augmentation drops that section's arguments.
+        seeds: how many to compare over; fewer than 3 give no factor. It may be raised when the
+            comparison has run, which then adds races; but whoever raises it until the interval
+            leaves 1 will see it leave 1 too often.
+        train_loss: the training loss to reach, in evaluation mode; None for a perfect fit. It is
+            looked at with every evaluation, on ``config.evaluation.train_examples``.
+        learning_rates, refine: the grid of constant learning rates, and the spacing to refine it
+            to, as of a sweep; each side races at its own best.
+    """
+
+    changes: tuple[tuple[Text, Option], ...] = ()
+    seeds: Annotated[int, Field(gt=0, le=1000, strict=True)] = 3
+    train_loss: Rate | None = None
+    learning_rates: tuple[Rate, ...] = SweepConfig.learning_rates
+    refine: Annotated[float, Field(ge=1.001, le=MAX_RATE, strict=True)] | None = 1.8
+
+
+@dataclass(frozen=True, config=CHECKED)
 class StudyConfig:
     """One study. Use :func:`default_config` or :func:`building_on` in a config file.
 
@@ -247,14 +273,17 @@ class StudyConfig:
 
     Attributes:
         kind: "lr_sweep" (which finds the steps to a perfect fit), "round" (trials of one length),
-            "rounds" (several of growing length, within a budget) or "cooldowns" (each point of the
-            search space at several lengths, which share their steps up to the decay); or the import
-            path of a :class:`budgetflow.studies.kind.Kind` of your own.
+            "rounds" (several of growing length, within a budget), "cooldowns" (each point of the
+            search space at several lengths, which share their steps up to the decay) or
+            "comparison" (what a change does to the number of steps); or the import path of a
+            :class:`budgetflow.studies.kind.Kind` of your own.
         name: the study's folder; the config file's name if not set.
         builds_on: path of the config whose study comes first.
         seed: of the data order, the initialisation and all random numbers of every trial.
         max_train_steps: the updates of every trial. A round that builds on another study may leave
             it out: ``max_train_steps_factor`` times that study's answer or length.
+        regime: which kind of workload it is, if you know: "not_compute_bound" (it can be trained to
+            a perfect fit) or "compute_bound". It holds over what a sweep finds.
         model, task, optimizer, augmentation: an import path (or optax's name) under ``name``, and
             the arguments it takes.
         regularization: strengths, 0 for off; the sweep switches them and the augmentation off.
@@ -282,6 +311,7 @@ class StudyConfig:
     # The learning rates of each trial are compared one by one.
     max_train_steps: Annotated[Steps | None, Changes.OUTCOME] = None
     max_train_steps_factor: Annotated[Rate, Changes.NOTHING] = 1.0
+    regime: Annotated[Literal["not_compute_bound", "compute_bound"] | None, Changes.OUTCOME] = None
     data: DataConfig = DataConfig()
     model: dict[str, Any] = Field(
         default_factory=lambda: {"name": "budgetflow.models.MLP", "hidden_sizes": (128, 128)}
@@ -320,6 +350,7 @@ class StudyConfig:
     # Each of the rounds has its length and its number of trials from it.
     rounds: Annotated[RoundsConfig, Changes.NOTHING] = RoundsConfig()
     ideas: Annotated[dict[str, dict[str, Any]], Changes.OUTCOME] = Field(default_factory=dict)
+    comparison: Annotated[ComparisonConfig, Changes.OUTCOME] = ComparisonConfig()
 
 
 # The sections of any keys: arguments of what they name, and strengths.

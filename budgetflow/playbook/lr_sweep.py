@@ -15,19 +15,21 @@ runs a race of its own, and the answer is the median of theirs.
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
 
-from budgetflow.playbook.measurement import Add, Advance, Conclude, Decision, TrialRecord
+from budgetflow.playbook.measurement import Advance, Conclude, Decision, TrialRecord
 from budgetflow.playbook.outcomes import Regime, SeedAnswer, SweepOutcome
-from budgetflow.playbook.race import Race, SweepSettings, run_race
+from budgetflow.playbook.race import (
+    SEED,
+    Race,
+    SweepSettings,
+    around_best,
+    merged,
+    run_race,
+)
 from budgetflow.playbook.sweep_facts import SweepFacts, sweep_facts
 from budgetflow.playbook.sweep_wording import sweep_reasons
-
-LEARNING_RATE, SEED = "schedule.base_learning_rate", "seed"
 
 
 def decide(settings: SweepSettings, trials: Sequence[TrialRecord]) -> Decision:
@@ -40,11 +42,12 @@ def decide(settings: SweepSettings, trials: Sequence[TrialRecord]) -> Decision:
     races = {first_seed: run_race(settings, of_seed[first_seed])}
     first = races[first_seed]
     if isinstance(first, Race) and first.status == "found":
-        around = _around_best(settings, first)
+        around = around_best(settings, first)
         races |= {seed: run_race(around, of_seed[seed]) for seed in other_seeds}
     over = {seed: race for seed, race in races.items() if isinstance(race, Race)}
     if len(over) < len(races):
-        return _merged(races, first_seed, {trial.trial for trial in trials})
+        own = {seed: {} if seed == first_seed else {SEED: seed} for seed in races}
+        return merged(races, own, trials)
     answer = _median(list(over.values()))
     if (best := answer.best) is not None and best.fitted_at_step is not None:
         # One epoch further, to see whether the fit holds.
@@ -52,30 +55,6 @@ def decide(settings: SweepSettings, trials: Sequence[TrialRecord]) -> Decision:
         if best.step < until and best.status != "diverged":
             return Advance((best.trial,), until)
     return Conclude(_outcome(sweep_facts(settings, over, answer)))
-
-
-def _around_best(settings: SweepSettings, race: Race) -> SweepSettings:
-    """The race of another seed: the best learning rate of the first and its two neighbours."""
-    assert race.best is not None
-    at = race.rates.index(race.best.base_learning_rate)
-    nearby = tuple(race.rates[at - 1 : at + 2])
-    return dataclasses.replace(settings, learning_rates=nearby, refine=None)
-
-
-def _merged(races: dict[int, Any], first_seed: int, numbers: set[int]) -> Decision:
-    """One decision for what the races need that are not over yet: additions first."""
-    free = (number for number in itertools.count() if number not in numbers)
-    added: dict[int, dict[str, Any]] = {}
-    for seed, rates in races.items():
-        if isinstance(rates, tuple):
-            of_seed = {} if seed == first_seed else {SEED: seed}
-            added |= {next(free): {LEARNING_RATE: rate, **of_seed} for rate in rates}
-    if added:
-        return Add(added)
-    advances = [advance for advance in races.values() if isinstance(advance, Advance)]
-    to_step = min(advance.to_step for advance in advances)
-    together = (advance.trials for advance in advances if advance.to_step == to_step)
-    return Advance(tuple(itertools.chain(*together)), to_step)
 
 
 def _median(races: Sequence[Race]) -> Race:

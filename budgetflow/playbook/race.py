@@ -13,12 +13,17 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from budgetflow.playbook.measurement import Advance, TrialRecord
+from budgetflow.playbook.measurement import Add, Advance, Decision, TrialRecord
+
+# What the trials of races differ in.
+LEARNING_RATE, SEED = "schedule.base_learning_rate", "seed"
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,6 +154,40 @@ def run_race(
             return (between,)
     at_boundary = best is None or best.base_learning_rate in (rates[0], rates[-1])
     return Race(tuple(trials), best, at_boundary, extensions)
+
+
+def around_best(settings: SweepSettings, race: Race) -> SweepSettings:
+    """The race of another seed: the best learning rate of the first and its two neighbours."""
+    assert race.best is not None
+    at = race.rates.index(race.best.base_learning_rate)
+    nearby = tuple(race.rates[at - 1 : at + 2])
+    return dataclasses.replace(settings, learning_rates=nearby, refine=None)
+
+
+def merged(
+    races: Mapping[Key, tuple[float, ...] | Advance | Race],
+    hyperparameters: Mapping[Key, dict[str, Any]],
+    trials: Sequence[TrialRecord],
+) -> Decision:
+    """One decision for what races need that are not over yet: additions first.
+
+    Args:
+        races: as :func:`run_race` has them; one or more not over.
+        hyperparameters: of the trials of each race, but for the learning rate.
+        trials: those of all races.
+    """
+    numbers = {trial.trial for trial in trials}
+    free = (number for number in itertools.count() if number not in numbers)
+    added: dict[int, dict[str, Any]] = {}
+    for key, rates in races.items():
+        if isinstance(rates, tuple):
+            added |= {next(free): {LEARNING_RATE: rate, **hyperparameters[key]} for rate in rates}
+    if added:
+        return Add(added)
+    advances = [advance for advance in races.values() if isinstance(advance, Advance)]
+    to_step = min(advance.to_step for advance in advances)
+    together = (advance.trials for advance in advances if advance.to_step == to_step)
+    return Advance(tuple(itertools.chain(*together)), to_step)
 
 
 def train_loss(trial: TrialRecord) -> float:

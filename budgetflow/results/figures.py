@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from budgetflow.playbook.best_step import FIRST, LAST
+from budgetflow.playbook.comparison_outcome import ComparisonOutcome
 from budgetflow.playbook.outcomes import (
     CooldownsOutcome,
     Outcome,
@@ -73,6 +74,30 @@ def steps_to_fit(study: StudyResult) -> Figure:
     left.set_ylim(0, 1.6 * max(record.step for record in (*records, *other_seeds)))
     left.set_ylabel("step")
     left.legend(frameon=False, loc="upper center")
+    return figure
+
+
+def steps_of_both_sides(study: StudyResult) -> Figure:
+    """The steps of each seed's fastest trial, without and with the change, joined by seed."""
+    outcome = study.found
+    assert isinstance(outcome, ComparisonOutcome)
+    target = "a perfect fit"
+    if outcome.train_loss is not None:
+        target = f"a training loss under {outcome.train_loss:g}"
+    figure, axes = _figure(f"Steps to {target}, a line for each seed", 4.0)
+    labels = [
+        ", ".join(f"{change.field} = {value}" for change, value in values)
+        for values in (
+            [(change, change.before) for change in outcome.changes],
+            [(change, change.after) for change in outcome.changes],
+        )
+    ]
+    for before, after in zip(outcome.unchanged.seeds, outcome.changed.seeds, strict=False):
+        points = {x: one.steps for x, one in enumerate((before, after)) if one.steps is not None}
+        axes.plot(list(points), list(points.values()), "o-", color=BLUE, alpha=0.7)
+    axes.set_xticks(range(2), labels)
+    axes.set(xlim=(-0.5, 1.5), ylabel="step")
+    _from_zero(axes)
     return figure
 
 
@@ -276,6 +301,7 @@ class Panel(NamedTuple):
 # In the order of the report.
 PANELS = [
     Panel("How fast does each learning rate fit?", steps_to_fit, SweepOutcome, False),
+    Panel("How many steps does each side take?", steps_of_both_sides, ComparisonOutcome, False),
     Panel("Was the length right?", best_steps, RoundOutcome),
     Panel("What does each length give?", lengths, CooldownsOutcome),
     Panel("Where do the steps go?", schedules, TrialsOutcome),

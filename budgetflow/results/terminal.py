@@ -114,16 +114,16 @@ def say(console: Console, text: str, name: str | None = None, style: str = "") -
     console.print(line, soft_wrap=not console.is_terminal)
 
 
-def print_plan(console: Console, rows: list[dict[str, Any]], sentences: Iterable[str] = ()) -> None:
-    """Prints what a launch would do, a column per study, and sentences about it."""
+def print_plan(console: Console, rows: list[dict[str, Any]], notes: Iterable[str] = ()) -> None:
+    """Prints what a launch would do, a column per study, and what to know of it."""
     properties = list(dict.fromkeys(name for row in rows for name in row if name != "study"))
     table = Table("", *(row["study"] for row in rows), box=box.SIMPLE, padding=(0, 1, 0, 0))
     for name in properties:
         table.add_row(name, *(str(row.get(name, "")) for row in rows))
     say(console, "The plan", style="bold")
     console.print(table)
-    for sentence in sentences:
-        say(console, f"  • {sentence}")
+    for note in notes:
+        say(console, f"  • {note}")
 
 
 def print_table(console: Console, shown: ShownTable) -> None:

@@ -15,6 +15,8 @@ import numpy as np
 
 from budgetflow.playbook import carry_over_wording
 from budgetflow.playbook.carry_over import PlannedField
+from budgetflow.playbook.comparison_outcome import ComparisonOutcome
+from budgetflow.playbook.comparison_wording import comparison_headline
 from budgetflow.playbook.ideas_wording import LEDGER_COLUMNS, ledger_rows
 from budgetflow.playbook.measurement import Selection
 from budgetflow.playbook.outcomes import (
@@ -153,10 +155,33 @@ def _best_first(study: StudyResult, most: int) -> pd.DataFrame:
     return frame.head(most).reindex(columns=columns)
 
 
+def _facts_of_a_comparison(outcome: ComparisonOutcome) -> dict[str, Any]:
+    scales = (outcome.unchanged.noise_scale, outcome.changed.noise_scale)
+    known = [f"{scale.examples:.3g}" if scale and scale.examples else "-" for scale in scales]
+    predicted = outcome.predicted_steps_factor
+    return {
+        **_steps_trained(outcome),
+        "noise scale": f"{known[0]} examples without the change, {known[1]} with it",
+        "factor it predicts": f"{predicted:.3g}" if predicted else "-",
+    }
+
+
+def _fastest_of_each_side(study: StudyResult, most: int) -> pd.DataFrame:
+    """The fastest trial of each seed, without and with the change."""
+    frame, outcome = study.to_pandas(), study.found
+    assert isinstance(outcome, ComparisonOutcome)
+    sides = (outcome.unchanged, outcome.changed)
+    trials = [one.trial for side in sides for one in side.seeds if one.trial is not None]
+    fields = [change.field for change in outcome.changes]
+    columns = [*fields, "seed", RATE, "status", "step", "fitted_at_step", "train_loss"]
+    return frame.loc[trials[:most]].reindex(columns=columns)
+
+
 VIEWS: dict[type[Outcome], View] = {
     Outcome: View(_first_reason, _steps_trained, _best_first),
     SweepOutcome: View(wording.sweep_headline, _facts_of_a_sweep, _nearest_to_the_best),
     TrialsOutcome: View(wording.trials_headline, _facts_of_trials, _best_first),
     RoundOutcome: View(wording.trials_headline, _facts_of_a_round, _best_first, _tables_of_a_round),
     CooldownsOutcome: View(wording.cooldowns_headline, _facts_of_trials, _best_first),
+    ComparisonOutcome: View(comparison_headline, _facts_of_a_comparison, _fastest_of_each_side),
 }

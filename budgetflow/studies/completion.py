@@ -30,7 +30,8 @@ def completed(
         records: of its trials, by number.
         live: evaluates the best checkpoint on the test split, if the config names one.
     """
-    reasons = list(outcome.reasons)
+    outcome = study.kind.finish(study, outcome, records, live)
+    reasons = [*outcome.reasons, *study.departures]
     if changed := changed_code(study, records):
         reasons.append(wording.gone_on(in_words(changed)))
     added: dict[str, Any] = {}
@@ -78,23 +79,23 @@ def changed_code(study: Study, records: Sequence[TrialRecord]) -> list[str]:
 
 
 def timing(
-    study: Study, steps_trained: int, seconds: float, stopwatch: Stopwatch
+    steps_trained: int, examples_trained: int, seconds: float, stopwatch: Stopwatch
 ) -> dict[str, Any]:
     """How fast a launch trained, and what its time went to on this process; for ``timing.json``.
 
     Args:
-        study: the study.
         steps_trained: the updates that it made, of all trials.
+        examples_trained: those of all batches.
         seconds: how long it took.
         stopwatch: what it spent on each activity.
     """
     spent = dict(stopwatch.seconds)
     spent["other"] = max(0.0, seconds - sum(spent.values()))
-    steps_per_second = steps_trained / (spent["training"] + spent["data"])
+    training = spent["training"] + spent["data"]
     return {
         "seconds": seconds,
         "steps_trained": steps_trained,
-        "steps_per_second": steps_per_second,
-        "examples_per_second": steps_per_second * study.config.data.batch_size,
+        "steps_per_second": steps_trained / training,
+        "examples_per_second": examples_trained / training,
         "share_of_time": {name: s / seconds for name, s in spent.items()},
     }

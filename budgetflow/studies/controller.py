@@ -67,7 +67,7 @@ class _Controller:
         self._on_progress = on_progress
         self._live = LiveTrials(study, profile_steps)
         self._records = processes.on_main(self._read_records)
-        self._steps_trained = 0
+        self._steps_trained = self._examples_trained = 0
 
     def run(self) -> dict[str, Any]:
         while True:
@@ -148,7 +148,9 @@ class _Controller:
     def _record(self, number: int, measurement: Measurement) -> None:
         before = self._records[number]
         record = before.measured(measurement.row, self._study.selection)
-        self._steps_trained += record.step - before.step
+        steps = record.step - before.step
+        self._steps_trained += steps
+        self._examples_trained += steps * self._plan(number).config.data.batch_size
         status: Status = "running"
         if measurement.diverged:
             status = "diverged"
@@ -185,7 +187,8 @@ class _Controller:
         outcome = completed(study, found, self._sorted_records(), self._live).to_json()
         if self._steps_trained:
             seconds = time.perf_counter() - self._started_at
-            spent = timing(study, self._steps_trained, seconds, self._live.stopwatch)
+            trained = self._steps_trained, self._examples_trained
+            spent = timing(*trained, seconds, self._live.stopwatch)
             processes.on_main(write_json, study.folder / "timing.json", spent)
         processes.on_main(write_json, study.folder / "outcome.json", outcome)
         return outcome

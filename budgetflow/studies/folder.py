@@ -19,7 +19,7 @@ from budgetflow.studies.fingerprint import (
 from budgetflow.studies.study import Study, read_outcome
 
 # Numbers that can be raised later: what was trained for the smaller one is a part of the larger.
-GROWING = {"search.trials": "trials", "sweep.seeds": "seeds"}
+GROWING = {"search.trials": "trials", "sweep.seeds": "seeds", "comparison.seeds": "seeds"}
 
 
 def is_complete(study: Study) -> bool:

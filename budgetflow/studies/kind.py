@@ -19,9 +19,14 @@ from budgetflow.config.schema import StudyConfig
 from budgetflow.data.source import Dataset
 from budgetflow.errors import ConfigError
 from budgetflow.playbook.measurement import Decision, Selection, TrialRecord
+from budgetflow.playbook.outcomes import Outcome
 from budgetflow.studies.plans import CheckSchedule, Lengths, TrialPlan, any_schedule
 
+# The sections that a sweep switches off.
+STRENGTHS = ("regularization", "augmentation")
+
 if TYPE_CHECKING:
+    from budgetflow.studies.live import LiveTrials
     from budgetflow.studies.study import Study
 
 
@@ -107,6 +112,11 @@ class Kind:
             fitted.
         promotes: whether another study can continue its best trials.
         is_planned: whether it stands for the rounds of a plan, which are run in its place.
+        gives_length: whether another study can take its ``max_train_steps`` from it.
+        variants: config -> the configs that its trials are of, before hyperparameters: itself, or
+            with changes that no search space may hold.
+        finish: (study, outcome, records of its trials, the devices) -> the outcome, with what is
+            measured once the trials are done.
     """
 
     sections: frozenset[str]
@@ -128,13 +138,18 @@ class Kind:
     checks_fit: Callable[[StudyConfig], bool] = lambda config: False
     promotes: bool = True
     is_planned: bool = False
+    gives_length: bool = True
+    variants: Callable[[StudyConfig], tuple[StudyConfig, ...]] = lambda config: (config,)
+    finish: Callable[[Study, Any, Sequence[TrialRecord], LiveTrials], Outcome] = (
+        lambda study, outcome, records, live: outcome
+    )
 
 
 def switch_off(config: StudyConfig) -> tuple[StudyConfig, tuple[str, ...]]:
     """A config without regularization and augmentation, and what was on."""
     on = {
         f"{section}.{name}": value
-        for section in ("regularization", "augmentation")
+        for section in STRENGTHS
         for name, value in getattr(config, section).items()
         if isinstance(value, int | float) and value
     }

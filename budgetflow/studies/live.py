@@ -19,6 +19,7 @@ from budgetflow.studies.study import Study
 from budgetflow.studies.trial import TrialRecord, trial_folder
 from budgetflow.training.mesh import to_all_processes
 from budgetflow.training.population import Population
+from budgetflow.training.step import Program
 from budgetflow.training.strategy import Strategy, choose_strategy, hardware
 from budgetflow.training.timing import Profiler, Stopwatch
 from budgetflow.training.trial_run import Measurement, TrialRun, trial_program
@@ -86,11 +87,9 @@ class LiveTrials:
 
     def open(self, record: TrialRecord, plan: TrialPlan, position: int) -> None:
         """Puts a trial's state on a slice of the mesh: its first one, or that of its step."""
-        study, mesh = self._study, self._population.slices[position]
-        program = trial_program(plan.config, study.dataset, plan.varied, plan.checks_fit, mesh)
-        run = None
-        if self._population.is_mine(position):
-            run = TrialRun(plan.config, plan.schedule, study.dataset, program)
+        study = self._study
+        program, run = self.start(plan, position)
+        if run:
             run.profiler, self._profiler = self._profiler, Profiler()
         with self.stopwatch("checkpoints"):
             checkpoints = TrialCheckpoints(
@@ -103,6 +102,14 @@ class LiveTrials:
                 if run:
                     run.resume(state)
         self._live[record.trial] = _Live(run, program.state, checkpoints, position)
+
+    def start(self, plan: TrialPlan, position: int) -> tuple[Program, TrialRun | None]:
+        """A run at step 0 on a slice of the mesh; None where its devices are other processes'."""
+        dataset, mesh = self._study.dataset, self._population.slices[position]
+        program = trial_program(plan.config, dataset, plan.varied, plan.checks_fit, mesh)
+        if not self._population.is_mine(position):
+            return program, None
+        return program, TrialRun(plan.config, plan.schedule, dataset, program)
 
     def advance(self, trials: Collection[int], to_step: int) -> dict[int, Measurement]:
         """Advances trials to a step, at the same time, and measures them there."""

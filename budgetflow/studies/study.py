@@ -23,6 +23,7 @@ from budgetflow.fields import MAX_STEPS, Changes
 from budgetflow.files import read_json
 from budgetflow.playbook.measurement import Selection
 from budgetflow.schedule_config import ScheduleConfig, resolve_schedule
+from budgetflow.studies.departures import departures
 from budgetflow.studies.derived import derivation_basis
 from budgetflow.studies.fingerprint import as_begun, dependencies, fingerprint
 from budgetflow.studies.kind import Kind, switch_off
@@ -53,6 +54,7 @@ class Study:
         higher_is_better: whether higher values of the selection metric are better.
         plans: the trials that are known before it runs, by number.
         earlier: the folder of the study it builds on, whose trials can be continued.
+        departures: how its config departs from the one that its length was found on, in sentences.
     """
 
     config: StudyConfig
@@ -64,6 +66,7 @@ class Study:
     higher_is_better: bool = False
     plans: tuple[TrialPlan, ...] = ()
     earlier: epath.Path | None = None
+    departures: tuple[str, ...] = ()
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -131,8 +134,11 @@ def resolve(
     if draws and config.search.trials is None:
         config = replace_fields(config, {"search.trials": DEFAULT_TRIALS})
     dataset = study_dataset(config)
+    departed: tuple[str, ...] = ()
     if config.max_train_steps is None:
         assert earlier is not None and earlier_outcome is not None
+        swept = processes.on_main(_config, earlier)
+        departed = departures(config, swept, kind_named(swept["kind"]), dataset)
         config = replace_fields(
             config, {"max_train_steps": _length(config, earlier, earlier_outcome)}
         )
@@ -153,7 +159,7 @@ def resolve(
         higher_is_better=metric.higher_is_better,
         earlier=earlier,
     )
-    if earlier is not None and not kind_named(processes.on_main(_kind_name, earlier)).promotes:
+    if earlier is not None and not kind_named(processes.on_main(_config, earlier)["kind"]).promotes:
         earlier = None
     if config.search.derive:
         assert earlier is not None
@@ -162,7 +168,7 @@ def resolve(
         )
         study = dataclasses.replace(study, found_on={**found_on, "derived": basis})
     plans = study.kind.plans(config, dataset, mesh, study.selection, earlier)
-    return dataclasses.replace(study, plans=plans)
+    return dataclasses.replace(study, plans=plans, departures=departed)
 
 
 def _recorded(folder: epath.Path) -> dict[str, Any] | None:
@@ -171,8 +177,9 @@ def _recorded(folder: epath.Path) -> dict[str, Any] | None:
     return read_json(path) if path.exists() else None
 
 
-def _kind_name(folder: epath.Path) -> str:
-    return str(read_json(folder / "config.json")["config"]["kind"])
+def _config(folder: epath.Path) -> dict[str, Any]:
+    """The resolved config of a study, as JSON values."""
+    return read_json(folder / "config.json")["config"]
 
 
 def study_dataset(config: StudyConfig) -> Dataset:
@@ -187,8 +194,10 @@ def study_dataset(config: StudyConfig) -> Dataset:
     except TypeError as error:
         raise ConfigError("config.task takes numbers, strings and tuples, not dicts") from error
     kind = kind_of(config)
-    dataset = _dataset(config.data, task, kind.regularizes, kind.checks_fit(config))
     batch_size = config.data.batch_size
+    # One data set for every batch size.
+    data = dataclasses.replace(config.data, batch_size=1)
+    dataset = _dataset(data, task, kind.regularizes, kind.checks_fit(config))
     if batch_size > dataset.train.num_examples:
         raise ConfigError(
             f"config.data.batch_size = {batch_size} is larger than the training split "
@@ -230,7 +239,8 @@ def check_study(config: StudyConfig) -> None:
     """
     kind = kind_of(config)
     mesh = make_mesh(config.mesh, kind.num_trials(config))
-    check_batch_size(config, mesh)
+    for variant in kind.variants(config):
+        check_batch_size(variant, mesh)
     check_search_space(config)
     check_ideas(config)
     traced = set()
@@ -250,7 +260,9 @@ def study_peak_bytes(config: StudyConfig, mesh: Mesh) -> int:
 
     Compiles that model's train step.
     """
-    filled, program = max(_programs(config, mesh), key=lambda pair: state_bytes(pair[1]))
+    filled, program = max(
+        _programs(config, mesh), key=lambda pair: (state_bytes(pair[1]), pair[0].data.batch_size)
+    )
     held_on_a_device = -(-kind_of(config).trials_held(config) // mesh.shape["trial"])
     return peak_bytes(filled, study_dataset(config), program, held_on_a_device)
 
@@ -262,17 +274,18 @@ def first_program(config: StudyConfig, mesh: Mesh) -> tuple[StudyConfig, Program
 
 def _programs(config: StudyConfig, mesh: Mesh) -> Iterator[tuple[StudyConfig, Program]]:
     """The points of the search space: the config with each filled in, and its program."""
-    dataset = study_dataset(config)
     kind = kind_of(config)
-    if not kind.regularizes:
-        config = switch_off(config)[0]
     ideas = [changed_fields(patch) for patch in config.ideas.values()]
-    for values in [*config.search.points(config.seed), *ideas]:
-        filled = replace_fields(config, values)
-        program = trial_program(
-            filled, dataset, frozenset(values), kind.checks_fit(config), trial_slices(mesh)[0]
-        )
-        yield filled, program
+    for variant in kind.variants(config):
+        dataset = study_dataset(variant)
+        if not kind.regularizes:
+            variant = switch_off(variant)[0]
+        for values in [*variant.search.points(variant.seed), *ideas]:
+            filled = replace_fields(variant, values)
+            program = trial_program(
+                filled, dataset, frozenset(values), kind.checks_fit(config), trial_slices(mesh)[0]
+            )
+            yield filled, program
 
 
 def _length(config: StudyConfig, earlier: epath.Path, outcome: dict[str, Any]) -> int:

@@ -200,7 +200,7 @@ def train_step(
     """One update, of a batch of examples or, where ``data`` is given, of indices into that."""
     if data is not None:
         batch = examples_at({name: data[name] for name in ("inputs", "targets")}, batch)
-    value, model_state, gradients = _gradients(spec, mesh, state, batch=batch, numbers=numbers)
+    value, model_state, gradients = batch_gradients(spec, mesh, state, batch=batch, numbers=numbers)
     optimizer = make_optimizer(spec.optimizer, numbers, learning_rate)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params, value=value)
     params = optax.apply_updates(state.params, updates)
@@ -226,7 +226,7 @@ def train_step(
     return after, progress
 
 
-def _gradients(
+def batch_gradients(
     spec: ProgramSpec, mesh: Mesh, state: TrainState, batch: Arrays, numbers: dict[str, Any]
 ) -> tuple[jax.Array, Arrays, Arrays]:
     """The mean loss of a training batch, the model's state after it, and the gradients."""

@@ -63,6 +63,8 @@ class TrialRun:
 
     Attributes:
         program: its compiled functions.
+        dataset: the data.
+        numbers: what the compiled functions take as traced numbers.
         state: the train state.
         progress: what the compiled step has noticed.
         step: updates made so far.
@@ -74,11 +76,11 @@ class TrialRun:
         self, config: StudyConfig, schedule: Schedule, dataset: Dataset, program: Program
     ) -> None:
         self._config = config
-        self._dataset = dataset
+        self.dataset = dataset
         self._learning_rates = schedule.learning_rates()
         self.program = program
         self._steps_per_call = steps_per_call(config, dataset.train, program)
-        self._numbers = place_everywhere(traced_numbers(config, program.spec), program.mesh)
+        self.numbers = place_everywhere(traced_numbers(config, program.spec), program.mesh)
         # On the mesh from the start, or the first call would compile a program of its own.
         self.progress: Progress = place_everywhere(
             initial_progress(dataset.train.num_examples), program.mesh
@@ -88,7 +90,7 @@ class TrialRun:
         self.profiler = Profiler()
         with self.stopwatch("training"):
             rate = np.float32(self._learning_rates[0])
-            self.state: TrainState = program.init(self._numbers, rate)
+            self.state: TrainState = program.init(self.numbers, rate)
         self.step = 0
 
     def resume(self, state: TrainState) -> None:
@@ -106,12 +108,12 @@ class TrialRun:
     def train(self, to_step: int) -> None:
         """Makes the updates up to ``to_step`` and waits for them."""
         program = self.program
-        data = resident_data(self._dataset.train, program.mesh)
+        data = resident_data(self.dataset.train, program.mesh)
         under_way: list[Any] = []
         with self.stopwatch("training"):
             for batches, rates, count in self._calls(to_step):
                 self.state, self.progress = program.train_steps(
-                    self.state, self.progress, data, batches, rates, np.int32(count), self._numbers
+                    self.state, self.progress, data, batches, rates, np.int32(count), self.numbers
                 )
                 self.step += count
                 under_way.append(self.progress)
@@ -126,7 +128,7 @@ class TrialRun:
         The arrays have one length, whatever the number of updates: any length compiles only once.
         """
         seed, size, length = self._config.seed, self._config.data.batch_size, self._steps_per_call
-        train = self._dataset.train
+        train = self.dataset.train
         streamed = self._streamed(to_step) if train.arrays is None else None
         for first in range(self.step, to_step, length * CALLS_PREPARED):
             with self.stopwatch.part_of("training", "data"):
@@ -156,7 +158,7 @@ class TrialRun:
         size, mesh, length = self._config.data.batch_size, self.program.mesh, self._steps_per_call
         rows, sharding = local_rows(mesh, size), batch_sharding(mesh, leading_dimensions=1)
         batches = stream_batches(
-            split=self._dataset.train,
+            split=self.dataset.train,
             seed=self._config.seed,
             first_step=self.step,
             last_step=to_step,
@@ -180,8 +182,8 @@ class TrialRun:
     def _measure(self) -> Measurement:
         evaluation = self._config.evaluation
         totals = {
-            "train": self._totals(self._dataset.train, evaluation.train_examples),
-            "validation": self._totals(self._dataset.validation),
+            "train": self._totals(self.dataset.train, evaluation.train_examples),
+            "validation": self._totals(self.dataset.validation),
         }
         # One transfer for all of it.
         totals, progress = jax.device_get((totals, self.progress))
@@ -202,7 +204,7 @@ class TrialRun:
             return (self._checked_step, self.step) if loss < threshold else None
         if not self.program.spec.checks_fit:
             return None
-        train = self._dataset.train
+        train = self.dataset.train
         if train.arrays is not None:
             return (fitted_at_step - 1, fitted_at_step) if fitted_at_step >= 0 else None
         # Streamed data is too large to look at in every step: once per measurement, to the first

@@ -10,12 +10,19 @@ from budgetflow.config.schema import StudyConfig
 from budgetflow.errors import ConfigError, nearest, shown
 from budgetflow.import_path import import_object, is_import_path
 from budgetflow.studies.kind import Kind
+from budgetflow.studies.kinds.comparison import COMPARISON
 from budgetflow.studies.kinds.cooldowns import COOLDOWNS
 from budgetflow.studies.kinds.lr_sweep import LR_SWEEP
 from budgetflow.studies.kinds.round import ROUND
 from budgetflow.studies.kinds.rounds import ROUNDS
 
-KINDS = {"lr_sweep": LR_SWEEP, "round": ROUND, "rounds": ROUNDS, "cooldowns": COOLDOWNS}
+KINDS = {
+    "lr_sweep": LR_SWEEP,
+    "round": ROUND,
+    "rounds": ROUNDS,
+    "cooldowns": COOLDOWNS,
+    "comparison": COMPARISON,
+}
 # The sections of a config that not every kind of study reads, and what they are for.
 SECTIONS = {
     "sweep": "is for config.kind = 'lr_sweep'",
@@ -25,6 +32,7 @@ SECTIONS = {
     "cooldowns": "is for config.kind = 'cooldowns'",
     "rounds": "is for config.kind = 'rounds'",
     "ideas": "is for rounds",
+    "comparison": "is for config.kind = 'comparison'",
 }
 
 
@@ -82,6 +90,11 @@ def check_follows(study: StudyConfig, earlier: StudyConfig) -> None:
     if study.search.derive and kind_of(earlier) not in (ROUND, ROUNDS):
         raise ConfigError(
             f"config.search.derive: {earlier.name}, which the study builds on, is no round"
+        )
+    if not kind_of(earlier).gives_length:
+        raise ConfigError(
+            f"config.builds_on: {earlier.name} is a comparison, which finds a factor, no length; "
+            "build on the study that the factor is for, and set config.max_train_steps_factor"
         )
     if not kind_of(earlier).promotes:
         if study.transfer != type(study.transfer)():

@@ -72,7 +72,10 @@ def _of_a_first_round(study: Study, trials: Sequence[TrialRecord]) -> Iterator[s
     if edge := rate_at_edge(searched, study.selection):
         yield from rate_sentences(edge)
     threshold = study.config.sweep.fitted_train_loss
-    if without := regularization_without_fit(space, searched, None, threshold):
+    regime = study.config.regime
+    if regime is None and study.earlier is not None:  # a sweep that the rounds build on
+        regime = read_json(study.earlier / "outcome.json").get("regime")
+    if without := regularization_without_fit(space, searched, regime, threshold):
         yield regularization_sentence(without)
 
 

@@ -17,8 +17,10 @@ from budgetflow.data.contradictions import contradictions
 from budgetflow.data.source import Dataset
 from budgetflow.errors import ConfigError, shown
 from budgetflow.playbook import lr_sweep
-from budgetflow.playbook.measurement import Decision, Selection, TrialRecord
-from budgetflow.playbook.race import SweepSettings, lockstep_grid
+from budgetflow.playbook.measurement import Conclude, Decision, Selection, TrialRecord
+from budgetflow.playbook.outcomes import SweepOutcome
+from budgetflow.playbook.race import LEARNING_RATE, SEED, SweepSettings, lockstep_grid
+from budgetflow.playbook.workflow import workflow
 from budgetflow.schedules import Schedule
 from budgetflow.studies.kind import NO_LENGTH, Kind, switch_off
 from budgetflow.studies.plans import TrialPlan
@@ -42,20 +44,9 @@ def check(config: StudyConfig) -> None:
     Raises:
         ConfigError: one of them is wrong.
     """
-    rates, seeds = config.sweep.learning_rates, config.sweep.seeds
     if config.max_train_steps is None:
         raise ConfigError(NO_LENGTH)
-    if len(set(rates)) != len(rates):
-        raise ConfigError(
-            f"config.sweep.learning_rates = {shown(rates)} holds a learning rate twice"
-        )
-    if not rates:
-        raise ConfigError("config.sweep.learning_rates is empty; make some with log_grid(…)")
-    if config.seed + seeds > 2**32:
-        raise ConfigError(
-            f"config.seed = {config.seed} and config.sweep.seeds = {seeds} are seeds up to "
-            f"{config.seed + seeds - 1}; at most {2**32 - 1}"
-        )
+    check_grid(config, "sweep")
     for section in ("model", "task", "optimizer"):
         for name, value in getattr(config, section).items():
             if _REGULARIZATION.search(name) and value:
@@ -63,6 +54,25 @@ def check(config: StudyConfig) -> None:
                     f"config.{section}.{name} looks like regularization, which the sweep must "
                     "switch off; move it to config.regularization"
                 )
+
+
+def check_grid(config: StudyConfig, section: str) -> None:
+    """Checks the learning rates and the seeds of a section of a config.
+
+    Raises:
+        ConfigError: one of them is wrong.
+    """
+    where = f"config.{section}"
+    rates, seeds = getattr(config, section).learning_rates, getattr(config, section).seeds
+    if len(set(rates)) != len(rates):
+        raise ConfigError(f"{where}.learning_rates = {shown(rates)} holds a learning rate twice")
+    if not rates:
+        raise ConfigError(f"{where}.learning_rates is empty; make some with log_grid(…)")
+    if config.seed + seeds > 2**32:
+        raise ConfigError(
+            f"config.seed = {config.seed} and {where}.seeds = {seeds} are seeds up to "
+            f"{config.seed + seeds - 1}; at most {2**32 - 1}"
+        )
 
 
 def num_trials(config: StudyConfig) -> int:
@@ -78,19 +88,17 @@ def plans(
     earlier: epath.Path | None,
 ) -> tuple[TrialPlan, ...]:
     """The trials of the first grid."""
-    return tuple(
-        _plan(config, {lr_sweep.LEARNING_RATE: rate}) for rate in config.sweep.learning_rates
-    )
+    return tuple(_plan(config, {LEARNING_RATE: rate}) for rate in config.sweep.learning_rates)
 
 
 def _plan(config: StudyConfig, hyperparameters: dict[str, Any]) -> TrialPlan:
     """A trial at a constant learning rate."""
     assert config.max_train_steps is not None
     schedule = Schedule(
-        base_learning_rate=hyperparameters[lr_sweep.LEARNING_RATE],
+        base_learning_rate=hyperparameters[LEARNING_RATE],
         constant_steps=config.max_train_steps,
     )
-    seed = hyperparameters.get(lr_sweep.SEED, config.seed)
+    seed = hyperparameters.get(SEED, config.seed)
     filled = dataclasses.replace(switch_off(config)[0], seed=seed)
     return TrialPlan(filled, hyperparameters, schedule, checks_fit=_checks_fit(config))
 
@@ -98,12 +106,17 @@ def _plan(config: StudyConfig, hyperparameters: dict[str, Any]) -> TrialPlan:
 def expected_steps(study: Study) -> int:
     """The steps to a fit after a guessed number of epochs, of the first grid."""
     length = min(study.max_train_steps, EPOCHS_TO_FIT * study.steps_per_epoch)
-    return num_trials(study.config) * length
+    return len(study.plans) * length
 
 
 def decide(study: Study, trials: Sequence[TrialRecord]) -> Decision:
-    """See :func:`budgetflow.playbook.lr_sweep.decide`."""
-    return lr_sweep.decide(settings(study), trials)
+    """See :func:`budgetflow.playbook.lr_sweep.decide`; and which workflow follows."""
+    decision = lr_sweep.decide(settings(study), trials)
+    if isinstance(decision, Conclude) and isinstance(found := decision.outcome, SweepOutcome):
+        stated = study.config.regime
+        reasons = (*found.reasons, workflow(found.regime, stated))
+        return Conclude(dataclasses.replace(found, regime=stated or found.regime, reasons=reasons))
+    return decision
 
 
 def settings(study: Study) -> SweepSettings:

@@ -1,0 +1,270 @@
+"""A comparison: what a change of the config does to the number of steps, trained side by side."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from etils import epath
+from jax.sharding import Mesh
+
+from budgetflow import processes
+from budgetflow.config.checks import check_combinations
+from budgetflow.config.keys import replace_fields, value_of
+from budgetflow.config.schema import FREE_FORM, DataConfig, StudyConfig, SweepConfig
+from budgetflow.data.source import Dataset
+from budgetflow.errors import ConfigError, nearest, shown
+from budgetflow.fields import option_type, should
+from budgetflow.playbook import comparison
+from budgetflow.playbook.comparison import CHANGED, ComparisonSettings, changes_of
+from budgetflow.playbook.comparison_outcome import ComparisonOutcome, Side
+from budgetflow.playbook.comparison_wording import noise_reasons
+from budgetflow.playbook.gradient_noise import NoiseSample, noise_scale, predicted_factor
+from budgetflow.playbook.measurement import Decision, Selection, TrialRecord
+from budgetflow.playbook.race import LEARNING_RATE, SEED, SweepSettings, lockstep_grid
+from budgetflow.schedules import Schedule
+from budgetflow.studies.kind import Kind
+from budgetflow.studies.kinds.lr_sweep import check_grid, expected_steps
+from budgetflow.studies.plans import TrialPlan
+from budgetflow.training.noise_scale import gradient_products
+from budgetflow.training.spec import make_task
+
+if TYPE_CHECKING:
+    from budgetflow.studies.live import LiveTrials
+    from budgetflow.studies.study import Study
+
+# What may differ between the trials of a study: the arguments of these sections, and these fields.
+SECTIONS = ("model", "optimizer", "regularization", "augmentation")
+FIELDS = (
+    *("data.batch_size", "precision", "gradient_accumulation", "ema_decay"),
+    *("weight_decay_mask", "clip_gradient_norm"),
+)
+# Where the gradient noise is measured, as shares of the steps to the training loss.
+NOISE_AT = (0.1, 0.3, 0.5, 0.7, 0.9)
+
+
+def check(config: StudyConfig) -> None:
+    """Checks the changes, the grid, and that there is something to reach.
+
+    Raises:
+        ConfigError: one of them is wrong.
+    """
+    changes = config.comparison.changes
+    if not changes:
+        raise ConfigError(
+            "config.comparison.changes is empty; name what differs, as in "
+            "(('data.batch_size', 32),)"
+        )
+    for number, (field, value) in enumerate(changes):
+        where = f"config.comparison.changes: {field} = {shown(value)}"
+        if field in dict(changes[:number]):
+            raise ConfigError(f"{where} is there twice")
+        if wanted := should(_field_type(field), value):
+            raise ConfigError(f"{where}: should {wanted}")
+        if _value(config, field) == value:
+            raise ConfigError(f"{where} changes nothing: it is config.{field} already")
+    check_grid(config, "comparison")
+    if config.comparison.train_loss is None and not hasattr(make_task(config.task), "fitted"):
+        raise ConfigError(
+            f"config.comparison.train_loss is missing: the task {config.task['name']} has no "
+            "method fitted(outputs, batch), so there is no perfect fit to reach"
+        )
+    try:
+        check_combinations(changed(config))
+    except ConfigError as error:
+        raise ConfigError(f"config.comparison.changes: {error}") from error
+
+
+def _field_type(field: str) -> Any:
+    """The type of a field that may differ."""
+    section, _, name = field.partition(".")
+    if section in SECTIONS and name:
+        return option_type(section, name)
+    if field not in FIELDS:
+        valid = (*(f"{section}.…" for section in SECTIONS), *FIELDS)
+        raise ConfigError(
+            f"config.comparison.changes: {field!r} cannot differ between the trials of a study; "
+            f"what can: {', '.join(valid)}; {nearest(field, FIELDS)}"
+        )
+    owner = DataConfig if name else StudyConfig
+    return typing.get_type_hints(owner, include_extras=True)[name or field]
+
+
+def _value(config: StudyConfig, field: str) -> Any:
+    """The value of a field; None for an argument that is left out, but 0 for a strength."""
+    section, _, name = field.partition(".")
+    is_left_out = section in ("model", "optimizer") and name not in getattr(config, section)
+    return None if is_left_out else value_of(config, field)
+
+
+def changed(config: StudyConfig) -> StudyConfig:
+    """The config with the changes; a section of another name has no arguments but theirs."""
+    changes = dict(config.comparison.changes)
+    for section in FREE_FORM:
+        if f"{section}.name" in changes:
+            config = replace_fields(config, {section: {}})
+    return replace_fields(config, changes)
+
+
+def variants(config: StudyConfig) -> tuple[StudyConfig, StudyConfig]:
+    """The config without and with the changes."""
+    return config, changed(config)
+
+
+def num_trials(config: StudyConfig) -> int:
+    """The learning rates of the first grid, on both sides."""
+    return 2 * len(config.comparison.learning_rates)
+
+
+def plans(
+    config: StudyConfig,
+    dataset: Dataset,
+    mesh: Mesh,
+    selection: Selection,
+    earlier: epath.Path | None,
+) -> tuple[TrialPlan, ...]:
+    """The trials of the first grid, first those without the changes."""
+    return tuple(
+        _plan(config, {LEARNING_RATE: rate, **side, SEED: config.seed})
+        for side in _hyperparameters(config)
+        for rate in config.comparison.learning_rates
+    )
+
+
+def _hyperparameters(config: StudyConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the trials of each side have in common; the fields are for those who read them."""
+    changes = dict(config.comparison.changes)
+    return (
+        {CHANGED: False, **{field: _value(config, field) for field in changes}},
+        {CHANGED: True, **changes},
+    )
+
+
+def _plan(config: StudyConfig, hyperparameters: dict[str, Any]) -> TrialPlan:
+    """A trial of one side at a constant learning rate."""
+    assert config.max_train_steps is not None
+    side = variants(config)[hyperparameters[CHANGED]]
+    filled = replace_fields(
+        side,
+        {
+            "seed": hyperparameters[SEED],
+            # What a trial looks at with every evaluation.
+            "sweep.fitted_train_loss": config.comparison.train_loss,
+        },
+    )
+    schedule = Schedule(
+        base_learning_rate=hyperparameters[LEARNING_RATE], constant_steps=config.max_train_steps
+    )
+    return TrialPlan(filled, hyperparameters, schedule, checks_fit=_checks_fit(config))
+
+
+def settings(study: Study) -> ComparisonSettings:
+    """What the policy of a comparison has to know."""
+    config, asked = study.config, study.config.comparison
+    race = SweepSettings(
+        learning_rates=asked.learning_rates,
+        max_train_steps=study.max_train_steps,
+        max_extensions=SweepConfig.max_extensions,
+        num_train_examples=study.dataset.train.num_examples,
+        steps_per_epoch=study.steps_per_epoch,
+        fitted_train_loss=asked.train_loss,
+        refine=asked.refine,
+        seeds=tuple(range(config.seed, config.seed + asked.seeds)),
+    )
+    differing = {field: (_value(config, field), value) for field, value in asked.changes}
+    return ComparisonSettings(race, changes_of(differing), _hyperparameters(config))
+
+
+def decide(study: Study, trials: Sequence[TrialRecord]) -> Decision:
+    """See :func:`budgetflow.playbook.comparison.decide`."""
+    return comparison.decide(settings(study), trials)
+
+
+def finish(
+    study: Study, outcome: ComparisonOutcome, records: Sequence[TrialRecord], live: LiveTrials
+) -> ComparisonOutcome:
+    """The outcome with the noise scales, measured along the fastest trials of each seed."""
+    sides, rerun = [], 0
+    for side in (outcome.unchanged, outcome.changed):
+        samples = list(_noise(study, side, records, live))
+        rerun += sum(of_trial[-1].step for of_trial in samples)
+        found = [sample for of_trial in samples for sample in of_trial]
+        scale = noise_scale(found) if found else None
+        sides.append(dataclasses.replace(side, noise_scale=scale))
+    unchanged, changed_side = sides
+    outcome = dataclasses.replace(
+        outcome, unchanged=unchanged, changed=changed_side, steps_rerun=rerun
+    )
+    before, after = unchanged.noise_scale, changed_side.noise_scale
+    if before is None and after is None:
+        return outcome
+    sizes = (study.config.data.batch_size, changed(study.config).data.batch_size)
+    if before and after and (factor := predicted_factor(before, sizes[0], after, sizes[1])):
+        outcome = dataclasses.replace(
+            outcome,
+            predicted_steps_factor=factor.factor,
+            predicted_steps_factor_low=factor.low,
+            predicted_steps_factor_high=factor.high,
+        )
+    reasons = (*outcome.reasons, *noise_reasons(outcome, sizes))
+    return dataclasses.replace(outcome, reasons=reasons)
+
+
+def _noise(
+    study: Study, side: Side, records: Sequence[TrialRecord], live: LiveTrials
+) -> Iterator[list[NoiseSample]]:
+    """Of each seed that got there, the gradient noise along its fastest trial, run again."""
+    for one in side.seeds:
+        if one.steps is None:
+            continue
+        trial = next(record for record in records if record.trial == one.trial)
+        plan = _plan(study.config, trial.hyperparameters)
+        steps = sorted({max(1, round(share * one.steps)) for share in NOISE_AT})
+        samples = []
+        with live.stopwatch("gradient noise"):
+            _, run = live.start(plan, position=0)
+            for step in steps if run else ():
+                assert run is not None
+                run.train(step)
+                found = gradient_products(run, plan.config.seed, plan.config.data.batch_size)
+                samples.append(NoiseSample(step, **dataclasses.asdict(found)))
+        yield processes.gather(samples)[0]
+
+
+def in_rows(study: Study) -> dict[str, Any]:
+    """How many trials and steps the comparison will take at most."""
+    asked, length = study.config.comparison, study.max_train_steps
+    first, extensions = len(asked.learning_rates), SweepConfig.max_extensions
+    # Other seeds try the best learning rate and its neighbours; the rest is refinement.
+    most = first + extensions + (asked.seeds - 1) * (3 + extensions)
+    return {
+        "trials": f"{2 * first} to about {2 * most}",
+        "steps a trial": f"at most {length}, raced in {len(lockstep_grid(length))} stages",
+        "steps": f"at most about {2 * most * length}",
+    }
+
+
+def _checks_fit(config: StudyConfig) -> bool:
+    """Whether every example has to be right; else a training loss says when a trial is there."""
+    return config.comparison.train_loss is None
+
+
+COMPARISON = Kind(
+    sections=frozenset({"comparison"}),
+    num_trials=num_trials,
+    plans=plans,
+    plan=lambda study, _, hyperparameters: _plan(study.config, hyperparameters),
+    decide=decide,
+    check=check,
+    stops=lambda study, plan: list(lockstep_grid(plan.length_steps)),
+    expected_steps=expected_steps,
+    trials_held=num_trials,
+    in_rows=in_rows,
+    checks_fit=_checks_fit,
+    promotes=False,
+    gives_length=False,
+    variants=variants,
+    finish=finish,
+)
