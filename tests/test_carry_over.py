@@ -16,6 +16,7 @@ from budgetflow.config.search_space import TAGS, Dimension, points
 from budgetflow.errors import ConfigError
 from budgetflow.playbook.carry_over import (
     ACTIONS,
+    CarriedField,
     Derivation,
     NothingToCarryOverError,
     derive,
@@ -331,6 +332,25 @@ def test_an_unlikely_field_that_is_not_the_schedules_is_searched_anew():
 
 
 # The config's word
+
+
+@modest
+@given(st.data())
+def test_the_round_after_the_next_reads_what_was_searched(data):
+    tags = st.sampled_from([None, *TAGS])
+    space = [dataclasses.replace(data.draw(dimensions(f)), tag=data.draw(tags)) for f in FIELDS]
+    records = [trial(n, 0.1 * n, point) for n, point in enumerate(points(space, "halton", 6, 0))]
+    found = derived(space, records)
+    written = json.loads(json.dumps([dataclasses.asdict(row) for row in found.rows]))
+    reader = pydantic.TypeAdapter(tuple[CarriedField, ...])
+    again = [row.searched_dimension for row in reader.validate_python(written)]
+    assert again == [row.searched_dimension for row in found.rows]
+    for dimension, before, row in zip(again, space, found.rows, strict=True):
+        assert (dimension.name, dimension.tag) == (before.name, before.tag)
+        if row.dimension is None:
+            assert dimension.values == (row.value,)
+        else:
+            assert dataclasses.replace(dimension, tag=row.tag) == row.dimension
 
 
 def test_a_dimension_of_the_config_replaces_what_is_derived():

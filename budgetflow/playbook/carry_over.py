@@ -111,6 +111,12 @@ class CarriedField(PlannedField):
         assert self.high is not None
         return Dimension(self.field, self.distribution, low=self.low, high=self.high, tag=self.tag)
 
+    @property
+    def searched_dimension(self) -> Dimension:
+        """What the round after the next derives its own from: a pinned value is the only choice."""
+        dimension = self.dimension or Dimension(self.field, "choices", (self.value,))
+        return dataclasses.replace(dimension, tag=self.tag if self.tagged_by == "config" else None)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Derivation:

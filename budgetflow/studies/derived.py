@@ -20,20 +20,18 @@ from budgetflow.config.search_space import Dimension
 from budgetflow.errors import UserError
 from budgetflow.files import finite, read_json
 from budgetflow.playbook.carry_over import (
+    CarriedField,
     Derivation,
     NothingToCarryOverError,
     derive,
-    next_points,
 )
-from budgetflow.playbook.competing import compete
 from budgetflow.playbook.measurement import Role, Selection, TrialRecord
-from budgetflow.playbook.reruns import choose_reruns
-from budgetflow.schedule_config import ScheduleConfig, resolve_schedule
-from budgetflow.schedules import Schedule
-from budgetflow.studies.plans import TrialPlan, carried_over
+from budgetflow.playbook.next_trials import NextTrial, next_trials, seed_values
+from budgetflow.playbook.transfer import NoTransferRuleError
+from budgetflow.schedule_config import resolve_schedule
+from budgetflow.studies.plans import TrialPlan
 from budgetflow.studies.trial import read_trials
 
-SEED = "seed"
 # Roles of trials that are there to compare ideas, not to find the best setting.
 OF_IDEAS = ("baseline", "idea")
 
@@ -104,22 +102,13 @@ def derivation_basis(
 
 def _searched(folder: epath.Path, outcome: dict[str, Any]) -> tuple[Dimension, ...]:
     """The dimensions of a complete round: those of its config, or that it was derived with."""
-    written = read_json(folder / "config.json")["config"]["search"]["space"]
     if rows := outcome.get("carried_over"):
-        written = [_dimension(row) for row in rows]
+        carried = pydantic.TypeAdapter(tuple[CarriedField, ...]).validate_python(rows)
+        return tuple(row.searched_dimension for row in carried)
+    written = read_json(folder / "config.json")["config"]["search"]["space"]
     # A range has no values, and choices have no ends: null, in JSON.
     known = [{k: v for k, v in each.items() if v is not None} for each in written]
     return pydantic.TypeAdapter(tuple[Dimension, ...]).validate_python(known)
-
-
-def _dimension(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of the table as the dimension that its round searched; a pinned value is a choice."""
-    names = ("distribution", "low", "high", "values")
-    searched = {name: row[name] for name in names}
-    if row["distribution"] is None:
-        searched = {"distribution": "choices", "values": [row["value"]]}
-    tag = row["tag"] if row["tagged_by"] == "config" else None
-    return {"name": row["field"], **searched, "tag": tag}
 
 
 def derived(
@@ -133,20 +122,29 @@ def derived(
     Raises:
         UserError: every trial of the earlier round diverged, or its best schedule has no rule.
     """
+    search = config.search
     for length in lengths:
         earlier = processes.on_main(read_earlier, config, folder, selection, length)
-        competition = compete(list(earlier.records.values()), selection)
-        again = choose_reruns(competition, config.search.reruns)
-        yield from _run_again(config, earlier.best, length, earlier, "best")
-        for number in again:
-            yield from _run_again(config, earlier.records[number], length, earlier, "rerun")
+        found = next_trials(
+            earlier.derivation,
+            earlier.records,
+            selection,
+            max_train_steps=length,
+            reruns=search.reruns,
+            seeds=search.seeds,
+            points=search.trials or 0,
+            seed=config.seed,
+        )
+        try:
+            plans = [_planned(config, trial) for trial in found]
+        except NoTransferRuleError as error:
+            raise UserError(f"{earlier.name}: {error}") from error
+        yield from (plan for plan in plans if plan.role != "point")
         for name in earlier.ideas:
-            for plan in _run_again(config, earlier.best, length, earlier, "idea"):
-                yield _with_idea(plan, name, changed_fields(config.ideas[name]), config)
-        carried = carried_over(_unscheduled(config), earlier.best.schedule, length, earlier.name)
-        for values in next_points(earlier.derivation, config.seed, config.search.trials or 0):
-            schedule = _schedule_at(carried.after, values)
-            yield TrialPlan(_filled(config, values), values, schedule, transfer=carried)
+            for plan in plans:
+                if plan.role == "best":
+                    yield _with_idea(plan, name, changed_fields(config.ideas[name]), config)
+        yield from (plan for plan in plans if plan.role == "point")
 
 
 def of_ideas(config: StudyConfig, lengths: Sequence[int]) -> Iterator[TrialPlan]:
@@ -156,19 +154,12 @@ def of_ideas(config: StudyConfig, lengths: Sequence[int]) -> Iterator[TrialPlan]
     patches: dict[str | None, dict[str, Any]] = {None: {}}
     patches |= {name: changed_fields(patch) for name, patch in config.ideas.items()}
     for length, (name, patch) in itertools.product(lengths, patches.items()):
-        for seed in _seeds(config):
+        for seed in seed_values(config.seed, config.search.seeds):
             values = {**patch, **seed}
             filled = replace_fields(config, values)
             schedule = resolve_schedule(filled.schedule, length)
             role: Role = "baseline" if name is None else "idea"
             yield TrialPlan(filled, values, schedule, role=role, idea=name)
-
-
-def _seeds(config: StudyConfig) -> Iterator[dict[str, int]]:
-    """The seeds of what is compared, as hyperparameters; the study's own is none."""
-    yield {}
-    for seed in range(config.seed + 1, config.seed + config.search.seeds):
-        yield {SEED: seed}
 
 
 def _filled(config: StudyConfig, values: Mapping[str, Any]) -> StudyConfig:
@@ -177,28 +168,16 @@ def _filled(config: StudyConfig, values: Mapping[str, Any]) -> StudyConfig:
     return replace_fields(config, others)
 
 
-def _unscheduled(config: StudyConfig) -> StudyConfig:
-    """A config in which no schedule takes the place of the one that is carried over."""
-    return dataclasses.replace(config, schedule=ScheduleConfig())
-
-
-def _run_again(
-    config: StudyConfig, record: TrialRecord, length: int, earlier: Earlier, role: Role
-) -> Iterator[TrialPlan]:
-    """The setting of an earlier trial at another length, with every seed."""
-    carried = carried_over(_unscheduled(config), record.schedule, length, earlier.name)
-    setting = {k: v for k, v in record.hyperparameters.items() if k != SEED}
-    for seed in _seeds(config):
-        values = {**setting, **seed}
-        same = (r for r in earlier.records.values() if r.hyperparameters == values)
-        yield TrialPlan(
-            config=_filled(config, values),
-            hyperparameters=values,
-            schedule=carried.after,
-            promoted_from=next(same, None),
-            transfer=carried,
-            role=role,
-        )
+def _planned(config: StudyConfig, trial: NextTrial) -> TrialPlan:
+    """The plan of a trial of a derived round."""
+    return TrialPlan(
+        config=_filled(config, trial.hyperparameters),
+        hyperparameters=trial.hyperparameters,
+        schedule=trial.schedule,
+        promoted_from=trial.promoted_from,
+        transfer=trial.transfer,
+        role=trial.role,
+    )
 
 
 def _with_idea(
@@ -216,20 +195,6 @@ def _with_idea(
         schedule=schedule,
         promoted_from=None,
         transfer=None,
+        role="idea",
         idea=name,
-    )
-
-
-def _schedule_at(schedule: Schedule, values: Mapping[str, Any]) -> Schedule:
-    """A schedule with the base learning rate and the length of the decay that a point has."""
-    decay_steps = values.get("schedule.decay_steps")
-    if (fraction := values.get("schedule.decay_fraction")) is not None:
-        decay_steps = round(fraction * schedule.total_steps)
-    if decay_steps is None:
-        decay_steps = schedule.decay_steps
-    return dataclasses.replace(
-        schedule,
-        base_learning_rate=values.get("schedule.base_learning_rate", schedule.base_learning_rate),
-        decay_steps=decay_steps,
-        constant_steps=schedule.constant_steps + schedule.decay_steps - decay_steps,
     )
