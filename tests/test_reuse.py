@@ -13,8 +13,8 @@ from budgetflow.config.keys import replace_fields
 from budgetflow.playbook.measurement import Selection
 from budgetflow.results.reading import open_study
 from budgetflow.studies.fingerprint import state_key
-from budgetflow.studies.plans import round_plans
 from budgetflow.studies.reuse import why_not_reused
+from budgetflow.studies.round_plans import round_plans
 from budgetflow.studies.study import study_dataset
 from budgetflow.studies.trial import read_trials
 from budgetflow.training.mesh import make_mesh
