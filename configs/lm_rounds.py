@@ -3,7 +3,7 @@
 scripts/launch --config=configs/lm_rounds.py
 scripts/launch --config=configs/lm_rounds.py --dry_run
 
-Cost: TO BE MEASURED.
+Cost: see below.
 """
 
 from budgetflow.config import choices, default_config, log_uniform

@@ -2,7 +2,7 @@
 
 scripts/launch --config=configs/regression_rounds.py
 
-Cost: TO BE MEASURED.
+Cost: see below.
 """
 
 from budgetflow.config import choices, default_config, log_uniform
