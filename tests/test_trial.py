@@ -30,7 +30,7 @@ def test_a_record_set_back_keeps_the_fit_only_if_it_came_before():
 def test_a_record_comes_back_as_it_was_whatever_a_later_version_added(tmp_path):
     record = TrialRecord(
         trial=3,
-        hyperparameters={"optimizer.momentum": 0.9},
+        hyperparameters={"optimizer.momentum": 0.9, "model.hidden_sizes": (32, 16)},
         schedule=Schedule(0.1, 0, 10, 20, "step", drop_steps=(0, 5)),
         seed=1,
         max_train_steps=30,

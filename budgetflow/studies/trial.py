@@ -39,8 +39,14 @@ def read_trial(folder: epath.PathLike) -> TrialRecord:
         known = [field.name for field in dataclasses.fields(TrialRecord) if field.name != "rows"]
         fields = {name: content[name] for name in known if name in content}
         bracket = fields.pop("fitted_at_step_bracket")
+        # JSON has lists for what is a tuple in a config, as the sizes of layers are.
+        values = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in fields["hyperparameters"].items()
+        }
+        schedule = Schedule(**fields["schedule"])
         return TrialRecord(
-            **{**fields, "schedule": Schedule(**fields["schedule"])},
+            **{**fields, "hyperparameters": values, "schedule": schedule},
             fitted_at_step_bracket=tuple(bracket) if bracket else None,
             rows=tuple(row for row in rows if row["step"] <= fields["step"]),
         )
