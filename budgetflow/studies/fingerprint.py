@@ -8,6 +8,7 @@ budgetflow itself.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -162,7 +163,12 @@ def measurement_key(config: StudyConfig, dataset: Dataset) -> dict[str, Any]:
 
 def libraries() -> dict[str, str]:
     """The versions of the libraries that compute."""
-    return {name: importlib.metadata.version(name) for name in LIBRARIES}
+    return {name: _version(name) for name in LIBRARIES}
+
+
+@functools.cache  # To look it up takes longer than all else that a trial's key does.
+def _version(library: str) -> str:
+    return importlib.metadata.version(library)
 
 
 def differing_fields(first: dict[str, Any], second: dict[str, Any], prefix: str = "") -> list[str]:
