@@ -45,7 +45,7 @@ def flops_per_step(config: StudyConfig, dataset: Dataset, program: Program) -> f
         layers, say), or kernels that XLA cannot look into.
     """
     whole = dataclasses.replace(program.spec, gradient_accumulation=1)
-    step = make_program(whole, program.mesh, config.mesh).train_steps
+    step = make_program(whole, program.mesh, config.mesh.min_sharded_size).train_steps
     state, progress, data, batches, rates, count, numbers = step_arguments(config, dataset, program)
     batches, rates = jax.tree.map(_of_one_step, (batches, rates))
     traced = step.trace(state, progress, data, batches, rates, count, numbers)
