@@ -5,7 +5,8 @@ import pytest
 from test_round_wording import ROUND, SPREAD, cooldowns
 from test_wording import FOUND, answer
 
-from budgetflow.playbook.outcomes import RoundOutcome, SweepOutcome, from_json
+from budgetflow.import_path import import_object
+from budgetflow.playbook.outcomes import NAMED, RoundOutcome, SweepOutcome, from_json
 from budgetflow.schedules import Schedule
 
 DECAYING = Schedule(0.1, 0, 10, 20, "step", drop_steps=(0, 5))
@@ -39,6 +40,17 @@ def test_an_outcome_comes_back_as_it_was(outcome):
     assert json.dumps(read.to_json()) == json.dumps(content)
     if outcome is not ROUND:
         assert read == outcome
+
+
+@pytest.mark.parametrize("name", ["halving", "round"])
+def test_an_outcome_that_would_be_read_as_another_class_is_refused(name):
+    with pytest.raises(TypeError, match=f"kind = '{name}' should be left out"):
+        type("HalvingOutcome", (RoundOutcome,), {"kind": name})
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_every_name_leads_to_the_class_that_has_it(name):
+    assert import_object(NAMED[name], "kind", of_type=type).kind == name
 
 
 def test_what_only_a_complete_study_knows_is_left_out_until_then():

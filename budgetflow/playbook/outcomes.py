@@ -49,6 +49,15 @@ LEFT_OUT_IF_NONE = {
 }
 
 
+# The outcomes whose kind is a name. That of any other is the import path of its class.
+NAMED = {
+    "lr_sweep": f"{__name__}.SweepOutcome",
+    "round": f"{__name__}.RoundOutcome",
+    "cooldowns": f"{__name__}.CooldownsOutcome",
+    "comparison": "budgetflow.playbook.comparison_outcome.ComparisonOutcome",
+}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What a study of any kind has found.
@@ -78,9 +87,15 @@ class Outcome:
     switched_off: tuple[str, ...] | None = None
 
     def __init_subclass__(cls) -> None:
-        """Names the kind of a class by its import path, unless it has a name."""
-        if "kind" not in vars(cls):
-            cls.kind = f"{cls.__module__}.{cls.__qualname__}"
+        """Names the kind of a class by its import path, unless it has a name in :data:`NAMED`.
+
+        Raises:
+            TypeError: it has another name, by which what it wrote would not be read as it.
+        """
+        path = f"{cls.__module__}.{cls.__qualname__}"
+        cls.kind = vars(cls).get("kind", path)
+        if NAMED.get(cls.kind, cls.kind) != path:
+            raise TypeError(f"{path}: kind = {cls.kind!r} should be left out, or a name in NAMED")
 
     @property
     def has_answer(self) -> bool:
@@ -288,14 +303,10 @@ def from_json(content: dict[str, Any]) -> Outcome:
 
 @functools.cache
 def _reader(kind: str) -> pydantic.TypeAdapter[Outcome]:
-    from budgetflow.playbook.comparison_outcome import ComparisonOutcome  # derives from Outcome
-
-    kinds = (SweepOutcome, RoundOutcome, CooldownsOutcome, ComparisonOutcome)
-    known = {each.kind: each for each in kinds}
-    found: type[Outcome] = known.get(kind, Outcome)
-    if is_import_path(kind):
+    found, path = Outcome, NAMED.get(kind, kind)
+    if is_import_path(path):
         with contextlib.suppress(ConfigError):  # the study was run elsewhere
-            found = import_object(kind, "kind", of_type=type)
+            found = import_object(path, "kind", of_type=type)
     return pydantic.TypeAdapter(found)
 
 
