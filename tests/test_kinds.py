@@ -122,6 +122,28 @@ def test_a_kind_with_a_policy_an_outcome_and_a_view_of_its_own(tmp_path, monkeyp
     _reader.cache_clear()
 
 
+def test_trials_added_before_those_that_they_could_continue_train_all_steps(tmp_path, monkeypatch):
+    (tmp_path / "halving.py").write_text(HALVING)
+    monkeypatch.syspath_prepend(tmp_path)
+    outcomes = {}
+    for decays in (("linear", "cosine"), ("cosine",)):
+        monkeypatch.delitem(sys.modules, "halving", raising=False)
+        config = default_config("halving.HALVING")
+        config.name = "_".join(decays)
+        config.max_train_steps = 20
+        config.model.hidden_sizes = (8,)
+        config.evaluation.evaluations = 4
+        config.schedule.decay_fraction = 0.25
+        config.search.method = "grid"
+        config.search.space = (choices("schedule.decay", *decays),)
+        run(config, tmp_path / "runs")
+        *_, last = open_study(tmp_path / "runs" / config.name).trials
+        assert last.record.reused_from is None
+        outcomes[decays] = [row for row in last.record.rows if row["step"] <= 10]
+    shared, alone = outcomes.values()
+    assert len(shared) == 2 and shared == alone
+
+
 def test_another_code_behind_it_is_another_study(own_kind, tmp_path):
     from budgetflow import source_code
 

@@ -107,7 +107,8 @@ class _Controller:
         added = {}
         for number, hyperparameters in trials.items():
             plan = self._study.kind.plan(self._study, number, hyperparameters)
-            branch = self._records[plan.branch.trial] if plan.branch else None
+            # One that is added with, or before, the trial to continue trains all steps itself.
+            branch = self._records.get(plan.branch.trial) if plan.branch else None
             added[number] = joining(self._study, number, plan, sources, branch)
             write_trial(self._study.folder, added[number])
         return added
