@@ -250,6 +250,18 @@ def test_warmup_begins_where_it_should_and_the_constant_period_is_at_the_base(de
 @every_decay
 @modest
 @given(st.data())
+def test_parameters_of_other_families_change_no_learning_rate(decay, data):
+    schedule = data.draw(schedules([decay]))
+    others = PARAMETERS.keys() - {*DECAYS[decay].parameters}
+    drawn = {name: data.draw(PARAMETERS[name]) for name in sorted(others)}
+    changed = dataclasses.replace(schedule, **drawn)
+    rates = (one.learning_rates(len(COUNTS)) for one in (schedule, changed))
+    np.testing.assert_array_equal(*rates)
+
+
+@every_decay
+@modest
+@given(st.data())
 def test_a_schedule_comes_back_from_json_as_it_was(decay, data):
     schedule = data.draw(schedules([decay]))
     text = json.dumps(schedule.to_dict(), allow_nan=False)

@@ -1,3 +1,4 @@
+import inspect
 import re
 from html.parser import HTMLParser
 
@@ -54,6 +55,15 @@ def test_the_report_is_one_file_with_everything_in_it(
     assert not re.search(r"(src|href)=\"(?!#)", html)
     for text in (*texts, *result.outcome["reasons"], result.outcome["fingerprint"]):
         assert text in checker.texts
+
+
+def test_every_figure_is_in_the_report():
+    drawn = {
+        value
+        for name, value in inspect.getmembers(figures, inspect.isfunction)
+        if value.__annotations__.get("return") == "Figure" and not name.startswith("_")
+    }
+    assert drawn == {panel.draw for panel in figures.PANELS}
 
 
 def test_figures_show_what_was_measured(completed_workdir):
