@@ -84,7 +84,7 @@ def test_figures_show_what_was_measured(completed_workdir):
     (axes,) = figures.best_steps(round2).axes
     steps = sorted(line.get_xdata()[0] for line in axes.lines)
     assert steps == sorted(trial.record.best_step for trial in round2.trials)
-    assert len(figures.curves(round2).axes) == 4
+    assert len(figures.curves(round2).axes) == 2 * len(round2.outcome["best_validation"])
 
 
 def test_trials_that_do_not_compete_are_grey(completed_workdir):
