@@ -50,7 +50,6 @@ from budgetflow.studies.folder import check_folder, is_complete
 from budgetflow.studies.kinds import check_follows, kind_of, parse_study
 from budgetflow.studies.study import (
     check_study,
-    read_outcome,
     resolve,
     study_dataset,
     study_peak_bytes,
@@ -168,11 +167,6 @@ def launch(
     if dry_run:
         print_plan(console, _plan(chain, folder_of_all, same_results), _notes(chain))
         return None
-    if any(processes.on_main(read_outcome, folder_of_all / c.name) is None for c in chain):
-        # What reports are drawn with takes a second to import: on a thread, while XLA compiles.
-        threading.Thread(
-            target=importlib.import_module, args=["budgetflow.results.report"], daemon=True
-        ).start()
     planned.record(folder_of_all)
     earlier: epath.Path | None = None
     results: list[StudyResult] = []
@@ -182,6 +176,8 @@ def launch(
         folder = folder_of_all / study_config.name
         study = resolve(study_config, folder, earlier, same_results)
         was_complete = processes.on_main(is_complete, study)
+        if not was_complete and processes.is_main():
+            _import_reports()
         with StudyProgress(console, study_config.name) as progress:
             outcome = run_study(study, progress, profile_steps)
         if processes.is_main():
@@ -211,6 +207,18 @@ def check(chain: list[StudyConfig], workdir: str) -> epath.Path:
             raise UserError(f"{folder} is a file; give another --workdir or config.name")
         check_study(study_config)
     return folder_of_all
+
+
+def _import_reports() -> None:
+    """Imports what reports are drawn with, which takes a second: on a thread, while XLA compiles.
+
+    Not before a study is resolved: its code is parsed then, as matplotlib parses its settings, and
+    in Python 3.11 either fails now and then where two threads parse at once and garbage collection
+    calls back into Python, as JAX has it do. The next study waits, since the report does.
+    """
+    threading.Thread(
+        target=importlib.import_module, args=["budgetflow.results.report"], daemon=True
+    ).start()
 
 
 def _show(console: Console, folder: epath.Path, was_complete: bool) -> StudyResult:

@@ -6,6 +6,7 @@ import sys
 import pytest
 from conftest import REPOSITORY, edited_config, run
 
+from budgetflow import launch
 from budgetflow.config import choices, load_config_file, log_uniform
 from budgetflow.errors import ConfigError, UserError
 from budgetflow.launch import load_chain
@@ -49,6 +50,30 @@ def test_compiled_programs_are_kept_for_later_launches(tmp_path):
     kept = {path.name for path in cache.iterdir()}
     assert sweep("again", cache) == first
     assert {path.name for path in cache.iterdir()} == kept != set()
+
+
+def test_reports_are_imported_once_a_study_is_resolved(studies, chain, monkeypatch):
+    """In Python 3.11 it fails now and then to parse code and matplotlib's settings at once."""
+    calls = []
+
+    def watched(name):
+        function = getattr(launch, name)
+
+        def call(*arguments):
+            calls.append(name)
+            return function(*arguments)
+
+        monkeypatch.setattr(launch, name, call)
+
+    for name in ("resolve", "_import_reports", "_show"):
+        watched(name)
+    shutil.rmtree(studies / "first")
+    run(chain[1], studies)
+    # The report, which waits for the import, is written before the next study is resolved.
+    assert calls == ["resolve", "_import_reports", "_show"] * 2
+    calls.clear()
+    run(chain[1], studies)
+    assert calls == ["resolve", "_show"] * 2
 
 
 def test_a_complete_chain_trains_nothing_and_says_so(workdir):
