@@ -253,26 +253,29 @@ def test_base_learning_rate_and_decay_are_swept_around_the_winners():
     found = derived(space, [trial(0, 0.1, setting, schedule)])
     rate, length, family = found.rows
     assert (rate.action, rate.searched, rate.values) == ("swept", "around", (0.1, 0.05, 0.2))
-    assert (length.action, length.values) == ("swept", (30, 15, 60))
+    assert (length.action, length.values) == ("swept", (30, 90, 15, 45, 60, 180))
     assert (family.action, family.value, family.dimension) == ("winner_only", "linear", None)
     drawn = next_points(found, seed=0, trials=20)
     sweeps = [
+        {**setting, "schedule.decay_steps": 90},
         {**setting, "schedule.base_learning_rate": 0.05},
-        {**setting, "schedule.base_learning_rate": 0.2},
         {**setting, "schedule.decay_steps": 15},
+        {**setting, "schedule.base_learning_rate": 0.2},
+        {**setting, "schedule.decay_steps": 45},
         {**setting, "schedule.decay_steps": 60},
+        {**setting, "schedule.decay_steps": 180},
     ]
-    assert drawn[:4] == sweeps
+    assert drawn[:7] == sweeps
     assert next_points(found, seed=0, trials=3) == sweeps[:3]
-    # Three rates times three lengths, without the winner's own.
-    assert len(drawn) == 8
+    # Three rates times six lengths, without the winner's own.
+    assert len(drawn) == 17
 
 
 @pytest.mark.parametrize(
     ("schedule", "field", "before", "value", "values"),
     [
-        # A decay after a constant period keeps its steps.
-        (LINEAR, "decay_fraction", 0.3, 30 / 300, (30 / 300, 15 / 300, 60 / 300)),
+        # A decay after a constant period keeps its steps; its share of the run is tried, too.
+        (LINEAR, "decay_fraction", 0.3, 0.1, (0.1, 0.3, 0.05, 0.15, 0.2, 0.6)),
         # A cosine over all of the run is stretched, and cannot be any longer.
         (Schedule(0.1, 10, 0, 90, "cosine"), "decay_steps", 90, 290, (290, 145)),
         (
@@ -282,7 +285,7 @@ def test_base_learning_rate_and_decay_are_swept_around_the_winners():
             290 / 300,
             (290 / 300, 145 / 300),
         ),
-        (Schedule(0.1, 0, 99, 1, "linear"), "decay_steps", 1, 1, (1, 2)),
+        (Schedule(0.1, 0, 99, 1, "linear"), "decay_steps", 1, 1, (1, 3, 2, 6)),
         # None to sweep.
         (Schedule(0.1, 10, 90), "decay_steps", None, 0, ()),
         # Drops keep their distance from the end.

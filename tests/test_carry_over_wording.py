@@ -163,7 +163,7 @@ def test_a_plan_has_no_results():
         ("might", "narrowed to the neighbourhood of the trials that compete", "Might transfer."),
         (
             "unlikely",
-            "swept at half, once and twice the winner's value",
+            "swept at half, once and twice the winner's steps and share of the run",
             "Unlikely to transfer; its sweep is cheap, since trunks are shared.",
         ),
         (

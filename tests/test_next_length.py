@@ -56,7 +56,19 @@ def test_a_cosine_over_the_whole_run_is_stretched_and_so_are_the_others():
     assert at_length.dimension(choices("schedule.decay_steps", 90, 45)).values == (180, 90)
     found = at_length.dimension(uniform("schedule.decay_fraction", 0.2, 0.9))
     assert (found.low, found.high) == pytest.approx((40 / 190, 180 / 190))
-    assert at_length.decay_lengths("schedule.decay_steps", [180, 0.2, 999]) == [180, 1, 180]
+    # It has its share of the run by rule, and cannot be any longer.
+    assert at_length.decay_lengths("schedule.decay_steps", 180) == [180, 90]
+    assert at_length.decay_lengths("schedule.decay_steps", 1) == [1, 2]
+
+
+def test_a_decay_is_swept_around_its_steps_and_around_its_share_of_the_run():
+    at_length = next_length(LINEAR, 1000)
+    steps = [30, 300, 15, 150, 60, 600]
+    assert at_length.decay_lengths("schedule.decay_steps", 30) == steps
+    assert at_length.decay_lengths("schedule.decay_fraction", 0.03) == [s / 1000 for s in steps]
+    # Twice 60 % of the run is longer than what warmup leaves of it.
+    assert at_length.decay_lengths("schedule.decay_steps", 60)[-1] == 990
+    assert next_length(LINEAR, 100).decay_lengths("schedule.decay_steps", 30) == [30, 15, 60]
 
 
 def test_what_is_no_length_stays():

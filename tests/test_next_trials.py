@@ -76,8 +76,8 @@ def test_a_decay_in_steps_and_none_at_all():
     best, *points = next_trials(derivation, records, SELECTION, **options)
     assert best.schedule.decay_steps == 40
     assert [p.schedule for p in points] == [
-        Schedule(0.2, 5, 175, 20, "linear"),
         Schedule(0.2, 5, 115, 80, "linear"),
+        Schedule(0.2, 5, 175, 20, "linear"),
     ]
 
 

@@ -17,7 +17,7 @@ from budgetflow.errors import ConfigError, nearest, shown
 from budgetflow.playbook.competing import compete
 from budgetflow.playbook.measurement import Selection, TrialRecord
 from budgetflow.playbook.narrowing import Edge, Narrowed, edge, narrow
-from budgetflow.playbook.next_length import NextLength, next_length
+from budgetflow.playbook.next_length import SWEEP_FACTORS, NextLength, next_length
 from budgetflow.playbook.tags import default_tag
 
 ACTIONS: tuple[Action, ...] = get_args(Action)
@@ -33,7 +33,6 @@ _BY_TAG: dict[Tag, Action] = {
 # the decay's family, comes with the winner.
 BASE_LEARNING_RATE = "schedule.base_learning_rate"
 DECAY_LENGTHS = ("schedule.decay_steps", "schedule.decay_fraction")
-SWEEP_FACTORS = (1.0, 0.5, 2.0)
 # Points that are drawn for each one asked for, before one gives up looking for new ones.
 _DRAWS = 16
 
@@ -168,11 +167,11 @@ def derive(
     - "might" is narrowed to a neighbourhood of the trials that compete for the best result
       (:func:`budgetflow.playbook.competing.compete`; hopeless and diverged ones change nothing) by
       :func:`budgetflow.playbook.narrowing.narrow`.
-    - "unlikely" is swept: the base learning rate and the decay's length at half, once and twice the
-      winner's (as carried over to the next length by
-      :func:`budgetflow.playbook.transfer.transfer`; a decay only as long as fits); all of the
-      original dimension for any other field that the config itself tags so. The rest of a schedule
-      has the winner's value only.
+    - "unlikely" is swept: the base learning rate at half, once and twice the winner's; the decay's
+      length at the same of the winner's in steps (as carried over to the next length by
+      :func:`budgetflow.playbook.transfer.transfer`) and of the winner's share of the run, as far as
+      they fit; all of the original dimension for any other field that the config itself tags so.
+      The rest of a schedule has the winner's value only.
 
     Args:
         space: of the round.
@@ -215,8 +214,8 @@ def next_points(derivation: Derivation, seed: int, trials: int) -> list[dict[str
 
     The winner's own setting is none of them, since it is a trial of the next round anyway. First
     come the sweeps, each value of a swept choice with all else the winner's (the base learning rate
-    and the decay's length are cheap: trunks are shared), as many as there are trials for. The rest
-    are Halton points of all that is searched.
+    and the decay's length are cheap: trunks are shared), in turn, the decay's length first, as many
+    as there are trials for. The rest are Halton points of all that is searched.
 
     Args:
         derivation: what is searched.
@@ -226,11 +225,15 @@ def next_points(derivation: Derivation, seed: int, trials: int) -> list[dict[str
     if trials < 0:
         raise ValueError(f"{trials} trials; at least 0")
     winner, space = derivation.winner, derivation.space
+    swept = [row for row in derivation.rows if row.action == "swept"]
+    # A decay that keeps its steps is far from its share of a much longer run: with trials for one
+    # thing only, that one tells most (experiments/round_planning).
+    swept.sort(key=lambda row: row.field not in DECAY_LENGTHS)
     one_at_a_time = [
-        {**winner, row.field: value}
-        for row in derivation.rows
-        if row.action == "swept"
-        for value in row.values
+        {**winner, row.field: row.values[at]}
+        for at in range(max((len(row.values) for row in swept), default=0))
+        for row in swept
+        if at < len(row.values)
     ]
     drawn: list[dict[str, Any]] = []
     if space and trials:
@@ -293,9 +296,10 @@ def _searched(
         return Narrowed("whole", _with(dimension, value))
     if not isinstance(value, int | float) or not value:
         return None  # a schedule without a decay has none to sweep
-    around = [factor * value for factor in SWEEP_FACTORS]
     if field in DECAY_LENGTHS:
-        around = at_length.decay_lengths(field, around)
+        around = at_length.decay_lengths(field, value)
+    else:
+        around = [factor * value for factor in SWEEP_FACTORS]
     distinct = tuple(dict.fromkeys(around))
     return Narrowed("around", Dimension(field, "choices", distinct)) if distinct[1:] else None
 

@@ -85,6 +85,8 @@ def _is_swept_around(row: PlannedField) -> bool:
 def _will_be_swept(row: PlannedField) -> str:
     if row.overridden:
         return "searched anew"
+    if row.field in DECAY_LENGTHS:
+        return "swept at half, once and twice the winner's steps and share of the run"
     if _is_swept_around(row):
         return "swept at half, once and twice the winner's value"
     return "searched anew in all of its dimension"

@@ -10,6 +10,8 @@ from budgetflow.playbook.measurement import TrialRecord
 from budgetflow.playbook.transfer import NoTransferRuleError, transfer
 from budgetflow.schedules import Schedule
 
+# What of a schedule is swept by default is tried at, as shares of the winner's value.
+SWEEP_FACTORS = (1.0, 0.5, 2.0)
 _FRACTIONS = ("schedule.warmup_fraction", "schedule.decay_fraction")
 # A search space cannot vary these as fractions: it holds no tuples of them.
 _POINTS = ("schedule.drop_steps", "schedule.boundary_steps")
@@ -73,12 +75,25 @@ class NextLength:
         value = trial.hyperparameters[field]
         return tuple(value) if isinstance(value, list) else value  # JSON has lists
 
-    def decay_lengths(self, field: str, lengths: Sequence[float]) -> list[float]:
-        """Lengths of a decay in the field's unit: a step at least, and no more than there is."""
-        in_steps = field.endswith("_steps")
-        unit = 1 if in_steps else self.steps
-        steps = [max(1, min(round(length * unit), self.decay_room)) for length in lengths]
-        return [*steps] if in_steps else [step / self.steps for step in steps]
+    def decay_lengths(self, field: str, length: float) -> list[float]:
+        """What a decay's length is swept over, in the field's unit, the winner's first.
+
+        By rule a decay after a constant period keeps its steps; yet in a much longer run the best
+        one is nearer to the same share of the run (``experiments/round_planning``,
+        ``experiments/schedule_transfer``). So both are tried, and half and twice of each: a step
+        at least, and no more than there is.
+
+        Args:
+            field: of the decay.
+            length: the winner's, at the next length, in the field's unit.
+        """
+        unit = 1 if field.endswith("_steps") else self.steps
+        lengths = [length * unit]
+        if self.stretch == 1:
+            lengths.append(length * unit * self.steps / self.steps_before)
+        around = [factor * each for factor in SWEEP_FACTORS for each in lengths]
+        fitting = dict.fromkeys(max(1, min(round(each), self.decay_room)) for each in around)
+        return [each if unit == 1 else each / unit for each in fitting]
 
     def _carried(self, field: str, value: Value) -> Value:
         """A choice at the next length."""
