@@ -37,6 +37,7 @@ def get_config():
     config.search.space = (
         log_uniform("schedule.base_learning_rate", 1e-3, 2e-2),
         choices("optimizer.b2", 0.95, 0.99),
+        choices("schedule.decay_fraction", 0.1, 0.2, 0.4),
     )
     config.ideas = {"clipped": {"clip_gradient_norm": 1.0}}
     return config

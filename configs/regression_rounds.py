@@ -31,6 +31,7 @@ def get_config():
     config.search.reruns = 1
     config.search.space = (
         log_uniform("schedule.base_learning_rate", 1e-3, 0.1),
+        choices("schedule.decay_fraction", 0.1, 0.3, 0.6),
         choices("regularization.weight_decay", 0.0, 1e-3, 1e-2),
     )
     return config

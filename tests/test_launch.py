@@ -52,6 +52,37 @@ def test_compiled_programs_are_kept_for_later_launches(tmp_path):
     assert {path.name for path in cache.iterdir()} == kept != set()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("lm_rounds", ["rounds.budget_steps=240", "evaluation.train_examples=16"]),
+        ("regression_rounds", ["rounds.budget_steps=320", "rounds.first_round_fraction=0.2"]),
+    ],
+)
+def test_planned_rounds_of_real_data_in_short(name, fields, tmp_path):
+    """From the plan to the verdict: what their configs are for, with less of it."""
+    short = ["rounds.production_steps=20", "schedule.warmup_steps=1", "evaluation.evaluations=2"]
+    result = command(
+        f"--config=configs/{name}.py",
+        f"--workdir={tmp_path}",
+        *(f"--config.{field}" for field in (*short, *fields)),
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    for text in ("The plan", "What was carried over", "earlier round's choice held", "Summary"):
+        assert text in result.stdout
+    earlier, last = (open_study(tmp_path / each) for each in (f"{name}_round1", name))
+    assert last.outcome["max_train_steps"] == 20
+    assert [row["field"] for row in last.outcome["carried_over"]] == [
+        dimension["name"] for dimension in earlier.config["search"]["space"]
+    ]
+    assert last.outcome["held"]["settings"] == 2
+    ideas = [idea["name"] for idea in last.outcome.get("ideas") or ()]
+    promoted = [i["name"] for i in earlier.outcome.get("ideas") or () if i["status"] == "promoted"]
+    assert ideas == promoted
+    assert (tmp_path / name / "report.html").stat().st_size > 10_000
+
+
 def test_reports_are_imported_once_a_study_is_resolved(studies, chain, monkeypatch):
     """In Python 3.11 it fails now and then to parse code and matplotlib's settings at once."""
     calls = []

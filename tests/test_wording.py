@@ -6,7 +6,7 @@ import pytest
 from test_round_wording import NOTHING, ROUND, cooldowns
 
 from budgetflow.playbook.outcomes import SeedAnswer, SweepOutcome
-from budgetflow.playbook.wording import gone_on
+from budgetflow.playbook.wording import gone_on, in_words
 from budgetflow.results.views import headline
 from budgetflow.results.wording import format_cell, timing_line
 
@@ -126,6 +126,25 @@ def test_where_the_time_went():
 )
 def test_cells(value, cell):
     assert format_cell(value) == cell
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.008319950164101685, "0.00832"),
+        (20.0, "20"),
+        (123456.0, "123456"),
+        (1e9, "1e+09"),
+        (1234567, "1234567"),
+        (0.0, "0"),
+        ("sgd", "sgd"),
+        (None, "None"),
+        (True, "True"),
+        ((1, 2.5), "(1, 2.5)"),
+    ],
+)
+def test_values_in_words(value, text):
+    assert in_words(value) == text
 
 
 def test_a_study_that_ran_with_several_codes_says_which():

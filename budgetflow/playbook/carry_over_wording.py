@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from budgetflow.playbook.carry_over import (
     BASE_LEARNING_RATE,
@@ -21,10 +21,8 @@ from budgetflow.playbook.short_round import (
     RegularizationWithoutFit,
     Separation,
 )
-from budgetflow.playbook.wording import words
+from budgetflow.playbook.wording import in_words, words
 
-# Whole numbers are written out up to here: steps, which JSON may have made floats of.
-MOST_WHOLE = 1e7
 # So many trials are named, of those that diverged or spiked.
 MOST_NUMBERS = 8
 BIAS = "short-horizon bias (Wu et al. 2018, arXiv:1803.02021)"
@@ -95,12 +93,12 @@ def _will_be_swept(row: PlannedField) -> str:
 def _becomes(row: CarriedField) -> str:
     if row.searched is None:
         pinned = "pinned to " if row.action == "pinned" else "the winner's "
-        return f"{pinned}{_value(row.value)}"
+        return f"{pinned}{in_words(row.value)}"
     if row.distribution is None:
-        return f"{_value(row.value)} alone"
+        return f"{in_words(row.value)} alone"
     if row.distribution == "choices":
-        return ", ".join(map(_value, row.values))
-    return f"{_value(row.low)} to {_value(row.high)}"
+        return ", ".join(map(in_words, row.values))
+    return f"{in_words(row.low)} to {in_words(row.high)}"
 
 
 def _why(row: PlannedField) -> str:
@@ -132,9 +130,9 @@ def _reasons(row: CarriedField) -> Iterator[str]:
     if row.searched == "too_few":
         yield "That is too few to narrow it by: all of it is kept."
     elif row.searched == "spread" and row.low_before is not None:
-        yield f"It was searched from {_value(row.low_before)} to {_value(row.high_before)}."
+        yield f"It was searched from {in_words(row.low_before)} to {in_words(row.high_before)}."
     elif row.searched == "spread":
-        yield f"It was one of {', '.join(map(_value, row.values_before))}."
+        yield f"It was one of {', '.join(map(in_words, row.values_before))}."
     if row.at_edge:
         yield from _at_edge(row)
 
@@ -144,12 +142,12 @@ def _evidence(row: CarriedField) -> str:
         return "No other setting competes with the winner's."
     low, high = row.competing_low, row.competing_high
     if low is None:
-        values = ", ".join(map(_value, row.competing_values))
+        values = ", ".join(map(in_words, row.competing_values))
         having = f"with {values}" if values else "whose values have no order"
     elif low == high:
-        having = f"all with {_value(low)}"
+        having = f"all with {in_words(low)}"
     else:
-        having = f"with values from {_value(low)} to {_value(high)}"
+        having = f"with values from {in_words(low)} to {in_words(high)}"
     return f"{row.competing} settings compete, {having}."
 
 
@@ -163,11 +161,6 @@ def _at_edge(row: CarriedField) -> Iterator[str]:
     assert row.at_edge is not None
     then = "and is searched beyond it" if goes_on else "and nothing beyond it is searched"
     yield f"THE WINNER IS AT THE {row.at_edge.upper()} END of what was tried, {then}."
-
-
-def _value(value: Any) -> str:
-    is_float = isinstance(value, float) and not (value.is_integer() and abs(value) < MOST_WHOLE)
-    return f"{value:.4g}" if is_float else str(int(value) if isinstance(value, float) else value)
 
 
 def _numbers(trials: Sequence[int]) -> str:
@@ -204,12 +197,12 @@ def instability_sentences(found: Instability) -> Iterator[str]:
 def _separation(found: Separation) -> str:
     chance = f"chance parts them so in {found.by_chance:.2g} of cases"
     if found.unstable == "values":
-        values = ", ".join(map(_value, found.unstable_values))
+        values = ", ".join(map(in_words, found.unstable_values))
         return f"All unstable trials have {found.field} {values}, and no stable one has ({chance})."
     less, more = ("or less", "or more") if found.unstable == "below" else ("or more", "or less")
     return (
-        f"All unstable trials have {found.field} {_value(found.last_unstable)} {less}, all stable "
-        f"ones {_value(found.first_stable)} {more} ({chance})."
+        f"All unstable trials have {found.field} {in_words(found.last_unstable)} {less}, all "
+        f"stable ones {in_words(found.first_stable)} {more} ({chance})."
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from budgetflow.playbook.held import Held, Moved
 from budgetflow.playbook.measurement import Selection
 from budgetflow.playbook.rank_correlation import CONFIDENCE, MIN_SETTINGS, RankCorrelation
+from budgetflow.playbook.wording import in_words
 
 MIN_SEEDS = 3
 
@@ -135,7 +136,8 @@ def _moves(found: Held) -> Iterator[str]:
 
 def _move(moved: Moved) -> str:
     """A move in words, as in "up from 0.9 to 0.95"."""
-    return f"{moved.direction} from {moved.before} to {moved.after}"
+    before, after = in_words(moved.before), in_words(moved.after)
+    return f"{moved.direction} from {before} to {after}"
 
 
 def _percent(probability: float | None) -> str:

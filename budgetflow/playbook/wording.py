@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 
 def words(name: str) -> str:
@@ -30,3 +31,13 @@ def gone_on(code: str) -> str:
         f"Not all of this study ran with the same code: {code} changed on the way, and it was gone "
         "on with under --same_results, which vouches that this changes no number."
     )
+
+
+def in_words(value: Any) -> str:
+    """A hyperparameter's value, in four digits where it is no whole number below ten million.
+
+    Steps are whole, which JSON may have made floats of.
+    """
+    if not isinstance(value, float):
+        return str(value)
+    return str(int(value)) if value.is_integer() and abs(value) < 1e7 else f"{value:.4g}"
