@@ -15,10 +15,10 @@ from budgetflow.config import choices, default_config, log_uniform
 
 def get_config():
     config = default_config("rounds")
-    config.rounds.production_steps = 500
+    config.rounds.production_steps = 400
     config.rounds.first_round_fraction = 0.2
-    config.rounds.budget_steps = 6000
-    config.rounds.last_round_share = 0.75
+    config.rounds.budget_steps = 5600
+    config.rounds.last_round_share = 0.7
     config.data.name = "budgetflow.data.text.pydoc_topics"
     config.data.input_key = "inputs"
     config.data.target_key = "targets"
@@ -27,6 +27,7 @@ def get_config():
     config.task.name = "budgetflow.tasks.LanguageModeling"
     config.optimizer = {"name": "adamw", "b1": 0.9, "b2": 0.99}
     config.evaluation.selection_metric = "loss"
+    config.evaluation.evaluations = 20
     config.evaluation.train_examples = 200
     config.schedule.base_learning_rate = 5e-3
     config.schedule.warmup_steps = 20

@@ -27,7 +27,7 @@ from budgetflow.config import choices
 from budgetflow.errors import ConfigError
 from budgetflow.playbook.carry_over import Overrides
 
-BUDGETS = (4, 8, 16, 32)
+BUDGETS = (5, 8, 16, 32)
 RESAMPLES = 2000
 
 
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"--out = {options.out}: there is no such folder")
     plans = make_plans(options.budgets)
     if DEFAULT not in plans[min(plans)]:
-        parser.error(f"--budgets: {min(plans)} does not pay for two rounds; 4 does")
+        parser.error(f"--budgets: {min(plans)} does not pay for two rounds; 5 does")
     outcomes = list(_simulated(plans, options.problems, options.seed, options.processes))
     lines = table(plans, outcomes, options.seed)
     options.out.write_text("\n".join(lines).rstrip() + "\n")

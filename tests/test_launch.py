@@ -19,7 +19,7 @@ def command(*arguments):
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
 
 
@@ -56,7 +56,7 @@ def test_compiled_programs_are_kept_for_later_launches(tmp_path):
 @pytest.mark.parametrize(
     ("name", "fields"),
     [
-        ("lm_rounds", ["rounds.budget_steps=240", "evaluation.train_examples=16"]),
+        ("lm_rounds", ["rounds.budget_steps=280", "evaluation.train_examples=16"]),
         ("regression_rounds", ["rounds.budget_steps=320", "rounds.first_round_fraction=0.2"]),
     ],
 )

@@ -133,7 +133,7 @@ def test_a_round_of_which_every_trial_diverges_has_no_choice():
     problem = draw_problem(generator(), NoisyQuadratic)
     surface = dataclasses.replace(problem.surface, curvatures=1e7 * problem.surface.curvatures)
     problem = dataclasses.replace(problem, surface=surface)
-    found = run_rounds(problem, plan_of(4 * PRODUCTION_STEPS), 0)
+    found = run_rounds(problem, plan_of(5 * PRODUCTION_STEPS), 0)
     assert found.cost == math.inf
     assert found.verdicts == ()
 
@@ -193,7 +193,7 @@ def test_the_command_writes_the_table(tmp_path):
     command = [sys.executable, SCRIPTS / "simulate_rounds.py", "--problems=6", f"--out={out}"]
     environment = {**os.environ, "PYTHONPATH": str(SCRIPTS.parent)}
     done = subprocess.run(
-        [*command, "--seed=3", "--budgets", "4", "16"],
+        [*command, "--seed=3", "--budgets", "5", "16"],
         env=environment,
         capture_output=True,
         text=True,
@@ -210,7 +210,7 @@ def test_the_command_writes_the_table(tmp_path):
     regrets = [outcome.regrets[16, "one round"] for outcome in outcomes]
     assert rows["one round"][1] == f"{np.median(regrets):.1%}"
     assert sum(float(row[4].rstrip("%")) for row in rows.values()) == pytest.approx(100, abs=7)
-    assert "four rounds" not in rows_of(text, "A budget of 4 production runs")
+    assert "four rounds" not in rows_of(text, "A budget of 5 production runs")
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_the_command_writes_the_table(tmp_path):
         (["--problems=0"], "should be at least 1"),
         (["--seed=-1"], "--seed = -1: should be at least 0"),
         (["--out=/nowhere/table.md"], "no such folder"),
-        (["--budgets", "2"], "2 does not pay for two rounds; 4 does"),
+        (["--budgets", "2"], "2 does not pay for two rounds; 5 does"),
     ],
 )
 def test_arguments_that_cannot_be(arguments, message, capsys):

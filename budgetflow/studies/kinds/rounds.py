@@ -89,6 +89,8 @@ def request_of(config: StudyConfig, budget_steps: int) -> BudgetRequest:
     rounds, search = config.rounds, config.search
     assert rounds.production_steps is not None
     of_ideas = search.seeds * (1 + len(config.ideas)) if config.ideas else 0
+    # With nothing new to try, a longer round keeps a decay that was tuned for a shorter one.
+    derived = _again(config) + 1
     try:
         request = BudgetRequest(
             production_steps=rounds.production_steps,
@@ -97,8 +99,8 @@ def request_of(config: StudyConfig, budget_steps: int) -> BudgetRequest:
             first_round_fraction=rounds.first_round_fraction,
             last_round_share=rounds.last_round_share,
             max_trials=MAX_TRIALS,
-            min_trials=max(MIN_POINTS + of_ideas, _again(config) * (rounds.num_rounds > 2)),
-            min_last_trials=_again(config) if rounds.num_rounds > 1 else MIN_POINTS + of_ideas,
+            min_trials=max(MIN_POINTS + of_ideas, derived * (rounds.num_rounds > 2)),
+            min_last_trials=derived if rounds.num_rounds > 1 else MIN_POINTS + of_ideas,
         )
     except ValueError as error:
         raise ConfigError(f"config.rounds: {error}") from error
