@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import os
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -219,8 +220,11 @@ class StudyResult:
         """One row per evaluation of every trial: trial, step, learning rate and metrics."""
         import pandas as pd
 
-        rows = [{"trial": t.record.trial, **row} for t in self.trials for row in t.record.rows]
-        return pd.DataFrame(rows)
+        rows = [(t.record.trial, row) for t in self.trials for row in t.record.rows]
+        keys = dict.fromkeys(key for _, row in rows for key in row)
+        # By columns, which is much faster than by rows.
+        columns = {key: [row.get(key, math.nan) for _, row in rows] for key in keys}
+        return pd.DataFrame({"trial": [number for number, _ in rows], **columns})
 
 
 def open_study(path: epath.PathLike) -> StudyResult:
