@@ -2,10 +2,19 @@
 
 The Deep Learning Tuning Playbook's section "Determining the number of steps for each training
 run", as an experiment framework. ``python -m budgetflow.launch --config=...`` runs a study;
-:func:`open_study` reads one.
+:func:`open_study` reads one, :func:`open_studies` all of a folder.
 """
 
-from budgetflow.results.reading import StudyResult, TrialResult, open_study
+from budgetflow.results.comparing import StudyDifference, compare_studies
+from budgetflow.results.reading import StudyResult, TrialResult, open_studies, open_study
 
-__all__ = ["StudyResult", "TrialResult", "__version__", "open_study"]
+__all__ = [
+    "StudyDifference",
+    "StudyResult",
+    "TrialResult",
+    "__version__",
+    "compare_studies",
+    "open_studies",
+    "open_study",
+]
 __version__ = "0.1.0"

@@ -1,8 +1,8 @@
 """Checkpoints: plain Orbax folders, which ones to keep, and proof that they are undamaged.
 
 Every call to Orbax stands in this file. A trial's folder holds ``checkpoints/<step>``, each
-readable by ``orbax.checkpoint.StandardCheckpointer().restore(path)`` alone, and ``checksums.json``,
-which names the files of each. Orbax restores a flipped byte without a word, hence the checksums. A
+readable by Orbax alone (README.md has the lines, for any devices), and ``checksums.json``, which
+names the files of each. Orbax restores a flipped byte without a word, hence the checksums. A
 checkpoint counts from the moment its checksums are recorded.
 """
 

@@ -48,18 +48,34 @@ def read_rows(path: epath.PathLike) -> list[dict[str, Any]]:
         DamagedFileError: a line is not a JSON object; the message names the line.
     """
     path = epath.Path(path)
-    if not path.exists():
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
         return []
-    rows = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        try:
-            row = json.loads(line)
-            if not isinstance(row, dict) or not isinstance(row.get("step"), int):
-                raise ValueError("not a measurement")
-        except ValueError as error:
-            raise DamagedFileError(f"{path} is damaged in line {number}: {error}") from error
-        rows.append({key: math.nan if value is None else value for key, value in row.items()})
+    try:
+        rows = json.loads(b"[" + b",".join(lines) + b"]")  # at once: a tenth of the time
+        if len(rows) != len(lines) or not all(map(_is_row, rows)):
+            raise ValueError("not a measurement a line")
+    except ValueError:
+        rows = [_row(path, number, line) for number, line in enumerate(lines, start=1)]
+    for row in rows:
+        if None in row.values():
+            row.update({key: math.nan for key, value in row.items() if value is None})
     return rows
+
+
+def _is_row(row: Any) -> bool:
+    return isinstance(row, dict) and isinstance(row.get("step"), int)
+
+
+def _row(path: epath.Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+        if not _is_row(row):
+            raise ValueError("not a measurement")
+    except ValueError as error:
+        raise DamagedFileError(f"{path} is damaged in line {number}: {error}") from error
+    return row
 
 
 def finite(value: Any) -> Any:

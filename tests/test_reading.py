@@ -48,12 +48,49 @@ def test_a_study_under_way_can_be_read(workdir):
     assert budgetflow.open_study(workdir / "round1").to_pandas().empty
 
 
-def test_what_is_not_there_is_named(completed_workdir):
+def test_what_is_not_there_is_named(completed_workdir, tmp_path):
     with pytest.raises(UserError, match="did you mean 'round1'"):
         budgetflow.open_study(completed_workdir / "round_1")
-    trial = budgetflow.open_study(completed_workdir / "round2").best_trial
+    with pytest.raises(UserError, match="holds some: open lr_sweep or round1 or round2 in it"):
+        budgetflow.open_study(completed_workdir)
+    with pytest.raises(UserError, match="there are no studies in"):
+        budgetflow.open_studies(tmp_path)
+    study = budgetflow.open_study(completed_workdir / "round2")
     with pytest.raises(UserError, match="no checkpoint of step 3; there is"):
-        trial.restore_params(3)
+        study.best_trial.restore_params(3)
+    with pytest.raises(UserError, match="no trial 7; the last one is 1"):
+        study.trial(7)
+
+
+def test_all_studies_of_a_folder_are_opened_by_name(completed_workdir, monkeypatch):
+    monkeypatch.chdir(completed_workdir.parent)
+    studies = budgetflow.open_studies(completed_workdir.name)
+    assert list(studies) == ["lr_sweep", "round1", "round2"]
+    assert studies["round1"].trial(7).record.trial == 7
+    assert repr(studies["round1"]) == (
+        f"<study round1 (round, complete) in {completed_workdir / 'round1'}>"
+    )
+    assert repr(studies["round1"].trial(7)) == "<trial 7 of round1: complete at step 1028>"
+
+
+def test_a_sweeps_table_has_the_training_loss_that_its_figure_shows(completed_workdir):
+    study = budgetflow.open_study(completed_workdir / "lr_sweep")
+    last = [trial.record.rows[-1]["train_loss"] for trial in study.trials]
+    assert study.to_pandas()["last_train_loss"].tolist() == last
+
+
+def test_studies_are_compared_by_config_and_by_results(completed_workdir):
+    studies = budgetflow.open_studies(completed_workdir)
+    found = budgetflow.compare_studies(studies["round1"], studies["round2"])
+    assert found.config.loc["data.test_split"].tolist() == [None, "test"]
+    assert "data.batch_size" not in found.config.index
+    best = [studies[name].outcome["best_validation"]["error_rate"] for name in found.results]
+    assert found.results.loc["validation_error_rate"].tolist() == best
+    assert found.results.loc["test_error_rate"].tolist()[0] is None
+    same = budgetflow.compare_studies(studies["round1"], studies["round1"])
+    assert same.config.empty and not same.results.empty
+    # Studies of the same name, as of two workdirs, are told apart by their folders.
+    assert str(studies["round1"].folder) in same.results.columns
 
 
 def test_a_damaged_outcome_is_named(workdir):

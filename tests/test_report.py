@@ -1,3 +1,4 @@
+import dataclasses
 import inspect
 import re
 from html.parser import HTMLParser
@@ -85,6 +86,65 @@ def test_figures_show_what_was_measured(completed_workdir):
     steps = sorted(line.get_xdata()[0] for line in axes.lines)
     assert steps == sorted(trial.record.best_step for trial in round2.trials)
     assert len(figures.curves(round2).axes) == 2 * len(round2.outcome["best_validation"])
+
+
+def test_a_study_under_way_is_reported_and_drawn(workdir):
+    for name in ("lr_sweep", "round1"):
+        (workdir / name / "outcome.json").unlink()
+        study = open_study(workdir / name)
+        html = render_report(study)
+        assert f"Under way: {len(study.trials)} of the {len(study.trials)} trials begun" in html
+        assert html.count("<svg") == 1
+        nothing = dataclasses.replace(study)
+        nothing.__dict__["trials"] = []
+        render_report(nothing)
+        if name == "lr_sweep":
+            figures.steps_to_fit(study)
+        for draw in (figures.best_steps, figures.lengths, figures.schedules, figures.curves):
+            draw(study)
+            draw(nothing)
+    figures.steps_to_fit(nothing)
+
+
+def with_rows(study, number, **values):
+    """A study with other values in all measurements of one trial."""
+    changed = dataclasses.replace(study)
+    trials = list(study.trials)
+    rows = tuple({**row, **values} for row in trials[number].record.rows)
+    record = dataclasses.replace(trials[number].record, rows=rows)
+    trials[number] = dataclasses.replace(trials[number], record=record)
+    changed.__dict__["trials"] = trials
+    return changed
+
+
+def test_an_explosion_does_not_hide_the_other_trials(completed_workdir):
+    for name in ("lr_sweep", "round1"):
+        study = open_study(completed_workdir / name)
+        assert figures.explosion_limit(study.trials, "train_loss") is None
+        exploded = with_rows(study, 0, train_loss=2e22)
+        drawn = figures.curves(exploded).axes
+        (loss,) = [axes for axes in drawn if axes.get_title("left") == "train loss"]
+        assert loss.get_ylim()[1] < 100
+        told = [f"off this axis: 1 of {len(study.trials)} trials"]
+        assert [text.get_text() for text in loss.texts] == told
+    exploded = with_rows(open_study(completed_workdir / "lr_sweep"), 0, train_loss=1e34)
+    assert figures.steps_to_fit(exploded).axes[1].get_ylim()[1] < 100
+    # A metric whose best trial is far better than most is no explosion.
+    low = with_rows(exploded, 1, train_loss=1e-9)
+    assert figures.explosion_limit(low.trials[1:], "train_loss") is None
+
+
+def test_trials_keep_their_numbers_beside_diverged_ones(completed_workdir):
+    study = open_study(completed_workdir / "round1")
+    trials = study.trials * 4
+    for number, trial in enumerate(trials):
+        status = "diverged" if number % 5 == 0 else "complete"
+        record = dataclasses.replace(trial.record, trial=number, status=status)
+        trials[number] = dataclasses.replace(trial, record=record)
+    study.__dict__["trials"] = trials
+    (axes,) = figures.best_steps(study).axes
+    shown = [line.get_ydata()[0] for line in axes.lines]
+    assert shown == [n for n in range(64) if n % 5]
 
 
 def test_trials_that_do_not_compete_are_grey(completed_workdir):

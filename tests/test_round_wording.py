@@ -273,6 +273,16 @@ def test_how_far_apart_decays_end(best, worse_by, ends, conclusion):
     )
 
 
+def test_differences_of_few_examples_are_counted():
+    counting = Selection("validation_error_rate", examples=270)
+    shorter = cooldowns(2 / 270, 1 / 270)
+    assert list(cooldowns_reasons(shorter, counting))[1] == (
+        "A run of 200 steps gives 0.003704 (1 of 270 examples, 2 before) for 2 times the steps."
+    )
+    found = DecayEnds([End(1 / 270, 1, CONSTANT), End(2 / 270, 0, LINEAR)], 1.0)
+    assert "steps), 1 of 270 examples, 100.0% apart. " in decay_spread_means(found, counting)
+
+
 def test_what_was_trained_again():
     def joined(number, **fields):
         return trial_record(number, CONSTANT, **fields)

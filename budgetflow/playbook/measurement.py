@@ -125,10 +125,21 @@ class Selection:
     Attributes:
         key: a measurement's key, like "validation_error_rate".
         higher_is_better: whether higher values are better, as of an accuracy; else lower ones.
+        examples: where the metric is the share of validation examples that are right or wrong, how
+            many there are; else None.
     """
 
     key: str
     higher_is_better: bool = False
+    examples: int | None = None
+
+    def count(self, value: float) -> int | None:
+        """The number of examples that a value stands for; None where it counts none."""
+        if self.examples is None or not 0 <= value <= 1:
+            return None
+        count = round(value * self.examples)
+        # A mean over something else than examples, as tokens are, is between two counts.
+        return count if abs(value * self.examples - count) < 0.01 else None
 
     @property
     def words(self) -> str:

@@ -42,6 +42,7 @@ LEFT_OUT_IF_NONE = {
     "higher_is_better",
     "switched_off",
     "best_test",
+    "at_edge",
     "carried_over",
     "held",
     "ideas",
@@ -254,6 +255,8 @@ class RoundOutcome(TrialsOutcome):
     Attributes:
         best_step_diagnosis: whether the length was right.
         decay_spread: None where no two schedules differ in nothing but their decay.
+        at_edge: the hyperparameters of the best trial that lie at an end of what was searched, and
+            which end; None where the search space was not the config's.
         plan: the rounds that it is the last of, by the planner.
         carried_over: where it is derived from an earlier round, what became of each of that one's
             hyperparameters.
@@ -264,6 +267,7 @@ class RoundOutcome(TrialsOutcome):
     kind: ClassVar[str] = "round"
     best_step_diagnosis: BestStepDiagnosis
     decay_spread: DecaySpread | None = None
+    at_edge: dict[str, Literal["low", "high"]] | None = None
     plan: tuple[PlannedRound, ...] | None = None
     carried_over: tuple[CarriedField, ...] | None = None
     held: Held | None = None

@@ -16,12 +16,19 @@ COMPETING = "that compete for the best result"
 FIRST, LAST = f"{best_step.FIRST:.0%}", f"{best_step.LAST:.0%}"
 
 
-def round_reasons(outcome: RoundOutcome) -> Iterator[str]:
-    """The reasons of a round's outcome."""
+def round_reasons(outcome: RoundOutcome, beside_best: Iterable[str] = ()) -> Iterator[str]:
+    """The reasons of a round's outcome.
+
+    Args:
+        outcome: the outcome.
+        beside_best: what is to be said of its best trial, by
+            :func:`budgetflow.playbook.winner.winner_sentences`.
+    """
     yield (
         f"{outcome.trials} trials of {outcome.max_train_steps} steps; {outcome.diverged} diverged."
     )
     yield _best_trial(outcome)
+    yield from beside_best
     yield from _reuse(outcome)
     yield outcome.best_step_diagnosis.means
     yield from outcome.best_step_diagnosis.caveats
@@ -63,7 +70,10 @@ def _lengths(lengths: Sequence[LengthResult], selection: Selection) -> Iterator[
         yield f"A run of {steps} steps gives {selection.words} {value:.4g}."
     for (steps_before, before), (steps, value) in itertools.pairwise(known):
         change, worse = "", selection.worse_by(value, before)
-        if before and worse:
+        counts = selection.count(before), selection.count(value)
+        if worse and None not in counts:
+            change = f" ({counts[1]} of {selection.examples} examples, {counts[0]} before)"
+        elif before and worse:
             change = f" ({abs(worse):.1%} {'worse' if worse > 0 else 'better'})"
         yield (
             f"A run of {steps} steps gives {value:.4g}{change} for {steps / steps_before:.3g} "
@@ -155,7 +165,10 @@ def _schedule(schedule: Schedule) -> str:
 def decay_spread_means(found: decay_spread.DecayEnds, selection: Selection) -> str:
     """How far apart schedules end that differ in nothing but their decay, and what that means."""
     best, worst = found.ends[0], found.ends[-1]
-    apart = f", {found.worse_by:.1%} apart" if best.value else ""
+    apart = [f"{found.worse_by:.1%} apart"] if best.value else []
+    counts = selection.count(best.value), selection.count(worst.value)
+    if counts[0] is not None and counts[1] is not None:
+        apart.insert(0, f"{abs(counts[1] - counts[0])} of {selection.examples} examples")
     limit = f"{decay_spread.HINGES_ABOVE:.0%}"
     if found.hinges_on_decay:
         conclusion = (
@@ -166,7 +179,7 @@ def decay_spread_means(found: decay_spread.DecayEnds, selection: Selection) -> s
         conclusion = f"Ending within {limit} is no sign that max_train_steps is too short."
     return (
         f"{len(found.ends)} schedules that differ only in their decay end at a {selection.words} "
-        f"from {_end(best)} to {_end(worst)}{apart}. {conclusion}"
+        f"from {', '.join([f'{_end(best)} to {_end(worst)}', *apart])}. {conclusion}"
     )
 
 

@@ -24,6 +24,7 @@ from budgetflow.playbook.round_wording import (
     round_reasons,
 )
 from budgetflow.playbook.sharing import Branch
+from budgetflow.playbook.winner import winner_sentences
 
 
 class Planned(Protocol):
@@ -97,7 +98,8 @@ def outcome(settings: RoundSettings, trials: Sequence[TrialRecord]) -> RoundOutc
         best_step_diagnosis=_diagnosis(diagnosis, selection),
         decay_spread=_spread(ends, selection) if ends else None,
     )
-    return dataclasses.replace(found, reasons=tuple(round_reasons(found)))
+    beside = tuple(winner_sentences(trials, selection))
+    return dataclasses.replace(found, reasons=tuple(round_reasons(found, beside)))
 
 
 def in_common(settings: RoundSettings, trials: Sequence[TrialRecord]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,7 +35,11 @@ def steps_to_fit(study: StudyResult) -> Figure:
     """
     figure, ((left, right),) = _panels(1, 2, 4.5)
     outcome = study.found
-    records = sorted((t.record for t in study.trials), key=lambda r: r.base_learning_rate)
+    # A trial that has just begun has nothing to show.
+    measured = [t.record for t in study.trials if t.record.rows]
+    if not measured:
+        return _nothing_yet(figure)
+    records = sorted(measured, key=lambda r: r.base_learning_rate)
     rates = [record.base_learning_rate for record in records]
     other_seeds = [r for r in records if r.seed != study.config["seed"]]
     records = [r for r in records if r.seed == study.config["seed"]]
@@ -51,8 +56,8 @@ def steps_to_fit(study: StudyResult) -> Figure:
         if group:
             x = [r.base_learning_rate for r in group]
             left.plot(x, steps, marker, color=color, label=label)
-            losses = [r.rows[-1]["train_loss"] for r in group]
-            right.plot(x, losses, marker.strip("-"), color=color)
+            last = [r.rows[-1]["train_loss"] for r in group]
+            right.plot(x, last, marker.strip("-"), color=color)
     if repeated := [r for r in other_seeds if r.fitted_at_step is not None]:
         x = [r.base_learning_rate for r in repeated]
         steps = [r.fitted_at_step or 0 for r in repeated]
@@ -66,6 +71,7 @@ def steps_to_fit(study: StudyResult) -> Figure:
         if outcome.contradicting_examples and outcome.fitted_train_loss is None:
             first = "Step of the first fit with the fewest errors possible"
     right.set_yscale("log")
+    _end_before_explosions(right, study.trials, "train_loss")
     for axes, title in ((left, first), (right, "Last training loss")):
         axes.axvline(min(rates), color=RED, linestyle=":", label="boundary of the search space")
         axes.axvline(max(rates), color=RED, linestyle=":")
@@ -107,7 +113,8 @@ def best_steps(study: StudyResult) -> Figure:
     Grey are the trials that do not compete for the best result; the verdict is not about them.
     """
     records = [t.record for t in study.trials if t.record.status != "diverged"]
-    height = 1.9 + 0.2 * min(max(len(records), 5), 2 * MAX_LABELLED_TRIALS)
+    most = max((trial.record.trial for trial in study.trials), default=0) + 1
+    height = 1.9 + 0.2 * min(max(most, 5), 2 * MAX_LABELLED_TRIALS)
     figure, axes = _figure("Best step of each trial (retrospective checkpoint selection)", height)
     length = study.config["max_train_steps"]
     axes.axvspan(0, FIRST * length, color=ORANGE, alpha=0.25, label="first 10 %")
@@ -117,7 +124,9 @@ def best_steps(study: StudyResult) -> Figure:
     if isinstance(outcome, RoundOutcome):
         hopeless = outcome.best_step_diagnosis.hopeless_trials
     labelled = set()
-    for row, record in enumerate(records):
+    for record in records:
+        if record.best_step is None:  # nothing was measured yet
+            continue
         color, label = "black", "trial that competes" if hopeless else "trial"
         if outcome is not None and record.trial == outcome.best_trial:
             color, label = GREEN, "best trial"
@@ -125,12 +134,11 @@ def best_steps(study: StudyResult) -> Figure:
             color, label = GREY, "does not compete"
         shown = label if label not in labelled else None
         labelled.add(label)
-        axes.plot([record.best_step or 0], [row], "o", color=color, label=shown)
-    labels = [str(record.trial) for record in records]
-    if len(records) <= MAX_LABELLED_TRIALS:
-        axes.set_yticks(range(len(records)), labels)
+        axes.plot([record.best_step], [record.trial], "o", color=color, label=shown)
+    if most <= MAX_LABELLED_TRIALS:
+        axes.set_yticks(range(most), [str(number) for number in range(most)])
     axes.set(xlim=(0, length * 1.02), xlabel="step", ylabel="trial")
-    axes.set_ylim(len(records) - 0.5, -0.5)
+    axes.set_ylim(most - 0.5, -0.5)
     # Below the axes, where it hides no trial.
     figure.subplots_adjust(bottom=0.95 / height)
     figure.legend(loc="lower center", ncols=5, frameon=False)
@@ -140,16 +148,19 @@ def best_steps(study: StudyResult) -> Figure:
 def lengths(study: StudyResult) -> Figure:
     """The selection metric of every trial against its length, the best of each length joined."""
     outcome, metric = study.found, study.selection.key
-    assert isinstance(outcome, CooldownsOutcome)
     figure, axes = _figure(f"{metric.replace('_', ' ')} by length of the run", 4.0)
     table = study.to_pandas()
+    if metric not in table:
+        return _nothing_yet(figure)
     axes.plot(table["max_train_steps"], table[metric], "o", color=GREY, mfc="none", label="trial")
     best = metric.removeprefix("validation_")
-    known = {r.length_steps: r.best_validation[best] for r in outcome.lengths if r.best_validation}
+    ends = outcome.lengths if isinstance(outcome, CooldownsOutcome) else ()
+    known = {r.length_steps: r.best_validation[best] for r in ends if r.best_validation}
     x, y = list(known), list(known.values())
     axes.plot(x, y, "o-", color=BLUE, label="best of its length")
     axes.set(xscale="log", xlabel="steps", ylabel=metric.replace("_", " "))
-    axes.set_xticks(x, [str(length) for length in x])
+    tried = sorted({int(length) for length in table["max_train_steps"]})
+    axes.set_xticks(tried, [str(length) for length in tried])
     _from_zero(axes)
     axes.xaxis.set_minor_formatter("")
     _legend(axes)
@@ -157,7 +168,12 @@ def lengths(study: StudyResult) -> Figure:
 
 
 def schedules(study: StudyResult) -> Figure:
-    """The best trial's learning rates; over the earlier round's where they were carried over."""
+    """The best trial's learning rates; over the earlier round's where they were carried over.
+
+    Those of every trial while the study is under way.
+    """
+    if study.outcome is None:
+        return _schedules_under_way(study)
     figure, axes = _figure("Learning-rate schedule of the best trial", 4.0)
     outcome = study.found
     transfer = outcome.transfer if isinstance(outcome, TrialsOutcome) else None
@@ -189,12 +205,17 @@ def schedules(study: StudyResult) -> Figure:
 
 
 def curves(study: StudyResult) -> Figure:
-    """Training and validation curves of all trials, the best one highlighted."""
+    """Training and validation curves of all trials, the best one highlighted.
+
+    An axis ends where those of the trials do that did not explode (:func:`explosion_limit`).
+    """
     keys = {key for trial in study.trials for row in trial.record.rows for key in row}
     prefix = "validation_"
     metrics = sorted({key.removeprefix(prefix) for key in keys if key.startswith(prefix)})[::-1]
+    if not metrics:
+        return _nothing_yet(_panels(1, 1, 3.8)[0])
     figure, grid = _panels(len(metrics), 2, 3.8 * len(metrics))
-    best = study.best_trial.record.trial
+    best = study.found.best_trial if study.found else None
     ordered = sorted(study.trials, key=lambda t: t.record.trial == best)
     for metric, row in zip(metrics, grid, strict=True):
         for split, axes in zip(("train", "validation"), row, strict=True):
@@ -206,7 +227,7 @@ def curves(study: StudyResult) -> Figure:
     return figure
 
 
-def _curves(axes: Axes, trials: Sequence[TrialResult], key: str, best: int) -> None:
+def _curves(axes: Axes, trials: Sequence[TrialResult], key: str, best: int | None) -> None:
     smallest = 1.0
     for trial in trials:
         record = trial.record
@@ -236,6 +257,51 @@ def _curves(axes: Axes, trials: Sequence[TrialResult], key: str, best: int) -> N
     # A logarithm that also shows zero, which error rates reach.
     axes.set_yscale("symlog", linthresh=max(smallest, 1e-6))
     _from_zero(axes)
+    _end_before_explosions(axes, trials, key)
+
+
+def explosion_limit(trials: Sequence[TrialResult], key: str) -> float | None:
+    """Ten times the usual value of a metric, where some are a thousand times it; else None.
+
+    One trial that explodes, whether it counts as diverged or not, would hide all others. The usual
+    value is the median, of all values or of the first ones of the trials, whichever is larger.
+    """
+    of_trials = [[row.get(key, math.nan) for row in trial.record.rows] for trial in trials]
+    finite = [[abs(v) for v in values if math.isfinite(v)] for values in of_trials]
+    if not any(finite):
+        return None
+    firsts, values = [each[0] for each in finite if each], [v for each in finite for v in each]
+    usual = max(statistics.median(firsts), statistics.median(values))
+    return 10 * usual if 0 < 1000 * usual < max(values) else None
+
+
+def _end_before_explosions(axes: Axes, trials: Sequence[TrialResult], key: str) -> None:
+    """Ends an axis at :func:`explosion_limit`, and says how many trials go beyond it."""
+    limit = explosion_limit(trials, key)
+    if limit is None:
+        return
+    axes.set_ylim(top=limit)
+    if axes.get_ylim()[0] < -limit:
+        axes.set_ylim(bottom=-limit)
+    beyond = sum(any(abs(r.get(key, 0)) > limit for r in trial.record.rows) for trial in trials)
+    text = f"off this axis: {beyond} of {len(trials)} trials"
+    axes.text(0.99, 0.97, text, ha="right", va="top", transform=axes.transAxes, color=RED)
+
+
+def _schedules_under_way(study: StudyResult) -> Figure:
+    figure, axes = _figure("Learning-rate schedules", 4.0)
+    for schedule in dict.fromkeys(trial.record.schedule for trial in study.trials):
+        axes.plot(schedule.learning_rates(), color=GREY, linewidth=0.8)
+    axes.set(xlabel="step", ylabel="learning rate")
+    axes.set_ylim(bottom=0)
+    return figure
+
+
+def _nothing_yet(figure: Figure) -> Figure:
+    """A figure of a study that has measured nothing so far."""
+    figure.clear()
+    figure.text(0.5, 0.5, "Nothing has been measured yet.", ha="center")
+    return figure
 
 
 def _from_zero(axes: Axes) -> None:
@@ -292,8 +358,10 @@ class Panel(NamedTuple):
     of: type[Outcome]
     needs_best_trial: bool = True
 
-    def shows(self, outcome: Outcome) -> bool:
-        """Whether it is drawn for an outcome."""
+    def shows(self, outcome: Outcome | None) -> bool:
+        """Whether it is drawn for an outcome; while there is none, the curves are."""
+        if outcome is None:
+            return self.of is Outcome
         can_be_drawn = outcome.best_trial is not None or not self.needs_best_trial
         return isinstance(outcome, self.of) and can_be_drawn
 

@@ -1,10 +1,12 @@
-"""Reading studies back: outcomes, tables and parameters, in a script or in Colab."""
+"""Reading studies back: outcomes, tables, parameters and models, in a script or in Colab."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING, Any
+import math
+import os
+from typing import TYPE_CHECKING, Any, Literal
 
 from etils import epath
 
@@ -14,45 +16,97 @@ from budgetflow.playbook.measurement import Selection
 from budgetflow.playbook.outcomes import Outcome, from_json
 from budgetflow.studies.trial import TrialRecord, read_trials, trial_folder
 
-if TYPE_CHECKING:  # pandas takes a second to import, which not every reader needs
+if TYPE_CHECKING:  # these take a second to import, which not every reader needs
     import pandas as pd
+    from flax import nnx
+
+# The step of a checkpoint, or that of the best one by the validation metric.
+Step = int | Literal["best"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class TrialResult:
     """A trial of a study.
 
     Attributes:
         folder: where it lies.
         record: its hyperparameters, schedule, status and measurements.
+        study_config: the config of its study, as JSON values.
     """
 
     folder: epath.Path
     record: TrialRecord
+    study_config: dict[str, Any]
 
-    def restore_params(self, step: int | None = None) -> dict[str, Any]:
-        """The model's parameters at the best step, as nested dicts of NumPy arrays.
+    def __repr__(self) -> str:
+        """Which trial it is, and how far it is."""
+        record, study = self.record, self.folder.parent.parent.name
+        return f"<trial {record.trial} of {study}: {record.status} at step {record.step}>"
 
-        Those that were evaluated: their moving average, where ``config.ema_decay`` keeps one.
+    def restore_params(self, step: Step = "best") -> dict[str, Any]:
+        """The model's parameters, as nested dicts of NumPy arrays.
+
+        Those that were evaluated: their moving average, where ``config.ema_decay`` keeps one. A
+        model with batch normalisation is more than its parameters: see :meth:`restore_model`.
 
         Args:
-            step: another step of which there is a checkpoint.
+            step: of a checkpoint; by default the best one.
 
         Raises:
             UserError: there is no checkpoint of that step, or it is damaged.
         """
         from budgetflow.checkpoints import restore_as_numpy
 
-        step = self.record.best_step if step is None else step
-        known = read_json(self.folder / "checksums.json")
-        if str(step) not in known:
-            steps = ", ".join(known) or "none"
-            raise UserError(f"{self.folder} has no checkpoint of step {step}; there is: {steps}")
-        state = restore_as_numpy(self.folder, int(str(step)))
+        state = restore_as_numpy(self.folder, self._checkpoint(step))
         return state.get("ema_params") or state["params"]
 
+    def restore_model(self, step: Step = "best") -> nnx.Module:
+        """The model itself in evaluation mode, with its parameters and batch statistics.
 
-@dataclasses.dataclass(frozen=True)
+        It is built from the import path in the config, and takes inputs as the model takes them;
+        :meth:`predict` takes them as the data set holds them. The data set has to be there.
+
+        Args:
+            step: of a checkpoint; by default the best one.
+
+        Raises:
+            UserError: there is no such checkpoint, model or data set.
+        """
+        return self._restored(step).model()
+
+    def predict(self, inputs: Any, step: Step = "best") -> Any:
+        """What the model makes of inputs, float32 [examples, outputs]: for classes, their logits.
+
+        Args:
+            inputs: as the data set holds them, after ``config.data.transform``: an array
+                [examples, ...], or a dict of these. Pixels in uint8 are scaled as in training.
+            step: of a checkpoint; by default the best one.
+
+        Raises:
+            UserError: they are of another shape or type; or as from :meth:`restore_model`.
+        """
+        batch_size = self.study_config["evaluation"]["batch_size"]
+        return self._restored(step).predict(inputs, batch_size)
+
+    def _restored(self, step: Step) -> Any:
+        from budgetflow.results.restoring import restore
+
+        step, data = self._checkpoint(step), self.study_config["data"]
+        return restore(self.folder, step, self.record.reuse_key, data)
+
+    def _checkpoint(self, step: Step) -> int:
+        """The number of a step of which there is a checkpoint."""
+        path = self.folder / "checksums.json"
+        known = read_json(path) if path.exists() else {}
+        number = self.record.best_step if step == "best" else step
+        if str(number) not in known:
+            which = f"step {number}" if number is not None else "a best step"
+            steps = ", ".join(known) or "none"
+            raise UserError(f"{self.folder} has no checkpoint of {which}; there is: {steps}")
+        return int(str(number))
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
 class StudyResult:
     """A study's folder, read.
 
@@ -65,6 +119,11 @@ class StudyResult:
     folder: epath.Path
     config: dict[str, Any]
     outcome: dict[str, Any] | None
+
+    def __repr__(self) -> str:
+        """Which study it is, and whether it is complete."""
+        state = "under way" if self.outcome is None else "complete"
+        return f"<study {self.name} ({self.config['kind']}, {state}) in {self.folder}>"
 
     @property
     def name(self) -> str:
@@ -94,9 +153,21 @@ class StudyResult:
     def trials(self) -> list[TrialResult]:
         """All trials, by number."""
         return [
-            TrialResult(trial_folder(self.folder, record.trial), record)
+            TrialResult(trial_folder(self.folder, record.trial), record, self.config)
             for record in read_trials(self.folder)
         ]
+
+    def trial(self, number: int) -> TrialResult:
+        """The trial of a number.
+
+        Raises:
+            UserError: there is none.
+        """
+        for trial in self.trials:
+            if trial.record.trial == number:
+                return trial
+        last = f"the last one is {self.trials[-1].record.trial}" if self.trials else "it has none"
+        raise UserError(f"{self.folder} has no trial {number}; {last}")
 
     @property
     def best_trial(self) -> TrialResult:
@@ -107,13 +178,16 @@ class StudyResult:
         """
         if (found := self.found) is None:
             raise UserError(f"{self.folder} has no outcome yet; launch its config to complete it")
-        for trial in self.trials:
-            if trial.record.trial == found.best_trial:
-                return trial
-        raise UserError(f"{self.folder} has no best trial: every trial diverged")
+        if found.best_trial is None:
+            raise UserError(f"{self.folder} has no best trial: every trial diverged")
+        return self.trial(found.best_trial)
 
     def to_pandas(self) -> pd.DataFrame:
-        """One row per trial: hyperparameters, status, steps, and metrics at its best step."""
+        """One row per trial: hyperparameters, status, steps, and metrics at its best step.
+
+        ``last_train_loss`` is that of its last evaluation: a trial of a sweep is not selected by
+        validation, and its best step by that can lie long before its fit.
+        """
         import pandas as pd
 
         rows = []
@@ -133,6 +207,7 @@ class StudyResult:
                     "fitted_at_step": record.fitted_at_step,
                     "steps_reused": record.steps_reused,
                     **{k: v for k, v in best.items() if k not in ("step", "learning_rate")},
+                    "last_train_loss": record.rows[-1].get("train_loss") if record.rows else None,
                 }
             )
         frame = pd.DataFrame(rows).set_index("trial") if rows else pd.DataFrame()
@@ -145,25 +220,57 @@ class StudyResult:
         """One row per evaluation of every trial: trial, step, learning rate and metrics."""
         import pandas as pd
 
-        rows = [{"trial": t.record.trial, **row} for t in self.trials for row in t.record.rows]
-        return pd.DataFrame(rows)
+        rows = [(t.record.trial, row) for t in self.trials for row in t.record.rows]
+        keys = dict.fromkeys(key for _, row in rows for key in row)
+        # By columns, which is much faster than by rows.
+        columns = {key: [row.get(key, math.nan) for _, row in rows] for key in keys}
+        return pd.DataFrame({"trial": [number for number, _ in rows], **columns})
 
 
 def open_study(path: epath.PathLike) -> StudyResult:
-    """Opens a study's folder, such as ``runs/round1``; complete or under way.
+    """Opens a study's folder, such as ``runs/round1`` or ``gs://…``; complete or under way.
 
     Raises:
         UserError: there is no study in that folder.
     """
-    folder = epath.Path(path)
+    folder = _absolute(path)
     if not (folder / "config.json").exists():
-        parent = folder.parent
-        siblings = parent.iterdir() if parent.exists() else ()
-        names = [path.name for path in siblings if (path / "config.json").exists()]
-        raise UserError(f"there is no study in {folder}; {nearest(folder.name, names)}")
+        if inside := _names(folder):
+            raise UserError(
+                f"{folder} is no study, but holds some: open {' or '.join(inside)} in it, or all "
+                "by budgetflow.open_studies"
+            )
+        raise UserError(
+            f"there is no study in {folder}; {nearest(folder.name, _names(folder.parent))}"
+        )
     outcome = folder / "outcome.json"
     return StudyResult(
         folder,
         read_json(folder / "config.json")["config"],
         read_json(outcome) if outcome.exists() else None,
     )
+
+
+def open_studies(workdir: epath.PathLike) -> dict[str, StudyResult]:
+    """Opens all studies in a folder such as ``runs``, by name.
+
+    Raises:
+        UserError: there is none.
+    """
+    folder = _absolute(workdir)
+    if not (names := _names(folder)):
+        raise UserError(f"there are no studies in {folder}; give the --workdir of a launch")
+    return {name: open_study(folder / name) for name in names}
+
+
+def _absolute(path: epath.PathLike) -> epath.Path:
+    """A path as Orbax needs it; that of a bucket is absolute already."""
+    given = os.fspath(path)
+    return epath.Path(given if "://" in given else os.path.abspath(os.path.expanduser(given)))
+
+
+def _names(folder: epath.Path) -> list[str]:
+    """The names of the studies in a folder, in order."""
+    if not folder.is_dir():
+        return []
+    return sorted(path.name for path in folder.iterdir() if (path / "config.json").exists())

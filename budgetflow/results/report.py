@@ -10,6 +10,7 @@ import json
 import jinja2
 import markupsafe
 import matplotlib
+import pandas as pd
 from etils import epath
 from matplotlib.figure import Figure
 
@@ -17,7 +18,7 @@ from budgetflow.files import write_text
 from budgetflow.results.figures import PANELS
 from budgetflow.results.reading import StudyResult
 from budgetflow.results.views import view_of
-from budgetflow.results.wording import format_cell
+from budgetflow.results.wording import format_cell, under_way
 
 
 def write_report(study: StudyResult) -> epath.Path:
@@ -28,24 +29,24 @@ def write_report(study: StudyResult) -> epath.Path:
 
 
 def render_report(study: StudyResult) -> str:
-    """The report of a complete study as HTML."""
+    """The report of a study as HTML; of one under way, what there is so far."""
     outcome = study.found
-    assert outcome is not None
-    view = view_of(outcome)
-    table = study.to_pandas().reset_index()
+    view = view_of(outcome) if outcome else None
+    table = study.to_pandas()
+    table = table.reset_index() if len(table) else pd.DataFrame({"trial": []})
     # A column that says the same in every row says nothing.
     may_say_nothing = ("role", "seed", "steps_reused", "fitted_at_step")
-    same = [column for column in may_say_nothing if table[column].nunique() <= 1]
+    same = [c for c in may_say_nothing if c in table and table[c].nunique() <= 1]
     told = [column for column in same if column == "role" or not table[column].any()]
     table = table.drop(columns=told)
-    if table["max_train_steps"].nunique() == 1:
+    if "max_train_steps" in table and table["max_train_steps"].nunique() == 1:
         table = table.drop(columns="max_train_steps")
     return _template().render(
         name=study.name,
-        headline=view.headline(outcome),
+        headline=view.headline(outcome) if view else under_way(study),
         outcome=outcome,
-        facts=view.facts(outcome),
-        tables=view.tables(outcome),
+        facts=view.facts(outcome) if view else {},
+        tables=view.tables(outcome) if view else [],
         figures=[
             (panel.title, markupsafe.Markup(_svg(panel.draw(study))))
             for panel in PANELS

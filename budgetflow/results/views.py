@@ -134,7 +134,7 @@ def _nearest_to_the_best(study: StudyResult, most: int) -> pd.DataFrame:
     away = np.log(frame[RATE] / (outcome.best_learning_rate or frame[RATE].min()))
     frame = frame.assign(away=abs(away)).sort_values(["away", "seed"])
     seed = ["seed"] if frame["seed"].nunique() > 1 else []
-    columns = [*seed, RATE, "status", "step", "fitted_at_step", "train_loss"]
+    columns = [*seed, RATE, "status", "step", "fitted_at_step", "last_train_loss"]
     return frame.head(most).sort_values([RATE, "seed"]).reindex(columns=columns)
 
 
@@ -173,7 +173,7 @@ def _fastest_of_each_side(study: StudyResult, most: int) -> pd.DataFrame:
     sides = (outcome.unchanged, outcome.changed)
     trials = [one.trial for side in sides for one in side.seeds if one.trial is not None]
     fields = [change.field for change in outcome.changes]
-    columns = [*fields, "seed", RATE, "status", "step", "fitted_at_step", "train_loss"]
+    columns = [*fields, "seed", RATE, "status", "step", "fitted_at_step", "last_train_loss"]
     return frame.loc[trials[:most]].reindex(columns=columns)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from budgetflow.playbook.outcomes import CooldownsOutcome, SweepOutcome, TrialsOutcome
 from budgetflow.playbook.wording import metrics_in_words, words
+from budgetflow.results.reading import StudyResult
 
 
 def cooldowns_headline(outcome: CooldownsOutcome) -> str:
@@ -56,6 +57,14 @@ def sweep_headline(outcome: SweepOutcome) -> str:
         f"max_train_steps = {outcome.max_train_steps}{spread}: the {fitted} by then, at a constant "
         f"learning rate of {outcome.best_learning_rate:g}."
     )
+
+
+def under_way(study: StudyResult) -> str:
+    """How far a study is that has no outcome yet, in one sentence."""
+    records = [trial.record for trial in study.trials]
+    over = sum(record.status in ("complete", "diverged", "stopped") for record in records)
+    steps = sum(record.step - record.steps_reused for record in records)
+    return f"Under way: {over} of the {len(records)} trials begun are over, {steps} steps trained."
 
 
 def timing_line(timing: dict[str, Any]) -> str:

@@ -93,7 +93,9 @@ class Study:
     def selection(self) -> Selection:
         """What selects checkpoints and trials."""
         metric = self.config.evaluation.selection_metric
-        return Selection(f"validation_{metric}", self.higher_is_better)
+        counts = metric.endswith(("error_rate", "accuracy"))
+        examples = self.dataset.validation.num_examples if counts else None
+        return Selection(f"validation_{metric}", self.higher_is_better, examples)
 
     def later_steps(self, added: Collection[int]) -> list[int]:
         """The steps to train of each trial that has not been added yet."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 from etils import epath
@@ -59,6 +60,9 @@ def read_trials(study_folder: epath.PathLike) -> list[TrialRecord]:
     folder = epath.Path(study_folder) / "trials"
     if not folder.exists():
         return []
-    # A folder without trial.json is one that a kill left before anything was recorded.
-    paths = [path for path in folder.iterdir() if (path / "trial.json").exists()]
-    return sorted((read_trial(path) for path in paths), key=lambda record: record.trial)
+    records = []
+    for path in folder.iterdir():
+        # A folder without trial.json is one that a kill left before anything was recorded.
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            records.append(read_trial(path))
+    return sorted(records, key=lambda record: record.trial)

@@ -19,7 +19,9 @@ from budgetflow.playbook.ideas_wording import ideas_reasons
 from budgetflow.playbook.measurement import TrialRecord
 from budgetflow.playbook.outcomes import RoundOutcome
 from budgetflow.playbook.planner import PlannedRound
+from budgetflow.playbook.race import LEARNING_RATE
 from budgetflow.playbook.short_round import instability, rate_at_edge, regularization_without_fit
+from budgetflow.playbook.winner import edge_sentences, edges
 from budgetflow.studies.derived import OF_IDEAS, read_earlier
 
 if TYPE_CHECKING:
@@ -39,7 +41,9 @@ def with_conclusions(
         trials: its trials, by number, all of them over.
         found: what it has found so far.
     """
-    selection, step = study.selection, _resolution(study)
+    selection = study.selection
+    # The smallest step of the metric.
+    step = 1 / selection.examples if selection.examples else 0.0
     reasons = list(found.reasons)
     added: dict[str, Any] = {}
     if study.config.search.derive:
@@ -53,7 +57,14 @@ def with_conclusions(
             added["held"] = held
             warning = held_warning(held)
             reasons += [*([warning] if warning else []), *held_reasons(held, selection)]
-    elif study.config.rounds.production_steps is not None:
+    elif found.best_trial is not None:
+        space, best = study.config.search.space, trials[found.best_trial].hyperparameters
+        added["at_edge"] = edges(space, best)
+        # Of the learning rate, the first round of a plan says more.
+        of_plan = study.config.rounds.production_steps is not None
+        told = [d for d in space if not (of_plan and d.name == LEARNING_RATE)]
+        reasons += edge_sentences(told, best, added["at_edge"])
+    if not study.config.search.derive and study.config.rounds.production_steps is not None:
         reasons += _of_a_first_round(study, trials)
     if ledger := ideas_ledger(trials, selection, step):
         added["ideas"] = ledger
@@ -77,9 +88,3 @@ def _of_a_first_round(study: Study, trials: Sequence[TrialRecord]) -> Iterator[s
         regime = read_json(study.earlier / "outcome.json").get("regime")
     if without := regularization_without_fit(space, searched, regime, threshold):
         yield regularization_sentence(without)
-
-
-def _resolution(study: Study) -> float:
-    """The smallest step of the selection metric: one example's, of a share of all examples."""
-    counts = study.selection.key.endswith(("error_rate", "accuracy"))
-    return 1 / study.dataset.validation.num_examples if counts else 0.0
