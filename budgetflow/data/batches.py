@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from budgetflow.data.reading import Request, read_ahead
+from budgetflow.data.read_ahead import Request, read_ahead
 from budgetflow.data.records import Example, Split
 
 

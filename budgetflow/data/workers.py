@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import concurrent.futures
 import functools
 import io
@@ -11,7 +12,6 @@ import pickle
 import signal
 import tempfile
 import threading
-import weakref
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
@@ -28,8 +28,8 @@ MOST_BYTES = 2**30
 LEAST_EXAMPLES = 16
 # Held where what is made once might be made twice.
 _LOCK = threading.Lock()
-# All workers that were started, to say how one died.
-_STARTED: weakref.WeakSet[Any] = weakref.WeakSet()
+# This process's children while the pool works, to say how one died.
+_CHILDREN: set[Any] = set()
 
 
 def count() -> int:
@@ -49,12 +49,14 @@ def read(split: Split, numbers: np.ndarray, seeds: tuple[int, int] | None) -> Ex
     parts = np.array_split(numbers, min(count(), -(-len(numbers) // LEAST_EXAMPLES)))
     try:
         futures = [pool.submit(_read, path, part, seeds) for part in parts]
-        _STARTED.update(multiprocessing.active_children())
+        _CHILDREN.update(multiprocessing.active_children())
         return concatenated([future.result() for future in futures])
     except BrokenProcessPool as error:
+        how = _how()
         _pool.cache_clear()
+        _CHILDREN.clear()
         raise UserError(
-            f"{split.name}: a worker process that read it died{_how()}; launched again, the study "
+            f"{split.name}: a worker process that read it died{how}; launched again, the study "
             "goes on from its last checkpoints"
         ) from error
 
@@ -71,15 +73,17 @@ def _stored(split: Split) -> str:
     """The path of a file with the split for the workers."""
     file = _Limited(split.name)
     cloudpickle.dump(split, file)
-    handle, path = tempfile.mkstemp(suffix=".pkl", dir=_folder().name)
+    handle, path = tempfile.mkstemp(suffix=".pkl", dir=_folder())
     with open(handle, "wb") as stored:
         stored.write(file.getbuffer())
     return path
 
 
 @functools.lru_cache(maxsize=1)
-def _folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="budgetflow-")
+def _folder() -> str:
+    folder = tempfile.TemporaryDirectory(prefix="budgetflow-")
+    atexit.register(folder.cleanup)
+    return folder.name
 
 
 class _Limited(io.BytesIO):
@@ -97,8 +101,10 @@ class _Limited(io.BytesIO):
 
 def _how() -> str:
     """How a worker ended, as " (process 123, killed by SIGKILL)"; "" where it is not known."""
-    # The pool ends the others by SIGTERM.
-    ended = [w for w in _STARTED if w.exitcode not in (None, 0, -signal.SIGTERM)]
+    for child in _CHILDREN:
+        child.join(timeout=1)
+    # The pool ended the others by SIGTERM.
+    ended = [w for w in _CHILDREN if w.exitcode not in (None, 0, -signal.SIGTERM)]
     if not ended:
         return ""
     code = ended[0].exitcode

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import grain
@@ -35,13 +35,13 @@ class Reading:
         seconds_per_example: how long one takes, by a short timing at the start.
         computed_seconds: what all that was read in this process has cost it.
         workers: how many worker processes read it; 0 for none.
-        why_no_workers: what kept them from being used, or None.
+        why_no_workers: what keeps them from being used, or None where they are.
     """
 
     seconds_per_example: float
     computed_seconds: float = 0.0
     workers: int = 0
-    why_no_workers: str | None = None
+    why_no_workers: str | None = "reading costs too little"
     lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
 
     @property
@@ -82,6 +82,21 @@ def read_ahead(
     return iter(batches.to_iter_dataset(options))
 
 
+def readings(splits: Iterable[Split]) -> dict[str, dict[str, Any]]:
+    """How the streamed ones of some splits have been read, by name; for ``timing.json``."""
+    result = {}
+    for split in splits:
+        if split.arrays is None:
+            reading = reading_of(split)
+            result[split.name] = {
+                "microseconds_per_example": 1e6 * reading.seconds_per_example,
+                "batches_at_a_time": 1 if reading.is_cheap else BATCHES_AHEAD,
+                "worker_processes": reading.workers,
+                "why_no_workers": reading.why_no_workers,
+            }
+    return result
+
+
 def _read(
     split: Split, reading: Reading, numbers: np.ndarray, seeds: tuple[int, int] | None
 ) -> Example:
@@ -111,7 +126,7 @@ def _start_workers(split: Split, reading: Reading, request: Request, expected: E
         reading.why_no_workers = f"{type(error).__name__}: {error}"
         return
     if _is_same(found, expected):
-        reading.workers = workers.count()
+        reading.workers, reading.why_no_workers = workers.count(), None
     else:
         reading.why_no_workers = "they read other values than this process"
 
