@@ -1,5 +1,7 @@
 """Records of a user's own: each is held to the first, and what cannot be trained on is named."""
 
+import json
+
 import numpy as np
 import pytest
 from conftest import run
@@ -291,3 +293,6 @@ def test_images_of_varying_size_train_through_a_transform(tmp_path):
     config.evaluation.evaluations = 2
     outcome, _ = run(config, tmp_path)
     assert outcome["diverged"] == 0 and outcome["best_step"] is not None
+    timing = json.loads((tmp_path / "cut" / "timing.json").read_text())
+    (reading,) = timing["reading"].values()  # validation is in memory
+    assert reading["microseconds_per_example"] > 0 and reading["worker_processes"] == 0

@@ -3,6 +3,10 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,3 +77,34 @@ def test_a_source_that_holds_much_is_not_copied(monkeypatch):
     large = [{"image": np.zeros(1000), "label": 0}] * 100
     with pytest.raises(UserError, match="'train' holds more in memory"):
         workers.read(split_of(large), np.arange(9), None)
+
+
+ORPHANS = """
+import multiprocessing, time
+import numpy as np
+from budgetflow.data import workers
+from budgetflow.data.records import Split
+
+records = [{"image": np.zeros(3), "label": 0}] * 40
+workers.read(Split("train", 40, records, ("image", "label")), np.arange(40), None)
+print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+time.sleep(60)
+"""
+
+
+def is_running(pid):
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and ") Z" not in stat.read_text()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
+def test_workers_end_with_a_process_that_is_killed():
+    with subprocess.Popen([sys.executable, "-c", ORPHANS], stdout=subprocess.PIPE) as process:
+        pids = process.stdout.readline().split()
+        assert pids and all(map(is_running, map(int, pids)))
+        process.kill()
+    for _ in range(300):
+        if not any(map(is_running, map(int, pids))):
+            return
+        time.sleep(0.1)
+    pytest.fail("workers go on without the process that started them")
