@@ -79,7 +79,7 @@ def test_a_source_that_holds_much_is_not_copied(monkeypatch):
         workers.read(split_of(large), np.arange(9), None)
 
 
-ORPHANS = """
+PROGRAM = """
 import multiprocessing, time
 import numpy as np
 from budgetflow.data import workers
@@ -88,7 +88,6 @@ from budgetflow.data.records import Split
 records = [{"image": np.zeros(3), "label": 0}] * 40
 workers.read(Split("train", 40, records, ("image", "label")), np.arange(40), None)
 print(*(child.pid for child in multiprocessing.active_children()), flush=True)
-time.sleep(60)
 """
 
 
@@ -97,9 +96,17 @@ def is_running(pid):
     return stat.exists() and ") Z" not in stat.read_text()
 
 
+def test_a_process_with_workers_ends_without_a_word():
+    result = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
+    assert result.returncode == 0 and result.stderr == ""
+    assert not any(map(is_running, map(int, result.stdout.split())))
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
 def test_workers_end_with_a_process_that_is_killed():
-    with subprocess.Popen([sys.executable, "-c", ORPHANS], stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{PROGRAM}\ntime.sleep(60)"], stdout=subprocess.PIPE
+    ) as process:
         pids = process.stdout.readline().split()
         assert pids and all(map(is_running, map(int, pids)))
         process.kill()

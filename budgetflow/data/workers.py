@@ -65,6 +65,8 @@ def read(split: Split, numbers: np.ndarray, seeds: tuple[int, int] | None) -> Ex
 def _pool() -> concurrent.futures.ProcessPoolExecutor:
     # Not forked: JAX has threads.
     context = multiprocessing.get_context("spawn")
+    # The pool must go before the modules that it needs for that.
+    atexit.register(_pool.cache_clear)
     return concurrent.futures.ProcessPoolExecutor(count(), context, _initialize)
 
 
