@@ -35,6 +35,7 @@ from budgetflow.data.source import Dataset
 from budgetflow.training.mesh import make_mesh, trial_slices
 
 BATCH_SIZE = 256
+SOURCES = ("numpy", "array_record", "png")
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
@@ -170,6 +171,7 @@ def main():
     parser.add_argument("--turns", type=int, default=5, help="how often each reader has its turn")
     parser.add_argument("--seconds", type=float, default=3.0, help="how long a turn is")
     parser.add_argument("--examples", type=int, default=50_000, help="how many there are at most")
+    parser.add_argument("--sources", nargs="+", choices=SOURCES, default=SOURCES, help="of what")
     parser.add_argument("--training", action="store_true", help="time training instead")
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     arguments = parser.parse_args()
@@ -180,7 +182,7 @@ def main():
         if arguments.training:
             results["training"] = compare_training(arguments.examples, *timed)
         else:
-            for name in ("numpy", "array_record", "png"):
+            for name in arguments.sources:
                 source, transform = make_source(name, arguments.examples, folder)
                 results[name] = compare(source, transform, *timed)
     print(f"{CORES} CPU cores, load {os.getloadavg()[0]:.1f}")
