@@ -1,5 +1,7 @@
 """Records of a user's own: each is held to the first, and what cannot be trained on is named."""
 
+import json
+
 import numpy as np
 import pytest
 from conftest import run
@@ -120,6 +122,87 @@ def test_an_odd_record_of_a_stream_is_named_when_it_is_read():
         list(stream_batches(split, 0, 0, 25, 40, np.arange(40)))
 
 
+class Together(list):
+    """Records that are read by batch: as a list of them, or as one dict of arrays."""
+
+    def __init__(self, records, as_columns):
+        super().__init__(records)
+        self._as_columns = as_columns
+
+    def __getitems__(self, indices):
+        records = [list.__getitem__(self, index) for index in indices]
+        if not self._as_columns:
+            return records
+        return {key: np.stack([record[key] for record in records]) for key in records[0]}
+
+
+@pytest.mark.parametrize("transform", [None, f"{__name__}.brighter"])
+def test_however_records_are_handed_over_examples_are_the_same(transform):
+    records = [good(index) for index in range(40)]
+    arrays = {key: np.stack([record[key] for record in records]) for key in ("image", "label")}
+    pairs = [(record["image"], record["label"]) for record in records]
+    numbers = np.asarray([5, 3, 39, 3, 0])
+    expected = [load(records, transform=transform).train.example(int(n)) for n in numbers]
+    sources = [records, Together(records, False), Together(records, True), arrays]
+    for source in sources if transform else [*sources, pairs]:
+        for in_memory_bytes in (0, 2**30):
+            split = load(source, in_memory_bytes=in_memory_bytes, transform=transform).train
+            assert split.num_examples == 40
+            batch = split.examples(numbers)
+            assert (batch["inputs"] == np.stack([e["inputs"] for e in expected])).all()
+            assert (batch["targets"] == np.stack([e["targets"] for e in expected])).all()
+            assert [batch[name].dtype for name in ("inputs", "targets")] == [np.uint8, np.int32]
+            assert (
+                split.arrays is None or (split.arrays["inputs"][numbers] == batch["inputs"]).all()
+            )
+
+
+def brighter(record):
+    return {**record, "image": record["image"] + np.uint8(1)}
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.int64(2**31), "example 5 holds 2147483648 in targets, which does not fit into int32"),
+        (True, r"example 5 holds targets bool\[\], the first one targets int32"),
+        (np.uint8(1), r"example 5 holds targets uint8\[\], the first one targets int32"),
+        (2**70, "example 5 holds .* as targets, not an array of numbers"),
+        ("1", "example 5 holds '1' .str. as targets"),
+    ],
+)
+def test_what_numpy_would_convert_among_others_is_named_in_a_batch(value, message):
+    records = [good(index) for index in range(1000)]
+    records[5] = {**good(5), "label": value}
+    split = load(Together(records, False), in_memory_bytes=0).train
+    with pytest.raises(ConfigError, match=message):
+        split.examples(np.asarray([7, 5, 8]))
+
+
+def test_nan_in_a_streamed_batch_is_named():
+    records = [{"image": np.ones(3, np.float32), "label": 0} for _ in range(1000)]
+    records[5] = {"image": np.asarray([0, np.nan, 0], np.float32), "label": 1}
+    split = load(records, records, in_memory_bytes=0).train
+    with pytest.raises(ConfigError, match=r"example 5 holds NaN or infinity in inputs.* 1 of 3"):
+        split.examples(np.asarray([7, 5, 8]))
+
+
+def test_arrays_that_are_not_equally_long_are_refused():
+    with pytest.raises(ConfigError, match="'train' holds 5 'image', 4 'label'; each array"):
+        load({"image": np.zeros((5, 3)), "label": np.zeros(4, int)})
+    with pytest.raises(ConfigError, match="'train' holds no array"):
+        load({})
+
+
+def test_a_source_that_gives_too_few_records_is_refused():
+    class Short(Together):
+        def __getitems__(self, indices):
+            return super().__getitems__(indices)[1:]
+
+    with pytest.raises(ConfigError, match=r"__getitems__ gives \[39\] records for 40 indices"):
+        load(Short([good(index) for index in range(40)], False))
+
+
 def test_pairs_are_inputs_and_targets():
     dataset = load([(np.full(3, i, np.float32), i) for i in range(5)], [(np.zeros(3), 0)])
     assert dataset.train.arrays["inputs"].tolist() == [[i] * 3 for i in range(5)]
@@ -210,3 +293,6 @@ def test_images_of_varying_size_train_through_a_transform(tmp_path):
     config.evaluation.evaluations = 2
     outcome, _ = run(config, tmp_path)
     assert outcome["diverged"] == 0 and outcome["best_step"] is not None
+    timing = json.loads((tmp_path / "cut" / "timing.json").read_text())
+    (reading,) = timing["reading"].values()  # validation is in memory
+    assert reading["microseconds_per_example"] > 0 and reading["worker_processes"] == 0

@@ -3,9 +3,9 @@
 import functools
 from collections.abc import Iterator
 
-import grain
 import numpy as np
 
+from budgetflow.data.read_ahead import Request, read_ahead
 from budgetflow.data.records import Example, Split
 
 
@@ -30,23 +30,18 @@ def batch_indices(
         int32, [last_step - first_step, batch_size].
     """
     positions = np.arange(first_step * batch_size, last_step * batch_size)
-    return _examples_at(seed, positions, num_examples).reshape(-1, batch_size)
-
-
-def _examples_at(seed: int, positions: np.ndarray, num_examples: int) -> np.ndarray:
-    """The examples at positions of the endless sequence of epochs; positions ascend."""
     epochs, offsets = np.divmod(positions, num_examples)
     indices = np.empty(len(positions), np.int32)
     for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
         chosen = slice(*np.searchsorted(epochs, [epoch, epoch + 1]))
         indices[chosen] = epoch_order(seed, epoch, num_examples)[offsets[chosen]]
-    return indices
+    return indices.reshape(-1, batch_size)
 
 
 def stream_batches(
     split: Split, seed: int, first_step: int, last_step: int, batch_size: int, rows: np.ndarray
 ) -> Iterator[Example]:
-    """The batches of the updates ``first_step`` to ``last_step - 1``, read ahead by Grain.
+    """The batches of the updates ``first_step`` to ``last_step - 1``, read ahead where that helps.
 
     They are the batches that :func:`batch_indices` names, whatever the split is stored in. A random
     transform gets a generator that is a function of (seed, step, example).
@@ -55,15 +50,12 @@ def stream_batches(
         rows: the positions within each batch to read; those of other hosts are left out.
     """
 
-    def example(number: int) -> Example:
-        step, row = divmod(number, len(rows))
-        position = np.asarray([step * batch_size + rows[row]])
-        index = int(_examples_at(seed, position, split.num_examples)[0])
-        rng = np.random.default_rng([seed, step, index]) if split.is_random else None
-        return split.example(index, rng)
+    def batch(number: int) -> Request:
+        step = first_step + number
+        indices = batch_indices(seed, step, step + 1, batch_size, split.num_examples)
+        return indices[0, rows], (seed, step)
 
-    numbers = grain.MapDataset.range(first_step * len(rows), last_step * len(rows))
-    return _read_ahead(numbers.map(example), len(rows))
+    return read_ahead(split, batch, last_step - first_step)
 
 
 def stream_in_order(
@@ -77,14 +69,7 @@ def stream_in_order(
         rows: the positions within each batch to read.
     """
 
-    def example(number: int) -> Example:
-        batch, row = divmod(number, len(rows))
-        return split.example((batch * batch_size + int(rows[row])) % num_examples)
+    def batch(number: int) -> Request:
+        return (number * batch_size + rows) % num_examples, None
 
-    batches = -(-num_examples // batch_size)
-    return _read_ahead(grain.MapDataset.range(batches * len(rows)).map(example), len(rows))
-
-
-def _read_ahead(examples: grain.MapDataset, batch_size: int) -> Iterator[Example]:
-    options = grain.ReadOptions(num_threads=8, prefetch_buffer_size=4 * batch_size)
-    return iter(examples.to_iter_dataset(options).batch(batch_size))
+    return read_ahead(split, batch, -(-num_examples // batch_size))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from budgetflow.data.records import BadTargets, Keys, Split, nbytes, stacked
+from budgetflow.data.records import BadTargets, Columns, Keys, Split, nbytes
 from budgetflow.errors import ConfigError, UserError, nearest
 from budgetflow.import_path import import_object, is_import_path
 from budgetflow.user_code import user_code
@@ -54,7 +54,8 @@ def load_dataset(
     Args:
         name: "digits", any TFDS data set ("mnist", "my_set/config:1.0.0"), or the import path of a
             function that takes a split's name and returns a random-access source of dicts, or of
-            pairs (attributes ``num_classes`` and ``scale_uint8`` on it are used if there).
+            pairs (attributes ``num_classes`` and ``scale_uint8`` on it are used if there), or one
+            dict of arrays.
         train_split, validation_split, test_split: split names; TFDS takes "train[:90%]" too.
         data_dir: where TFDS keeps its data; None for its default.
         input_key, target_key: the features to use; None for TFDS's supervised keys, or "image" and
@@ -135,6 +136,8 @@ def _source(open_split: Callable[[str], Any], split: str, where: str, name: str)
         if isinstance(error.__cause__, KeyError | ValueError):  # there is no such split
             raise ConfigError(f"{where}: {error.__cause__}") from error
         raise
+    if isinstance(source, dict):
+        source = _columns(source, where, name)
     if not (hasattr(source, "__len__") and hasattr(source, "__getitem__")):
         raise ConfigError(
             f"config.data.name = {name!r} gives {type(source).__name__} for a split; it should be "
@@ -147,14 +150,23 @@ def _source(open_split: Callable[[str], Any], split: str, where: str, name: str)
     return source, size
 
 
+def _columns(arrays: dict[str, Any], where: str, name: str) -> Columns:
+    with user_code("config.data.name", name):
+        by_key = {key: np.asarray(array) for key, array in arrays.items()}
+    sizes = {key: len(array) if array.ndim else 0 for key, array in by_key.items()}
+    if len(set(sizes.values())) != 1:
+        shown = ", ".join(f"{size} {key!r}" for key, size in sizes.items()) or "no array"
+        raise ConfigError(f"{where} holds {shown}; each array should have one row for each record")
+    return Columns(by_key)
+
+
 def _loaded(split: Split, in_memory_bytes: int) -> Split:
     """A split with its examples in memory, and all checked; or if they do not fit, a sample."""
     if nbytes(split.example(0)) * split.num_examples > in_memory_bytes:
-        for index in split.sample():
-            split.example(index)
+        split.examples(np.asarray(split.sample()))
         return split
     numbers = np.arange(split.num_examples)
-    arrays = stacked(split.read(index) for index in range(split.num_examples))
+    arrays = split.read_together(numbers)
     split.check_values(arrays, numbers)
     return dataclasses.replace(split, arrays=arrays)
 
@@ -178,8 +190,7 @@ def with_checked_targets(dataset: Dataset, bad_targets: BadTargets) -> Dataset:
         if split.arrays is not None:
             with_check.check_values(split.arrays, np.arange(split.num_examples))
         else:
-            for index in split.sample():
-                with_check.example(index)
+            with_check.examples(np.asarray(split.sample()))
         return with_check
 
     return dataclasses.replace(

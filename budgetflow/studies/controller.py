@@ -13,6 +13,7 @@ from typing import Any
 
 from budgetflow import processes
 from budgetflow.checkpoints import TrialCheckpoints
+from budgetflow.data.read_ahead import readings
 from budgetflow.files import write_json
 from budgetflow.playbook.measurement import Add, Advance, Decision, Status
 from budgetflow.playbook.outcomes import Outcome
@@ -190,6 +191,7 @@ class _Controller:
             seconds = time.perf_counter() - self._started_at
             trained = self._steps_trained, self._examples_trained
             spent = timing(*trained, seconds, self._live.stopwatch)
+            spent["reading"] = readings((study.dataset.train, study.dataset.validation))
             processes.on_main(write_json, study.folder / "timing.json", spent)
         processes.on_main(write_json, study.folder / "outcome.json", outcome)
         return outcome
