@@ -7,6 +7,7 @@ what it trains again is deterministic, so the outcome is the one it would have b
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -25,8 +26,10 @@ from budgetflow.studies.study import Study, read_outcome
 from budgetflow.studies.trial import TrialRecord, read_trials, trial_folder, write_trial
 from budgetflow.training.trial_run import Measurement
 
-# Told after every evaluation: all records, and the steps to train of each trial yet to be added.
+# Told now and then: all records, and the steps to train of each trial yet to be added.
 OnProgress = Callable[[Iterable[TrialRecord], Sequence[int]], None]
+# To look at thousands of records after every evaluation would take longer than short trials do.
+TELL_EVERY_SECONDS = 0.25
 
 
 def run_study(
@@ -50,7 +53,7 @@ def run_study(
     processes.on_main(open_folder, study)
     if (outcome := processes.on_main(read_outcome, study.folder)) is not None:
         return outcome
-    return _Controller(study, on_progress, profile_steps).run()
+    return _Controller(study, on_progress, LiveTrials(study, profile_steps)).run()
 
 
 class _Controller:
@@ -60,35 +63,47 @@ class _Controller:
         self,
         study: Study,
         on_progress: OnProgress,
-        profile_steps: tuple[int, int] | None,
+        live: LiveTrials,
     ) -> None:
         self._started_at = time.perf_counter()
         self._study = study
         self._on_progress = on_progress
-        self._live = LiveTrials(study, profile_steps)
+        self._live = live
         self._records = processes.on_main(self._read_records)
+        self._plans: dict[int, TrialPlan] = {}
+        self._told_at = -math.inf
         self._steps_trained = self._examples_trained = 0
 
     def run(self) -> dict[str, Any]:
         while True:
             decision = processes.on_main(self._decide)
             if isinstance(decision, Add):
-                self._records |= processes.on_main(self._add, decision.trials)
+                added = processes.on_main(self._add, decision.trials)
+                self._records = dict(sorted((self._records | added).items()))
             elif isinstance(decision, Advance):
-                # A wave at a time: what it shows may spare the other trials some steps.
-                self._advance(self._live.wave(decision.trials), decision.to_step)
+                self._carry_out(decision)
             else:
                 return self._conclude(decision.outcome)
 
+    def _carry_out(self, decision: Advance) -> None:
+        """Advances trials wave by wave; one wave only, if it may spare the others some steps."""
+        left = dict.fromkeys(decision.trials)
+        while left:
+            wave = self._live.wave(left)
+            self._advance(wave, decision.to_step)
+            if not decision.unconditional:
+                break
+            for number in wave:
+                del left[number]
+
     def _plan(self, number: int) -> TrialPlan:
-        hyperparameters = self._records[number].hyperparameters
-        return self._study.kind.plan(self._study, number, hyperparameters)
+        if number not in self._plans:
+            hyperparameters = self._records[number].hyperparameters
+            self._plans[number] = self._study.kind.plan(self._study, number, hyperparameters)
+        return self._plans[number]
 
     def _decide(self) -> Decision:
-        return self._study.kind.decide(self._study, self._sorted_records())
-
-    def _sorted_records(self) -> list[TrialRecord]:
-        return [self._records[number] for number in sorted(self._records)]
+        return self._study.kind.decide(self._study, list(self._records.values()))
 
     def _read_records(self) -> dict[int, TrialRecord]:
         return {r.trial: self._resumable(r) for r in read_trials(self._study.folder)}
@@ -166,7 +181,12 @@ class _Controller:
             is_due = self._live.hold(record, self._plan(number))
             if is_due and status == "running":
                 self._write(record)
-        self._on_progress(self._sorted_records(), self._study.later_steps(self._records))
+        self._tell()
+
+    def _tell(self) -> None:
+        if time.monotonic() - self._told_at >= TELL_EVERY_SECONDS:
+            self._on_progress(self._records.values(), self._study.later_steps(self._records))
+            self._told_at = time.monotonic()
 
     def _write(self, record: TrialRecord) -> None:
         if processes.is_main():
@@ -185,7 +205,7 @@ class _Controller:
                     self._close(number)
                 else:  # resumed at the very step where the race ended
                     self._write(self._records[number])
-        outcome = completed(study, found, self._sorted_records(), self._live).to_json()
+        outcome = completed(study, found, list(self._records.values()), self._live).to_json()
         if self._steps_trained:
             seconds = time.perf_counter() - self._started_at
             trained = self._steps_trained, self._examples_trained

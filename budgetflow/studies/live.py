@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from jax.sharding import Mesh
@@ -70,7 +70,7 @@ class LiveTrials:
         """Whether a trial is on the devices."""
         return number in self._live
 
-    def wave(self, trials: Sequence[int]) -> dict[int, int]:
+    def wave(self, trials: Iterable[int]) -> dict[int, int]:
         """The first of some trials that can run at the same time: trial to slice of the mesh.
 
         A trial stays on its slice; a new one gets the first that is free.
@@ -78,6 +78,8 @@ class LiveTrials:
         wave: dict[int, int] = {}
         free = [*range(len(self._population.slices))]
         for number in trials:
+            if not free:
+                break
             live = self._live.get(number)
             usable = [position for position in free if live is None or live.position == position]
             if usable:
