@@ -7,6 +7,8 @@ import math
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from budgetflow.config import StudyConfig, default_config, log_uniform
+from budgetflow.studies.kinds import parse_study
 from budgetflow.studies.plans import TrialPlan
 from budgetflow.studies.study import Study
 from budgetflow.studies.trial import TrialRecord
@@ -65,9 +67,26 @@ class SimulatedTrials:
         """Keeps nothing; no record is due before its trial is over."""
         return False
 
-    def close(self, record: TrialRecord, plan: TrialPlan) -> None:
+    def close(self, record: TrialRecord, plan: TrialPlan, save: bool = True) -> None:
         """Ends a trial."""
         del self._rates[record.trial]
-        if self._finished == self._stop_after:
-            raise KeyboardInterrupt
         self._finished += 1
+        if self._finished > self._stop_after:
+            raise KeyboardInterrupt
+
+
+def simulated_config(trials: int) -> StudyConfig:
+    """A round of short trials of a small model, which differ in two numbers."""
+    config = default_config("round")
+    config.name = "simulated"
+    config.max_train_steps = 20
+    config.evaluation.evaluations = 2
+    config.model.hidden_sizes = (8,)
+    config.schedule.decay = "linear"
+    config.schedule.decay_fraction = 0.5
+    config.search.trials = trials
+    config.search.space = (
+        log_uniform("schedule.base_learning_rate", BEST_RATE / 10, BEST_RATE * 10),
+        log_uniform("regularization.weight_decay", 1e-5, 1e-2),
+    )
+    return parse_study(config)

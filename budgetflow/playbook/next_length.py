@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 from budgetflow.config.search_space import Dimension, Value
 from budgetflow.playbook.measurement import TrialRecord

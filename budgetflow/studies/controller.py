@@ -36,6 +36,7 @@ def run_study(
     study: Study,
     on_progress: OnProgress,
     profile_steps: tuple[int, int] | None = None,
+    live: LiveTrials | None = None,
 ) -> dict[str, Any]:
     """Runs a study to its outcome, or reads the outcome if it is complete.
 
@@ -43,6 +44,7 @@ def run_study(
         study: the resolved study.
         on_progress: see :data:`OnProgress`.
         profile_steps: the steps of the first trial between which to write a trace.
+        live: what trains the trials, in place of the study's devices.
 
     Returns:
         What ``outcome.json`` holds.
@@ -53,7 +55,7 @@ def run_study(
     processes.on_main(open_folder, study)
     if (outcome := processes.on_main(read_outcome, study.folder)) is not None:
         return outcome
-    return _Controller(study, on_progress, LiveTrials(study, profile_steps)).run()
+    return _Controller(study, on_progress, live or LiveTrials(study, profile_steps)).run()
 
 
 class _Controller:
@@ -106,12 +108,12 @@ class _Controller:
         return self._study.kind.decide(self._study, list(self._records.values()))
 
     def _read_records(self) -> dict[int, TrialRecord]:
-        return {r.trial: self._resumable(r) for r in read_trials(self._study.folder)}
+        records = read_trials(self._study.folder)
+        # Those that were under way when the study was killed.
+        return {r.trial: self._resumable(r) if r.status == "running" else r for r in records}
 
     def _resumable(self, record: TrialRecord) -> TrialRecord:
-        """The record as of the latest checkpoint, if the trial was under way when it was killed."""
-        if record.status != "running":
-            return record
+        """The record as of the latest checkpoint."""
         saved = TrialCheckpoints(trial_folder(self._study.folder, record.trial)).steps()
         latest = max((step for step in saved if step <= record.step), default=0)
         return record.back_to(latest, self._study.selection)
@@ -134,7 +136,9 @@ class _Controller:
         plans = {number: self._plan(number) for number in wave}
         for number, position in wave.items():
             if number not in self._live:
-                self._records[number] = resumed(study, self._records[number], plans[number])
+                # The last state of one that was stopped may not have been kept.
+                record = processes.on_main(self._resumable, self._records[number])
+                self._records[number] = resumed(study, record, plans[number])
                 self._live.open(self._records[number], plans[number], position)
         records = [self._records[number] for number in wave]
         # States that were taken over without their measurements.
@@ -192,8 +196,8 @@ class _Controller:
         if processes.is_main():
             write_trial(self._study.folder, record)
 
-    def _close(self, number: int) -> None:
-        self._live.close(self._records[number], self._plan(number))
+    def _close(self, number: int, save: bool = True) -> None:
+        self._live.close(self._records[number], self._plan(number), save)
         self._write(self._records[number])
 
     def _conclude(self, found: Outcome) -> dict[str, Any]:
@@ -202,7 +206,8 @@ class _Controller:
             if record.status == "running":
                 self._records[number] = dataclasses.replace(record, status="stopped")
                 if number in self._live:
-                    self._close(number)
+                    # Nobody continues the others, and training finds their states again.
+                    self._close(number, save=study.kind.promotes or number == found.best_trial)
                 else:  # resumed at the very step where the race ended
                     self._write(self._records[number])
         outcome = completed(study, found, list(self._records.values()), self._live).to_json()

@@ -132,11 +132,12 @@ class LiveTrials:
             live.written_at = now
         return is_due
 
-    def close(self, record: TrialRecord, plan: TrialPlan) -> None:
-        """Saves what a trial has to keep and takes it off the devices."""
+    def close(self, record: TrialRecord, plan: TrialPlan, save: bool = True) -> None:
+        """Takes a trial off the devices; first saves what it has to keep, unless told not to."""
         live = self._live.pop(record.trial)
         with self.stopwatch("checkpoints"):
-            live.checkpoints.save(kept_steps(self._study, plan, record.rows, record.step))
+            if save:
+                live.checkpoints.save(kept_steps(self._study, plan, record.rows, record.step))
             live.checkpoints.finish()
         if live.run:
             live.run.profiler.stop()
