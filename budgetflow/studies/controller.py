@@ -7,9 +7,8 @@ what it trains again is deterministic, so the outcome is the one it would have b
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from budgetflow import processes
@@ -26,10 +25,9 @@ from budgetflow.studies.study import Study, read_outcome
 from budgetflow.studies.trial import TrialRecord, read_trials, trial_folder, write_trial
 from budgetflow.training.trial_run import Measurement
 
-# Told now and then: all records, and the steps to train of each trial yet to be added.
-OnProgress = Callable[[Iterable[TrialRecord], Sequence[int]], None]
-# To look at thousands of records after every evaluation would take longer than short trials do.
-TELL_EVERY_SECONDS = 0.25
+# Told after every evaluation: all records, and the steps to train of each trial yet to be added. To
+# look at thousands of them every time would take longer than short trials do.
+OnProgress = Callable[[Iterable[TrialRecord], Iterable[int]], None]
 
 
 def run_study(
@@ -73,7 +71,6 @@ class _Controller:
         self._live = live
         self._records = processes.on_main(self._read_records)
         self._plans: dict[int, TrialPlan] = {}
-        self._told_at = -math.inf
         self._steps_trained = self._examples_trained = 0
 
     def run(self) -> dict[str, Any]:
@@ -185,12 +182,7 @@ class _Controller:
             is_due = self._live.hold(record, self._plan(number))
             if is_due and status == "running":
                 self._write(record)
-        self._tell()
-
-    def _tell(self) -> None:
-        if time.monotonic() - self._told_at >= TELL_EVERY_SECONDS:
-            self._on_progress(self._records.values(), self._study.later_steps(self._records))
-            self._told_at = time.monotonic()
+        self._on_progress(self._records.values(), self._study.later_steps(self._records))
 
     def _write(self, record: TrialRecord) -> None:
         if processes.is_main():
