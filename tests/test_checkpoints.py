@@ -136,7 +136,7 @@ def test_a_checkpoint_that_is_written_again_does_not_count_until_it_is_complete(
     checkpoints.save({1})
     checkpoints.finish()
 
-    def killed(*arguments):
+    def killed(*arguments, **options):
         raise KeyboardInterrupt
 
     again = TrialCheckpoints(tmp_path)
