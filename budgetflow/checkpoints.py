@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +28,9 @@ from budgetflow.files import read_json, write_json
 
 # States up to this size wait on the device for the next save; larger ones are written at once.
 COPY_LIMIT_BYTES = 256 * 2**20
+# States up to this size, and of so few arrays, are written at once, a file an array: another thread
+# and a database of arrays take longer than to write them.
+SMALL_BYTES, FEW_ARRAYS = 2**20, 64
 
 
 def steps_to_keep(
@@ -97,8 +101,7 @@ class TrialCheckpoints:
         """
         self._held[step] = _copy(state)
         self._held = {s: held for s, held in self._held.items() if s in keep}
-        size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self._held[step]))
-        is_due = size > COPY_LIMIT_BYTES or processes.on_main(self._is_due)
+        is_due = _nbytes(state) > COPY_LIMIT_BYTES or processes.on_main(self._is_due)
         if is_due:
             self.save(keep)
         return is_due
@@ -109,12 +112,16 @@ class TrialCheckpoints:
     def save(self, keep: set[int]) -> None:
         """Starts writing what is held, then to delete the checkpoints that are not in ``keep``.
 
-        Orbax copies the states and writes on its own thread; :meth:`finish` waits for it.
+        Orbax copies large states and writes on its own thread; :meth:`finish` waits for it.
         """
         self.finish()
         processes.on_main(self._clear, list(self._held))
         for step, state in sorted(self._held.items()):
-            _checkpointer().save(self._path(step), self._to_all(state)._asdict())
+            tree = self._to_all(state)._asdict()
+            if _is_small(tree):
+                _small_checkpointer().save(self._path(step), args=ocp.args.StandardSave(tree))
+            else:
+                _checkpointer().save(self._path(step), tree)
         self._pending = (sorted(self._held), keep)
         self._held = {}
         self._saved_at = time.monotonic()
@@ -203,6 +210,22 @@ def _checkpointer(taking_part: tuple[int, ...] = ()) -> ocp.StandardCheckpointer
             barrier_sync_key_prefix=f"processes_{'_'.join(map(str, taking_part))}",
         )
     )
+
+
+@functools.cache
+def _small_checkpointer() -> ocp.Checkpointer:
+    # Of every checkpoint it says that there is no database to merge.
+    logging.getLogger("absl").addFilter(lambda line: "Skipping merge of OCDBT" not in str(line.msg))
+    return ocp.Checkpointer(ocp.StandardCheckpointHandler(use_ocdbt=False))
+
+
+def _is_small(tree: Any) -> bool:
+    few = len(jax.tree.leaves(tree)) <= FEW_ARRAYS
+    return few and _nbytes(tree) <= SMALL_BYTES and jax.process_count() == 1
+
+
+def _nbytes(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _copy(state: Any) -> Any:

@@ -130,29 +130,42 @@ class Changes(enum.IntEnum):
     STATES = 3
 
 
-def changing(least: Changes, schema: type, values: Mapping[str, Any]) -> dict[str, Any]:
+def changing(least: Changes, schema: type, values: Any) -> dict[str, Any]:
     """The values of those fields of a config (or section) that can change ``least`` or more.
 
     Args:
         least: see :class:`Changes`.
         schema: the dataclass that the values are of.
-        values: its fields, sections as mappings.
+        values: one of these, or its fields as a mapping; and so are its sections.
     """
-    hints = typing.get_type_hints(schema, include_extras=True)
+    values = values if isinstance(values, Mapping) else vars(values)
     chosen: dict[str, Any] = {}
-    for field in dataclasses.fields(schema):
-        marks = getattr(hints[field.name], "__metadata__", ())
-        mark = next((mark for mark in marks if isinstance(mark, Changes)), Changes.STATES)
+    for name, mark, section, section_of_each in _marked(schema):
         if mark < least:
             continue
-        value, kind = values[field.name], getattr(hints[field.name], "__origin__", None)
-        section = kind if kind is not None and marks else hints[field.name]
-        if dataclasses.is_dataclass(section):
-            value = changing(least, typing.cast(type, section), value)
-        elif section_of_each := _dataclass_in_tuple(section):
+        value = values[name]
+        if section is not None:
+            value = changing(least, section, value)
+        elif section_of_each is not None:
             value = [changing(least, section_of_each, item) for item in value]
-        chosen[field.name] = value
+        chosen[name] = value
     return chosen
+
+
+@functools.cache  # To resolve the hints takes longer than all else.
+def _marked(schema: type) -> list[tuple[str, Changes, type | None, type | None]]:
+    """The fields of a dataclass: name, mark, its type if a section, that of each if of several."""
+    hints = typing.get_type_hints(schema, include_extras=True)
+    fields = []
+    for field in dataclasses.fields(schema):
+        hint = hints[field.name]
+        marks = getattr(hint, "__metadata__", ())
+        mark = next((mark for mark in marks if isinstance(mark, Changes)), Changes.STATES)
+        kind = hint.__origin__ if marks else hint
+        section = kind if dataclasses.is_dataclass(kind) else None
+        section_of_each = _dataclass_in_tuple(kind)
+        fields.append((field.name, mark, typing.cast("type | None", section), section_of_each))
+    return fields
 
 
 def _dataclass_in_tuple(hint: Any) -> type | None:

@@ -12,16 +12,25 @@ from budgetflow.errors import DamagedFileError
 def write_text(path: epath.PathLike, text: str) -> None:
     """Writes ``text`` so that a reader sees the old file or the new one, never a part of it."""
     path = epath.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     # Always the same name: what a kill left is overwritten, since each file has one writer.
     partial = path.parent / f".{path.name}.partial"
-    partial.write_text(text)
+    try:
+        partial.write_text(text)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text)
     partial.replace(path)
 
 
 def write_json(path: epath.PathLike, value: Any) -> None:
     """Writes ``value`` as indented JSON, atomically. Non-finite numbers become null."""
     write_text(path, json.dumps(finite(value), indent=2) + "\n")
+
+
+def write_fields(path: epath.PathLike, fields: dict[str, Any]) -> None:
+    """Like :func:`write_json`, but a field a line, which takes a quarter of the time."""
+    lines = (f"  {json.dumps(name)}: {json_text(value)}" for name, value in fields.items())
+    write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def read_json(path: epath.PathLike) -> Any:
@@ -38,7 +47,7 @@ def read_json(path: epath.PathLike) -> Any:
 
 def write_rows(path: epath.PathLike, rows: list[dict[str, Any]]) -> None:
     """Writes one JSON object a line, atomically."""
-    write_text(path, "".join(json.dumps(finite(row)) + "\n" for row in rows))
+    write_text(path, "".join(json_text(row) + "\n" for row in rows))
 
 
 def read_rows(path: epath.PathLike) -> list[dict[str, Any]]:
@@ -76,6 +85,14 @@ def _row(path: epath.Path, number: int, line: bytes) -> dict[str, Any]:
     except ValueError as error:
         raise DamagedFileError(f"{path} is damaged in line {number}: {error}") from error
     return row
+
+
+def json_text(value: Any) -> str:
+    """``value`` as JSON, in one line. Non-finite numbers become null."""
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:  # rare, and to look for them takes longer than all else
+        return json.dumps(finite(value))
 
 
 def finite(value: Any) -> Any:

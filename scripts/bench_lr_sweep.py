@@ -11,6 +11,8 @@ machine does hits all of them:
 - budgetflow_again: the same once more, with what the first start compiled.
 - optuna: one jitted step, every trial trained for N steps, fits looked for once an epoch.
 - optuna_stopping: the same, each trial stopped at its own fit and at the best step so far.
+- optuna_pruner: looks every ten steps, with Optuna's median pruner; no trial past the best so far.
+- vmap: a loop of one's own over all learning rates side by side; looks every ten steps.
 - ray: Ray Tune with its defaults. ray_asha: with ASHA.
 
 --limit instead compares the race, without start-up, with K trials up to the fitting step at the
@@ -33,7 +35,12 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "experiments" / "lr_sweep_benchmark"
 WORKLOADS = ("mlp", "conv")
-METHODS = ("budgetflow", "budgetflow_again", "optuna", "optuna_stopping", "ray", "ray_asha")
+METHODS = (
+    *("budgetflow", "budgetflow_again", "optuna", "optuna_stopping", "optuna_pruner", "vmap"),
+    *("ray", "ray_asha"),
+)
+# The configs name models in this repository, from wherever this script is run.
+sys.path.insert(0, str(ROOT))
 # Peers train up to this N.
 MAX_STEPS = 5000
 

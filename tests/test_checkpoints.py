@@ -75,6 +75,19 @@ def test_plain_orbax_reads_a_checkpoint(tmp_path):
     assert int(numpy_tree["step"]) == 5
 
 
+@pytest.mark.parametrize("size", [4, 2**19])
+def test_plain_orbax_reads_small_states_and_large_ones(tmp_path, size):
+    params = {"kernel": jnp.arange(size, dtype=jnp.float32)}
+    state = State(jnp.int32(5), params, optax.adam(0.1).init(params))
+    checkpoints = TrialCheckpoints(tmp_path, every_seconds=0)
+    checkpoints.hold(5, state, {5})
+    checkpoints.finish()
+    with ocp.StandardCheckpointer() as plain:
+        tree = plain.restore(tmp_path / "checkpoints" / "5")
+    assert_identical(tree["params"], params)
+    assert_identical(checkpoints.restore(5, jax.tree.map(jnp.zeros_like, state)), state)
+
+
 def test_held_states_are_written_only_if_they_are_kept(tmp_path):
     checkpoints = TrialCheckpoints(tmp_path)
     for step in (1, 2, 3, 4):
@@ -123,13 +136,13 @@ def test_a_checkpoint_that_is_written_again_does_not_count_until_it_is_complete(
     checkpoints.save({1})
     checkpoints.finish()
 
-    def killed(*arguments):
+    def killed(*arguments, **options):
         raise KeyboardInterrupt
 
     again = TrialCheckpoints(tmp_path)
     again.hold(1, make_state(1), {1})
     with monkeypatch.context() as patch:
-        patch.setattr(ocp.StandardCheckpointer, "save", killed)
+        patch.setattr(ocp.Checkpointer, "save", killed)
         with pytest.raises(KeyboardInterrupt):
             again.save({1})
     assert TrialCheckpoints(tmp_path).steps() == []

@@ -142,6 +142,15 @@ def test_trials_keep_their_best_latest_and_pinned_checkpoints(completed_workdir)
         assert record.rows[-1]["step"] == record.max_train_steps
 
 
+def test_of_the_trials_that_a_sweep_stops_the_best_alone_leaves_its_checkpoints(completed_workdir):
+    study = open_study(completed_workdir / "lr_sweep")
+    stopped = [trial for trial in study.trials if trial.record.status == "stopped"]
+    saved = {t.record.trial: TrialCheckpoints(t.folder).steps() for t in stopped}
+    best = study.best_trial.record
+    assert best.best_step in saved.pop(best.trial) and best.fitted_at_step is not None
+    assert len(saved) > 5 and not any(saved.values())
+
+
 @pytest.mark.parametrize("study", STUDIES)
 def test_losing_the_outcome_and_the_last_trial_reproduces_both(workdir, study):
     before = everything_recorded(workdir / study)

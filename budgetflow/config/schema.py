@@ -33,7 +33,7 @@ from budgetflow.fields import (
     Text,
     changing,
 )
-from budgetflow.files import finite
+from budgetflow.files import json_text
 from budgetflow.schedule_config import ScheduleConfig
 
 # Of a search space, where the config does not say how many.
@@ -359,9 +359,13 @@ FREE_FORM = ("model", "task", "optimizer", "regularization", "augmentation")
 
 def to_json(config: StudyConfig) -> dict[str, Any]:
     """The config as JSON values."""
-    return json.loads(json.dumps(finite(dataclasses.asdict(config))))
+    return _as_json(dataclasses.asdict(config))
 
 
 def part(config: StudyConfig, changes: Changes) -> dict[str, Any]:
     """The fields of a config that can change ``changes`` or more, as JSON values."""
-    return changing(changes, StudyConfig, to_json(config))
+    return _as_json(changing(changes, StudyConfig, config))
+
+
+def _as_json(values: dict[str, Any]) -> dict[str, Any]:
+    return json.loads(json_text(values))

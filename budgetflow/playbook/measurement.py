@@ -193,10 +193,18 @@ class Add:
 
 @dataclasses.dataclass(frozen=True)
 class Advance:
-    """Decision: train these trials up to (not by) a step."""
+    """Decision: train these trials up to (not by) a step.
+
+    Attributes:
+        trials: their numbers.
+        to_step: the step.
+        unconditional: whether nothing that some of them show changes what becomes of the others;
+            else there is another decision after as many as run at the same time.
+    """
 
     trials: tuple[int, ...]
     to_step: int
+    unconditional: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

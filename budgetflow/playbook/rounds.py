@@ -84,7 +84,7 @@ def decide(
     if running:
         to_step = min(planned[trial.trial].length_steps for trial in running)
         together = [t.trial for t in running if planned[t.trial].length_steps == to_step]
-        return Advance(tuple(together), to_step)
+        return Advance(tuple(together), to_step, unconditional=True)
     return Conclude(outcome(settings, trials))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from types import TracebackType
@@ -19,7 +20,7 @@ from budgetflow.results.views import ShownTable, headline, view_of
 from budgetflow.results.wording import format_cell, timing_line
 from budgetflow.studies.trial import TrialRecord, trial_folder
 
-PLAIN_LINE_SECONDS = 10.0
+PLAIN_LINE_SECONDS, REDRAW_SECONDS = 10.0, 0.25
 MAX_TRIALS_SHOWN = 12
 
 
@@ -30,8 +31,9 @@ class StudyProgress:
         self._console = console
         self._name = name
         self._bar: Progress | None = None
-        self._last_line = time.monotonic()
+        self._shown_at = time.monotonic()
         if console.is_terminal:
+            self._shown_at = -math.inf
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -58,22 +60,28 @@ class StudyProgress:
         if self._bar:
             self._bar.stop()
 
-    def __call__(self, records: Iterable[TrialRecord], later_steps: Sequence[int]) -> None:
-        """Shows the trials' progress towards their lengths; a sweep may end long before."""
-        records = list(records)
+    def __call__(self, records: Iterable[TrialRecord], later_steps: Iterable[int]) -> None:
+        """Shows the trials' progress towards their lengths, now and then.
+
+        A sweep may end long before.
+        """
+        every = REDRAW_SECONDS if self._bar else PLAIN_LINE_SECONDS
+        if time.monotonic() - self._shown_at < every:
+            return
+        self._shown_at = time.monotonic()
+        records, later = list(records), list(later_steps)
         reused = sum(record.steps_reused for record in records)
         done = sum(record.step for record in records) - reused
         lengths = (r.step if r.status == "diverged" else r.max_train_steps for r in records)
-        total = sum(lengths) - reused + sum(later_steps)
+        total = sum(lengths) - reused + sum(later)
         finished = sum(record.status in ("complete", "diverged") for record in records)
-        trials = len(records) + len(later_steps)
+        trials = len(records) + len(later)
         text = f"{self._name}: {finished} of {trials} trials finished"
         if fitted := [r.fitted_at_step for r in records if r.fitted_at_step is not None]:
             text = f"{self._name}: a trial fitted at step {min(fitted)}; checking the others"
         if self._bar:
             self._bar.update(self._task, description=text, completed=done, total=total)
-        elif time.monotonic() - self._last_line >= PLAIN_LINE_SECONDS:
-            self._last_line = time.monotonic()
+        else:
             say(self._console, f"{text}, step {done} of at most {total}")
 
 

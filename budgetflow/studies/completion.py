@@ -11,7 +11,14 @@ from budgetflow.playbook import wording
 from budgetflow.playbook.outcomes import Outcome, TrialsOutcome
 from budgetflow.playbook.round_wording import pitfall, trained_again, where_extra_steps_go
 from budgetflow.playbook.sweep_wording import switched_off
-from budgetflow.studies.fingerprint import dependencies, differing_fields, in_words, of_code
+from budgetflow.source_code import framework_source
+from budgetflow.studies.fingerprint import (
+    code,
+    dependencies,
+    differing_fields,
+    in_words,
+    of_code,
+)
 from budgetflow.studies.kind import switch_off
 from budgetflow.studies.live import LiveTrials
 from budgetflow.studies.study import Study
@@ -72,8 +79,8 @@ def changed_code(study: Study, records: Sequence[TrialRecord]) -> list[str]:
     names = {*differing_fields(study.found_on, now)}
     for record in records:  # who undid a change has trials that ran with it
         config = study.kind.plan(study, record.trial, record.hyperparameters).config
-        now = dependencies(config, study.dataset, Changes.STATES)
-        names |= {*differing_fields(record.reuse_key, now)}
+        now = {"code": code(config, Changes.STATES), "budgetflow": framework_source()}
+        names |= {*differing_fields({n: record.reuse_key.get(n) for n in now}, now)}
         names |= {*record.reuse_key.get("resumed_with_another", ())}
     return of_code(sorted(names))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from budgetflow import processes
@@ -26,14 +26,16 @@ from budgetflow.studies.study import Study, read_outcome
 from budgetflow.studies.trial import TrialRecord, read_trials, trial_folder, write_trial
 from budgetflow.training.trial_run import Measurement
 
-# Told after every evaluation: all records, and the steps to train of each trial yet to be added.
-OnProgress = Callable[[Iterable[TrialRecord], Sequence[int]], None]
+# Told after every evaluation: all records, and the steps to train of each trial yet to be added. To
+# look at thousands of them every time would take longer than short trials do.
+OnProgress = Callable[[Iterable[TrialRecord], Iterable[int]], None]
 
 
 def run_study(
     study: Study,
     on_progress: OnProgress,
     profile_steps: tuple[int, int] | None = None,
+    live: LiveTrials | None = None,
 ) -> dict[str, Any]:
     """Runs a study to its outcome, or reads the outcome if it is complete.
 
@@ -41,6 +43,7 @@ def run_study(
         study: the resolved study.
         on_progress: see :data:`OnProgress`.
         profile_steps: the steps of the first trial between which to write a trace.
+        live: what trains the trials, in place of the study's devices.
 
     Returns:
         What ``outcome.json`` holds.
@@ -51,7 +54,7 @@ def run_study(
     processes.on_main(open_folder, study)
     if (outcome := processes.on_main(read_outcome, study.folder)) is not None:
         return outcome
-    return _Controller(study, on_progress, profile_steps).run()
+    return _Controller(study, on_progress, live or LiveTrials(study, profile_steps)).run()
 
 
 class _Controller:
@@ -61,43 +64,54 @@ class _Controller:
         self,
         study: Study,
         on_progress: OnProgress,
-        profile_steps: tuple[int, int] | None,
+        live: LiveTrials,
     ) -> None:
         self._started_at = time.perf_counter()
         self._study = study
         self._on_progress = on_progress
-        self._live = LiveTrials(study, profile_steps)
+        self._live = live
         self._records = processes.on_main(self._read_records)
+        self._plans: dict[int, TrialPlan] = {}
         self._steps_trained = self._examples_trained = 0
 
     def run(self) -> dict[str, Any]:
         while True:
             decision = processes.on_main(self._decide)
             if isinstance(decision, Add):
-                self._records |= processes.on_main(self._add, decision.trials)
+                added = processes.on_main(self._add, decision.trials)
+                self._records = dict(sorted((self._records | added).items()))
             elif isinstance(decision, Advance):
-                # A wave at a time: what it shows may spare the other trials some steps.
-                self._advance(self._live.wave(decision.trials), decision.to_step)
+                self._carry_out(decision)
             else:
                 return self._conclude(decision.outcome)
 
+    def _carry_out(self, decision: Advance) -> None:
+        """Advances trials wave by wave; one wave only, if it may spare the others some steps."""
+        left = dict.fromkeys(decision.trials)
+        while left:
+            wave = self._live.wave(left)
+            self._advance(wave, decision.to_step)
+            if not decision.unconditional:
+                break
+            for number in wave:
+                del left[number]
+
     def _plan(self, number: int) -> TrialPlan:
-        hyperparameters = self._records[number].hyperparameters
-        return self._study.kind.plan(self._study, number, hyperparameters)
+        if number not in self._plans:
+            hyperparameters = self._records[number].hyperparameters
+            self._plans[number] = self._study.kind.plan(self._study, number, hyperparameters)
+        return self._plans[number]
 
     def _decide(self) -> Decision:
-        return self._study.kind.decide(self._study, self._sorted_records())
-
-    def _sorted_records(self) -> list[TrialRecord]:
-        return [self._records[number] for number in sorted(self._records)]
+        return self._study.kind.decide(self._study, list(self._records.values()))
 
     def _read_records(self) -> dict[int, TrialRecord]:
-        return {r.trial: self._resumable(r) for r in read_trials(self._study.folder)}
+        records = read_trials(self._study.folder)
+        # Those that were under way when the study was killed.
+        return {r.trial: self._resumable(r) if r.status == "running" else r for r in records}
 
     def _resumable(self, record: TrialRecord) -> TrialRecord:
-        """The record as of the latest checkpoint, if the trial was under way when it was killed."""
-        if record.status != "running":
-            return record
+        """The record as of the latest checkpoint."""
         saved = TrialCheckpoints(trial_folder(self._study.folder, record.trial)).steps()
         latest = max((step for step in saved if step <= record.step), default=0)
         return record.back_to(latest, self._study.selection)
@@ -120,7 +134,9 @@ class _Controller:
         plans = {number: self._plan(number) for number in wave}
         for number, position in wave.items():
             if number not in self._live:
-                self._records[number] = resumed(study, self._records[number], plans[number])
+                # The last state of one that was stopped may not have been kept.
+                record = processes.on_main(self._resumable, self._records[number])
+                self._records[number] = resumed(study, record, plans[number])
                 self._live.open(self._records[number], plans[number], position)
         records = [self._records[number] for number in wave]
         # States that were taken over without their measurements.
@@ -167,14 +183,14 @@ class _Controller:
             is_due = self._live.hold(record, self._plan(number))
             if is_due and status == "running":
                 self._write(record)
-        self._on_progress(self._sorted_records(), self._study.later_steps(self._records))
+        self._on_progress(self._records.values(), self._study.later_steps(self._records))
 
     def _write(self, record: TrialRecord) -> None:
         if processes.is_main():
             write_trial(self._study.folder, record)
 
-    def _close(self, number: int) -> None:
-        self._live.close(self._records[number], self._plan(number))
+    def _close(self, number: int, save: bool = True) -> None:
+        self._live.close(self._records[number], self._plan(number), save)
         self._write(self._records[number])
 
     def _conclude(self, found: Outcome) -> dict[str, Any]:
@@ -183,10 +199,11 @@ class _Controller:
             if record.status == "running":
                 self._records[number] = dataclasses.replace(record, status="stopped")
                 if number in self._live:
-                    self._close(number)
+                    # Nobody continues the others, and training finds their states again.
+                    self._close(number, save=study.kind.promotes or number == found.best_trial)
                 else:  # resumed at the very step where the race ended
                     self._write(self._records[number])
-        outcome = completed(study, found, self._sorted_records(), self._live).to_json()
+        outcome = completed(study, found, list(self._records.values()), self._live).to_json()
         if self._steps_trained:
             seconds = time.perf_counter() - self._started_at
             trained = self._steps_trained, self._examples_trained

@@ -18,7 +18,7 @@ from typing import Any
 from jax.sharding import Mesh
 
 from budgetflow.config.keys import value_of
-from budgetflow.config.schema import FREE_FORM, StudyConfig, part, to_json
+from budgetflow.config.schema import FREE_FORM, StudyConfig, part
 from budgetflow.data.source import Dataset
 from budgetflow.fields import Changes
 from budgetflow.import_path import is_import_path
@@ -59,11 +59,10 @@ def dependencies(config: StudyConfig, dataset: Dataset, changes: Changes) -> dic
 
 def code(config: StudyConfig, changes: Changes) -> dict[str, dict[str, str]]:
     """The code that a config names: field to the digests of modules."""
-    values = to_json(config)
     found = {}
     # What decides, as a kind of study of one's own does, changes no states.
     for field in (*_CODE, "kind") if changes == Changes.OUTCOME else _CODE:
-        path = value_of(values, field)
+        path = value_of(config, field)
         # "contrib.muon" is optax's.
         if path and is_import_path(path) and path.partition(".")[0] not in (*LIBRARIES, "contrib"):
             found[field] = source_digests(path, f"config.{field}")

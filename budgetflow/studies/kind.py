@@ -110,7 +110,8 @@ class Kind:
             not, and the outcome says so.
         checks_fit: config -> whether its trials notice the step at which every training example is
             fitted.
-        promotes: whether another study can continue its best trials.
+        promotes: whether another study can continue its best trials; if not, those that are stopped
+            leave no last checkpoint, but for the best one.
         is_planned: whether it stands for the rounds of a plan, which are run in its place.
         gives_length: whether another study can take its ``max_train_steps`` from it.
         variants: config -> the configs that its trials are of, before hyperparameters: itself, or

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from jax.sharding import Mesh
@@ -70,7 +70,7 @@ class LiveTrials:
         """Whether a trial is on the devices."""
         return number in self._live
 
-    def wave(self, trials: Sequence[int]) -> dict[int, int]:
+    def wave(self, trials: Iterable[int]) -> dict[int, int]:
         """The first of some trials that can run at the same time: trial to slice of the mesh.
 
         A trial stays on its slice; a new one gets the first that is free.
@@ -78,6 +78,8 @@ class LiveTrials:
         wave: dict[int, int] = {}
         free = [*range(len(self._population.slices))]
         for number in trials:
+            if not free:
+                break
             live = self._live.get(number)
             usable = [position for position in free if live is None or live.position == position]
             if usable:
@@ -130,11 +132,12 @@ class LiveTrials:
             live.written_at = now
         return is_due
 
-    def close(self, record: TrialRecord, plan: TrialPlan) -> None:
-        """Saves what a trial has to keep and takes it off the devices."""
+    def close(self, record: TrialRecord, plan: TrialPlan, save: bool = True) -> None:
+        """Takes a trial off the devices; first saves what it has to keep, unless told not to."""
         live = self._live.pop(record.trial)
         with self.stopwatch("checkpoints"):
-            live.checkpoints.save(kept_steps(self._study, plan, record.rows, record.step))
+            if save:
+                live.checkpoints.save(kept_steps(self._study, plan, record.rows, record.step))
             live.checkpoints.finish()
         if live.run:
             live.run.profiler.stop()

@@ -97,13 +97,13 @@ class Study:
         examples = self.dataset.validation.num_examples if counts else None
         return Selection(f"validation_{metric}", self.higher_is_better, examples)
 
-    def later_steps(self, added: Collection[int]) -> list[int]:
+    def later_steps(self, added: Collection[int]) -> Iterator[int]:
         """The steps to train of each trial that has not been added yet."""
-        return [
+        return (
             plan.length_steps - plan.steps_to_reuse
             for number, plan in enumerate(self.plans)
             if number not in added
-        ]
+        )
 
 
 def read_outcome(folder: epath.PathLike) -> dict[str, Any] | None:
@@ -282,12 +282,25 @@ def _programs(config: StudyConfig, mesh: Mesh) -> Iterator[tuple[StudyConfig, Pr
         dataset = study_dataset(variant)
         if not kind.regularizes:
             variant = switch_off(variant)[0]
+        programs: dict[str, Program] = {}
         for values in [*variant.search.points(variant.seed), *ideas]:
             filled = replace_fields(variant, values)
-            program = trial_program(
-                filled, dataset, frozenset(values), kind.checks_fit(config), trial_slices(mesh)[0]
-            )
-            yield filled, program
+            if (shaping := _shaping(values)) not in programs:
+                varied, checks_fit = frozenset(values), kind.checks_fit(config)
+                programs[shaping] = trial_program(
+                    filled, dataset, varied, checks_fit, trial_slices(mesh)[0]
+                )
+            yield filled, programs[shaping]
+
+
+def _shaping(values: dict[str, Any]) -> str:
+    """What of a trial's hyperparameters can shape its program, as text.
+
+    Of learning rates, and of strengths that vary, the names say all: their values are traced.
+    """
+    traced = ("schedule.", "regularization.", "augmentation.")
+    is_traced = {name: name.startswith(traced) and not name.endswith(".name") for name in values}
+    return repr([(name, None if is_traced[name] else values[name]) for name in sorted(values)])
 
 
 def _length(config: StudyConfig, earlier: epath.Path, outcome: dict[str, Any]) -> int:

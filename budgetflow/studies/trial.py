@@ -8,7 +8,7 @@ import dataclasses
 from etils import epath
 
 from budgetflow.errors import DamagedFileError
-from budgetflow.files import read_json, read_rows, write_json, write_rows
+from budgetflow.files import read_json, read_rows, write_fields, write_rows
 from budgetflow.playbook.measurement import TrialRecord
 from budgetflow.schedules import Schedule
 
@@ -22,8 +22,9 @@ def write_trial(study_folder: epath.PathLike, record: TrialRecord) -> None:
     """Writes a trial's record, atomically; measurements first, so that no step lacks its own."""
     folder = trial_folder(study_folder, record.trial)
     fields = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
-    write_rows(folder / "measurements.jsonl", list(fields.pop("rows")))
-    write_json(folder / "trial.json", {**fields, "schedule": dataclasses.asdict(record.schedule)})
+    if rows := fields.pop("rows"):
+        write_rows(folder / "measurements.jsonl", list(rows))
+    write_fields(folder / "trial.json", {**fields, "schedule": vars(record.schedule)})
 
 
 def read_trial(folder: epath.PathLike) -> TrialRecord:

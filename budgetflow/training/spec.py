@@ -201,7 +201,7 @@ def program_spec(
         task_regularization=taken["task"],
         inputs=_form(example["inputs"]),
         targets=_form(example["targets"]),
-        scales_inputs=_scales_inputs(config, model_class, dataset),
+        scales_inputs=_scales_inputs(config, model_class, dataset, example["inputs"]),
         num_outputs=num_outputs,
         precision=config.precision,
         gradient_accumulation=config.gradient_accumulation,
@@ -288,9 +288,8 @@ def _form(value: Any) -> Form:
     return value.shape, value.dtype.name
 
 
-def _scales_inputs(config: StudyConfig, model_class: Any, dataset: Dataset) -> bool:
+def _scales_inputs(config: StudyConfig, model_class: Any, dataset: Dataset, inputs: Any) -> bool:
     """Whether uint8 inputs are pixels: as the config says, or else the model, or else the data."""
-    inputs = dataset.train.example(0)["inputs"]
     if not any(array.dtype == np.uint8 for _, array in leaves({"inputs": inputs})):
         return False
     of_model = getattr(model_class, "scale_uint8", None)

@@ -1,0 +1,67 @@
+"""The real controller over simulated trials: their number, a kill, what a trial costs."""
+
+import dataclasses
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+from etils import epath
+
+from budgetflow.studies.controller import run_study
+from budgetflow.studies.study import Study, resolve
+from budgetflow.studies.trial import read_trials
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+
+from simulated_training import BEST_RATE, SimulatedTrials, simulated_config
+
+
+def study_of(trials, folder):
+    return resolve(simulated_config(trials), epath.Path(folder) / "simulated", None)
+
+
+def run(study, stop_after=None):
+    return run_study(study, lambda *_: None, live=SimulatedTrials(study, stop_after))
+
+
+def nearest_rate(study):
+    """The trial whose learning rate is the nearest to the best one."""
+    rates = {n: p.schedule.base_learning_rate for n, p in enumerate(study.plans)}
+    return min(rates, key=lambda n: abs(math.log(rates[n] / BEST_RATE)))
+
+
+@pytest.mark.parametrize("trials", [60, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_a_killed_study_goes_on_to_the_outcome_of_one_that_was_not(trials, tmp_path):
+    study = study_of(trials, tmp_path / "killed")
+    with pytest.raises(KeyboardInterrupt):
+        run(study, stop_after=trials // 2)
+    statuses = [record.status for record in read_trials(study.folder)]
+    assert statuses.count("complete") == trials // 2
+    outcome = run(study)
+    assert outcome["best_trial"] == nearest_rate(study)
+    assert outcome["steps_trained"] == 20 * trials
+    whole = study_of(trials, tmp_path / "whole")
+    assert run(whole) == outcome
+    assert read_trials(whole.folder) == read_trials(study.folder)
+    assert json.loads((study.folder / "outcome.json").read_text()) == outcome
+
+
+def decisions(study, monkeypatch):
+    """How many decisions a study takes."""
+    taken, kind = [], study.kind
+
+    def decide(study, records):
+        taken.append(kind.decide(study, records))
+        return taken[-1]
+
+    monkeypatch.setattr(Study, "kind", dataclasses.replace(kind, decide=decide))
+    run(study)
+    monkeypatch.undo()
+    return len(taken)
+
+
+def test_the_trials_of_a_round_run_without_a_decision_before_each(tmp_path, monkeypatch):
+    few, many = study_of(5, tmp_path / "few"), study_of(50, tmp_path / "many")
+    assert decisions(few, monkeypatch) == decisions(many, monkeypatch) == 3
