@@ -73,14 +73,15 @@ class EvaluationConfig:
 
     Attributes:
         evaluations: evaluations of each trial, evenly spaced, the last at its last step.
-        batch_size: examples evaluated at once; changes nothing but speed.
+        batch_size: examples evaluated at once, which changes speed and the order of sums; None for
+            as many as are fast, see :mod:`budgetflow.training.evaluation_size`.
         train_examples: how many training examples to evaluate on (the first ones).
         selection_metric: the validation metric that picks checkpoints and trials; lower is better,
             unless the task says otherwise.
     """
 
     evaluations: Positive = 40
-    batch_size: Positive = 512
+    batch_size: Positive | None = None
     train_examples: Positive = 10_000
     selection_metric: Text = "error_rate"
 

@@ -18,6 +18,7 @@ from budgetflow.data.batches import batch_indices, stream_batches, stream_in_ord
 from budgetflow.data.records import Example, Split, nbytes, stacked
 from budgetflow.data.source import Dataset
 from budgetflow.schedules import Schedule
+from budgetflow.training.evaluation_size import evaluation_batch_size
 from budgetflow.training.fit_check import FIT_CHECK_EXAMPLES, Progress, initial_progress
 from budgetflow.training.mesh import batch_sharding, local_rows, place_batch, place_everywhere
 from budgetflow.training.spec import program_spec, traced_numbers
@@ -225,7 +226,7 @@ class TrialRun:
 
     def _totals(self, split: Split, max_examples: int | None = None) -> dict[str, Any]:
         totals: dict[str, Any] = {}
-        size, state = self._config.evaluation.batch_size, self.state
+        size, state = evaluation_batch_size(self._config, self.program), self.state
         for blocks, weights in evaluation_blocks(split, size, self.program, max_examples):
             totals = self.program.eval_step(
                 totals, state.evaluated_params, state.model_state, blocks, weights
