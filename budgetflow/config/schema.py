@@ -76,6 +76,9 @@ class EvaluationConfig:
         batch_size: examples evaluated at once, which changes speed and the order of sums; None for
             as many as are fast, see :mod:`budgetflow.training.evaluation_size`.
         train_examples: how many training examples to evaluate on (the first ones).
+        whole_in_races: whether trials that race to a perfect fit are evaluated in full every time;
+            else, before they fit, on a few training examples, for their order, but for the steps
+            whose figures the outcome reads.
         selection_metric: the validation metric that picks checkpoints and trials; lower is better,
             unless the task says otherwise.
     """
@@ -83,6 +86,7 @@ class EvaluationConfig:
     evaluations: Positive = 40
     batch_size: Positive | None = None
     train_examples: Positive = 10_000
+    whole_in_races: Flag = False
     selection_metric: Text = "error_rate"
 
 

@@ -10,7 +10,7 @@ from etils import epath
 
 from budgetflow.errors import UserError, nearest
 from budgetflow.files import read_json
-from budgetflow.playbook.measurement import Selection
+from budgetflow.playbook.measurement import PARTIAL, Selection
 from budgetflow.playbook.outcomes import Outcome, from_json
 from budgetflow.studies.trial import TrialRecord, read_trials, trial_folder
 
@@ -43,10 +43,12 @@ class TrialResult:
         """
         from budgetflow.checkpoints import restore_as_numpy
 
-        step = self.record.best_step if step is None else step
         known = read_json(self.folder / "checksums.json")
+        steps = ", ".join(known) or "none"
+        step = self.record.best_step if step is None else step
+        if step is None:
+            raise UserError(f"{self.folder} was never validated; give one of its steps: {steps}")
         if str(step) not in known:
-            steps = ", ".join(known) or "none"
             raise UserError(f"{self.folder} has no checkpoint of step {step}; there is: {steps}")
         state = restore_as_numpy(self.folder, int(str(step)))
         return state.get("ema_params") or state["params"]
@@ -113,13 +115,18 @@ class StudyResult:
         raise UserError(f"{self.folder} has no best trial: every trial diverged")
 
     def to_pandas(self) -> pd.DataFrame:
-        """One row per trial: hyperparameters, status, steps, and metrics at its best step."""
+        """One row per trial: hyperparameters, status, steps, and metrics at its best step.
+
+        A trial without a best step, since a race did not validate it, has those of its last one;
+        then ``partial_train_examples`` says of how many training examples.
+        """
         import pandas as pd
 
         rows = []
         for trial in self.trials:
             record = trial.record
-            best = next((r for r in record.rows if r["step"] == record.best_step), {})
+            partial = next((r for r in record.rows[-1:] if PARTIAL in r), {})
+            best = next((r for r in record.rows if r["step"] == record.best_step), partial)
             rows.append(
                 {
                     "trial": record.trial,

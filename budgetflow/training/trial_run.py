@@ -32,6 +32,8 @@ Blocks = tuple[dict[str, Any], Any]
 STREAMED_BYTES_PER_CALL = 16 * 2**20
 # Calls that may wait on the device, or twice as many: enough to keep it busy.
 CALLS_AHEAD = 4
+# Training examples to evaluate while trials race, for their order.
+RACE_EXAMPLES = 256
 # Calls whose arguments are made at once, since each costs little beside the making.
 CALLS_PREPARED = 64
 
@@ -43,6 +45,8 @@ class Measurement:
     Attributes:
         row: "step", "learning_rate" (of the update that led here), and every metric of the task on
             the training and validation split, "train_loss" and so on: functions of the state alone.
+            One that is for the order of a race only has those on the first few training examples,
+            "partial_train_examples" of them, and none on the validation split.
         diverged: whether a loss was not finite.
         fitted_at_step_bracket: [last step known not to fit the training set, first known to fit],
             or None.
@@ -61,6 +65,8 @@ class TrialRun:
         schedule: its learning rates, one for each update.
         dataset: the data.
         program: its compiled functions, by :func:`trial_program`.
+        whole_at: the steps at which it is evaluated in full before it fits the training set, and
+            elsewhere in part; None for every step.
 
     Attributes:
         program: its compiled functions.
@@ -74,9 +80,16 @@ class TrialRun:
     """
 
     def __init__(
-        self, config: StudyConfig, schedule: Schedule, dataset: Dataset, program: Program
+        self,
+        config: StudyConfig,
+        schedule: Schedule,
+        dataset: Dataset,
+        program: Program,
+        whole_at: frozenset[int] | None = None,
     ) -> None:
         self._config = config
+        self._whole_at = whole_at
+        self._has_fitted = False
         self.dataset = dataset
         self._learning_rates = schedule.learning_rates()
         self.program = program
@@ -94,9 +107,14 @@ class TrialRun:
             self.state: TrainState = program.init(self.numbers, rate)
         self.step = 0
 
-    def resume(self, state: TrainState) -> None:
-        """Goes on from a restored state instead of step 0."""
-        self.state = state
+    def resume(self, state: TrainState, has_fitted: bool) -> None:
+        """Goes on from a restored state instead of step 0.
+
+        Args:
+            state: the state.
+            has_fitted: whether it, or one before it, fitted the training set.
+        """
+        self.state, self._has_fitted = state, has_fitted
         self.step = self._checked_step = int(state.step)
 
     def advance(self, to_step: int) -> Measurement:
@@ -181,28 +199,40 @@ class TrialRun:
         return measurement
 
     def _measure(self) -> Measurement:
-        evaluation = self._config.evaluation
-        totals = {
-            "train": self._totals(self.dataset.train, evaluation.train_examples),
-            "validation": self._totals(self.dataset.validation),
-        }
-        # One transfer for all of it.
-        totals, progress = jax.device_get((totals, self.progress))
+        progress = jax.device_get(self.progress)
+        bracket = self._noticed_fit(int(progress.fitted_at_step))
+        self._has_fitted |= bracket is not None
         row = {"step": self.step, "learning_rate": float(self._learning_rates[self.step - 1])}
-        for split, sums in totals.items():
-            row |= {f"{split}_{name}": value for name, value in self._values(sums).items()}
-        # What is trained on and what is selected by; another metric may be undefined.
-        metric = evaluation.selection_metric
-        deciding = ("train_loss", f"train_{metric}", f"validation_{metric}")
-        infinite = not all(math.isfinite(row[key]) for key in deciding)
-        diverged = int(progress.diverged_at_step) >= 0 or infinite
-        bracket = self._fitted_bracket(int(progress.fitted_at_step), row["train_loss"])
-        return Measurement(row, diverged, bracket)
-
-    def _fitted_bracket(self, fitted_at_step: int, loss: float) -> tuple[int, int] | None:
+        row |= self._metrics()
         threshold = self._config.sweep.fitted_train_loss
-        if threshold is not None:
-            return (self._checked_step, self.step) if loss < threshold else None
+        if threshold is not None and row["train_loss"] < threshold:
+            bracket = (self._checked_step, self.step)
+        # What is trained on and what is selected by; another metric may be undefined.
+        metric = self._config.evaluation.selection_metric
+        deciding = ("train_loss", f"train_{metric}", f"validation_{metric}")
+        infinite = not all(math.isfinite(row[key]) for key in deciding if key in row)
+        return Measurement(row, int(progress.diverged_at_step) >= 0 or infinite, bracket)
+
+    def _metrics(self) -> dict[str, Any]:
+        """What a row holds of both splits, or of a few training examples."""
+        train, most = self.dataset.train, self._config.evaluation.train_examples
+        if self._whole_at is None or self.step in self._whole_at or self._has_fitted:
+            found: dict[str, Any] = {}
+            totals = {
+                "train": self._totals(train, most),
+                "validation": self._totals(self.dataset.validation),
+            }
+        else:
+            few = min(RACE_EXAMPLES, most, train.num_examples)
+            found = {"partial_train_examples": few}
+            totals = {"train": self._totals(train, few)}
+        # One transfer for all of it.
+        for split, sums in jax.device_get(totals).items():
+            found |= {f"{split}_{name}": value for name, value in self._values(sums).items()}
+        return found
+
+    def _noticed_fit(self, fitted_at_step: int) -> tuple[int, int] | None:
+        """The bracket of the first step known to fit every training example, where that counts."""
         if not self.program.spec.checks_fit:
             return None
         train = self.dataset.train
