@@ -184,8 +184,10 @@ def test_a_race_is_evaluated_on_few_examples_until_it_fits_and_at_the_steps_name
     brackets = [each.fitted_at_step_bracket for each in in_full]
     assert [each.fitted_at_step_bracket for each in in_part] == brackets
     assert brackets[2] is None and brackets[3] is not None
-    for at in (1, 3, 4):
+    for at in (3, 4):
         assert in_part[at] == in_full[at]
+    of_training = {k: v for k, v in in_full[1].row.items() if not k.startswith("validation")}
+    assert in_part[1].row == of_training
     for at in (0, 2):
         row = in_part[at].row
         assert row["partial_train_examples"] == 256
@@ -196,9 +198,21 @@ def test_a_race_is_evaluated_on_few_examples_until_it_fits_and_at_the_steps_name
     assert first.items() <= in_part[0].row.items()
 
 
+def test_a_race_that_ends_without_a_fit_is_validated_at_its_end(digits):
+    config = small_config("lr_sweep", model__hidden_sizes=(64,))
+    schedule = Schedule(1e-4, constant_steps=20)
+    program = start_trial(digits, config, schedule, checks_fit=True).program
+    run = TrialRun(config, schedule, digits, program, frozenset({10}))
+    assert "validation_loss" not in run.advance(10).row
+    last = run.advance(20)
+    assert last.fitted_at_step_bracket is None
+    assert last.row["validation_loss"] == run.evaluate(digits.validation)["loss"]
+    assert last.row["train_loss"] == run.evaluate(digits.train)["loss"]
+
+
 def test_a_race_that_goes_on_after_its_fit_is_evaluated_in_full(digits):
     run, _ = racing(digits, frozenset(), [300])
     resumed, _ = racing(digits, frozenset(), [])
-    resumed.resume(run.state, has_fitted=True)
+    resumed.resume(jax.tree.map(jnp.copy, run.state), has_fitted=True)
     assert resumed.advance(320).row == run.advance(320).row
     assert "validation_loss" in run.advance(330).row

@@ -77,8 +77,8 @@ class EvaluationConfig:
             as many as are fast, see :mod:`budgetflow.training.evaluation_size`.
         train_examples: how many training examples to evaluate on (the first ones).
         whole_in_races: whether trials that race to a perfect fit are evaluated in full every time;
-            else, before they fit, on a few training examples, for their order, but for the steps
-            whose figures the outcome reads.
+            else, before they fit or end, on a few training examples, for their order (at the steps
+            whose figures the outcome reads, on all ``train_examples``), and on no validation split.
         selection_metric: the validation metric that picks checkpoints and trials; lower is better,
             unless the task says otherwise.
     """

@@ -37,7 +37,7 @@ class TrialPlan:
         steps_to_reuse: those that it takes over from another trial, as far as is known.
         pinned: the steps whose checkpoints stay: for longer runs, and where others branch off.
         checks_fit: whether it notices the step at which every training example is fitted.
-        whole_at: the steps at which it is evaluated in full before it fits, or None; see
+        whole_at: when it is evaluated in full; see
             :class:`budgetflow.training.trial_run.TrialRun`.
         role, idea: see :class:`budgetflow.playbook.measurement.TrialRecord`.
     """

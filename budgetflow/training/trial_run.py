@@ -45,8 +45,9 @@ class Measurement:
     Attributes:
         row: "step", "learning_rate" (of the update that led here), and every metric of the task on
             the training and validation split, "train_loss" and so on: functions of the state alone.
-            One that is for the order of a race only has those on the first few training examples,
-            "partial_train_examples" of them, and none on the validation split.
+            In a race, before a trial fits or ends, it has none on the validation split; and where
+            it is for the order alone, it is on the first few training examples only,
+            "partial_train_examples" of them.
         diverged: whether a loss was not finite.
         fitted_at_step_bracket: [last step known not to fit the training set, first known to fit],
             or None.
@@ -65,8 +66,9 @@ class TrialRun:
         schedule: its learning rates, one for each update.
         dataset: the data.
         program: its compiled functions, by :func:`trial_program`.
-        whole_at: the steps at which it is evaluated in full before it fits the training set, and
-            elsewhere in part; None for every step.
+        whole_at: of a trial that races to a fit, the steps before it at which the training split is
+            evaluated as the config says, and elsewhere a few examples; the validation split is from
+            the fit on, and at the end. None to evaluate both at every step.
 
     Attributes:
         program: its compiled functions.
@@ -214,18 +216,17 @@ class TrialRun:
         return Measurement(row, int(progress.diverged_at_step) >= 0 or infinite, bracket)
 
     def _metrics(self) -> dict[str, Any]:
-        """What a row holds of both splits, or of a few training examples."""
-        train, most = self.dataset.train, self._config.evaluation.train_examples
-        if self._whole_at is None or self.step in self._whole_at or self._has_fitted:
-            found: dict[str, Any] = {}
-            totals = {
-                "train": self._totals(train, most),
-                "validation": self._totals(self.dataset.validation),
-            }
-        else:
-            few = min(RACE_EXAMPLES, most, train.num_examples)
-            found = {"partial_train_examples": few}
-            totals = {"train": self._totals(train, few)}
+        """What a row holds of both splits; in a race, of the training split or a part of it."""
+        train, examples = self.dataset.train, self._config.evaluation.train_examples
+        found: dict[str, Any] = {}
+        totals = {}
+        is_last = self.step == len(self._learning_rates)
+        if self._whole_at is None or self._has_fitted or is_last:
+            totals["validation"] = self._totals(self.dataset.validation)
+        elif self.step not in self._whole_at:
+            examples = min(RACE_EXAMPLES, examples, train.num_examples)
+            found["partial_train_examples"] = examples
+        totals["train"] = self._totals(train, examples)
         # One transfer for all of it.
         for split, sums in jax.device_get(totals).items():
             found |= {f"{split}_{name}": value for name, value in self._values(sums).items()}
