@@ -179,7 +179,7 @@ def test_a_checkpoint_goes_on_on_another_mesh(digits, tmp_path, on_one_device, f
     checkpoints.save({7})
     checkpoints.finish()
     after = start_trial(digits, config_on(second, MLP), SCHEDULE)
-    after.resume(checkpoints.restore(7, after.state))
+    after.resume(checkpoints.restore(7, after.state), has_fitted=False)
     assert_identical(after.state.params, before.state.params)
     assert after.advance(12).row == pytest.approx(on_one_device["mlp"][1].row, rel=1e-3)
     assert_close(after.state, on_one_device["mlp"][0].state)

@@ -90,6 +90,7 @@ OTHER = {
     "evaluation.evaluations": 3,
     "evaluation.batch_size": 100,
     "evaluation.train_examples": 77,
+    "evaluation.whole_in_races": True,
     "evaluation.selection_metric": "loss",
     "checkpoints.keep_best": 3,
     "checkpoints.every_seconds": 0.0,

@@ -1,10 +1,15 @@
+import io
 import shutil
 
 import numpy as np
 import pytest
+from conftest import REPOSITORY
+from rich.console import Console
 
 import budgetflow
+from budgetflow.config import load_config_file
 from budgetflow.errors import DamagedFileError, UserError
+from budgetflow.launch import launch, load_chain
 
 
 def test_a_study_reads_back_as_a_table(completed_workdir):
@@ -97,3 +102,29 @@ def test_a_damaged_outcome_is_named(workdir):
     (workdir / "round1" / "outcome.json").write_text("{")
     with pytest.raises(DamagedFileError, match=r"outcome\.json is damaged"):
         budgetflow.open_study(workdir / "round1")
+
+
+def test_a_sweep_answers_the_same_whether_its_races_are_evaluated_in_part_or_in_full(tmp_path):
+    def swept(name, whole):
+        config = load_config_file(REPOSITORY / "configs" / "lr_sweep.py")
+        config.name, config.evaluation.whole_in_races = name, whole
+        launch(load_chain(config), str(tmp_path), False, Console(file=io.StringIO()))
+        return budgetflow.open_study(tmp_path / name)
+
+    part, full = swept("part", False), swept("full", True)
+    same = ("status", "max_train_steps", "fitted_at_step_bracket", "best_learning_rate", "fit_held")
+    assert {key: part.outcome[key] for key in same} == {key: full.outcome[key] for key in same}
+    assert part.best_trial.record.rows[-1] == full.best_trial.record.rows[-1]
+    assert part.best_trial.restore_params().keys()
+    # What is not there is said: no validation, and of how many examples the figures are.
+    frame, in_full = part.to_pandas(), full.to_pandas()
+    unfitted = frame[frame["fitted_at_step"].isna() & frame["best_step"].isna()]
+    assert len(unfitted) and (unfitted["partial_train_examples"] == 256).all()
+    assert unfitted["train_loss"].notna().all()
+    assert unfitted["validation_error_rate"].isna().all()
+    assert "partial_train_examples" not in in_full
+    assert in_full["validation_error_rate"].notna().all()
+    loser = next(trial for trial in part.trials if trial.record.best_step is None)
+    with pytest.raises(UserError, match="was never validated; give one of its steps: "):
+        loser.restore_params()
+    assert any("of the first 256 training examples wrong" in r for r in part.outcome["reasons"])

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from budgetflow.playbook import regime
-from budgetflow.playbook.race import SweepSettings
-from budgetflow.playbook.regime import MIN_EPOCHS
+from budgetflow.playbook.race import SweepSettings, lockstep_grid
+from budgetflow.playbook.regime import MIN_EPOCHS, steps_read
 from budgetflow.playbook.sweep_wording import curve_reading
 
 modest = settings(max_examples=100, deadline=None)
@@ -398,3 +398,13 @@ def test_a_stalled_curve_tells_what_labels_could_have_to_do_with_it(contradictin
     assert reading.looks_like == "model_cannot_fit"
     assert reading.reason.endswith(".") and told in reading.reason
     assert ("Contradictory labels" in reading.reason) is (contradicting is None)
+
+
+@pytest.mark.parametrize("length", [40, 1000, 12345])
+@pytest.mark.parametrize("exponent", [0.0, 0.1, 0.3, 2.0])
+def test_nothing_is_read_but_at_the_steps_that_are_said_to_be(length, exponent):
+    rows = [{"step": step, "train_loss": step**-exponent} for step in lockstep_grid(length)]
+    read_at = steps_read(length)
+    assert {row["step"] for row in rows} > read_at
+    spoilt = [row if row["step"] in read_at else row | {"train_loss": 1e9} for row in rows]
+    assert read(spoilt, length) == read(rows, length)

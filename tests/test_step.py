@@ -189,5 +189,5 @@ def test_averaged_parameters_are_what_is_evaluated(digits):
     assert_close(averaged.state.params, plain.state.params)
     assert_close(averaged.state.ema_params, expected, rtol=1e-4)
     assert plain.state.ema_params == {}
-    plain.resume(plain.state._replace(params=averaged.state.ema_params))
+    plain.resume(plain.state._replace(params=averaged.state.ema_params), has_fitted=False)
     assert row["validation_loss"] == pytest.approx(plain.measure().row["validation_loss"])

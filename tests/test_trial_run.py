@@ -10,7 +10,7 @@ from budgetflow.data.batches import batch_indices
 from budgetflow.data.records import Split
 from budgetflow.data.source import Dataset
 from budgetflow.schedules import Schedule
-from budgetflow.training.trial_run import evaluation_blocks
+from budgetflow.training.trial_run import TrialRun, evaluation_blocks
 
 SCHEDULE = Schedule(0.1, warmup_steps=5, constant_steps=15, decay_steps=20, decay="linear")
 NOISY = {
@@ -96,7 +96,7 @@ def test_a_restored_state_goes_on_bit_for_bit(digits, config):
     saved = jax.tree.map(jnp.copy, through.state)
     expected = through.advance(40)
     resumed = start(digits, config)
-    resumed.resume(saved)
+    resumed.resume(saved, has_fitted=False)
     assert resumed.advance(40) == expected
     assert_identical(resumed.state, through.state)
 
@@ -166,3 +166,53 @@ def test_padding_does_not_spread_nan(digits):
     assert np.isnan(run.evaluate(bad)["loss"])
     first_two = Split("two", 2, None, keys, arrays={k: a[[1, 0]] for k, a in arrays.items()})
     assert np.isfinite(run.evaluate(first_two, 1)["loss"])
+
+
+def racing(dataset, whole_at, steps):
+    """A trial that fits the digits, measured at some steps: its rows and its bracket."""
+    config = small_config("lr_sweep", model__hidden_sizes=(64,))
+    plain = start_trial(dataset, config, Schedule(0.3, constant_steps=400), checks_fit=True)
+    run = TrialRun(config, Schedule(0.3, constant_steps=400), dataset, plain.program, whole_at)
+    return run, [run.advance(step) for step in steps]
+
+
+def test_a_race_is_evaluated_on_few_examples_until_it_fits_and_at_the_steps_named(digits):
+    steps = [10, 20, 30, 300, 320]
+    run, in_part = racing(digits, frozenset({20}), steps)
+    whole_run, in_full = racing(digits, None, steps)
+    assert_identical(run.state, whole_run.state)
+    brackets = [each.fitted_at_step_bracket for each in in_full]
+    assert [each.fitted_at_step_bracket for each in in_part] == brackets
+    assert brackets[2] is None and brackets[3] is not None
+    for at in (3, 4):
+        assert in_part[at] == in_full[at]
+    of_training = {k: v for k, v in in_full[1].row.items() if not k.startswith("validation")}
+    assert in_part[1].row == of_training
+    for at in (0, 2):
+        row = in_part[at].row
+        assert row["partial_train_examples"] == 256
+        assert row["train_loss"] != in_full[at].row["train_loss"]
+        assert not any(key.startswith("validation") for key in row)
+    again, _ = racing(digits, None, steps[:1])
+    first = {f"train_{k}": v for k, v in again.evaluate(digits.train, 256).items()}
+    assert first.items() <= in_part[0].row.items()
+
+
+def test_a_race_that_ends_without_a_fit_is_validated_at_its_end(digits):
+    config = small_config("lr_sweep", model__hidden_sizes=(64,))
+    schedule = Schedule(1e-4, constant_steps=20)
+    program = start_trial(digits, config, schedule, checks_fit=True).program
+    run = TrialRun(config, schedule, digits, program, frozenset({10}))
+    assert "validation_loss" not in run.advance(10).row
+    last = run.advance(20)
+    assert last.fitted_at_step_bracket is None
+    assert last.row["validation_loss"] == run.evaluate(digits.validation)["loss"]
+    assert last.row["train_loss"] == run.evaluate(digits.train)["loss"]
+
+
+def test_a_race_that_goes_on_after_its_fit_is_evaluated_in_full(digits):
+    run, _ = racing(digits, frozenset(), [300])
+    resumed, _ = racing(digits, frozenset(), [])
+    resumed.resume(jax.tree.map(jnp.copy, run.state), has_fitted=True)
+    assert resumed.advance(320).row == run.advance(320).row
+    assert "validation_loss" in run.advance(330).row

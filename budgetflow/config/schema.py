@@ -73,15 +73,20 @@ class EvaluationConfig:
 
     Attributes:
         evaluations: evaluations of each trial, evenly spaced, the last at its last step.
-        batch_size: examples evaluated at once; changes nothing but speed.
+        batch_size: examples evaluated at once, which changes speed and the order of sums; None for
+            as many as are fast, see :mod:`budgetflow.training.evaluation_size`.
         train_examples: how many training examples to evaluate on (the first ones).
+        whole_in_races: whether trials that race to a perfect fit are evaluated in full every time;
+            else, before they fit or end, on a few training examples, for their order (at the steps
+            whose figures the outcome reads, on all ``train_examples``), and on no validation split.
         selection_metric: the validation metric that picks checkpoints and trials; lower is better,
             unless the task says otherwise.
     """
 
     evaluations: Positive = 40
-    batch_size: Positive = 512
+    batch_size: Positive | None = None
     train_examples: Positive = 10_000
+    whole_in_races: Flag = False
     selection_metric: Text = "error_rate"
 
 

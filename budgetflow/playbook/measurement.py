@@ -17,6 +17,9 @@ Row = dict[str, Any]
 Role = Literal["point", "best", "rerun", "baseline", "idea"]
 # A decay that ends below this share of the base learning rate counts as a decay to zero.
 NEARLY_ZERO = 0.01
+# In a row that is for the order of a race only: of how many training examples (the first ones) its
+# figures are.
+PARTIAL = "partial_train_examples"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from typing import Literal
 
 from budgetflow.playbook.measurement import Row
-from budgetflow.playbook.race import SweepSettings
+from budgetflow.playbook.race import SweepSettings, lockstep_grid
 
 # How far the training loss must fall from the middle of the run to its end, for a curve that is
 # not stalled, and for one that is heading for a perfect fit rather than falling for as long as one
 # can wait. (Large language models gain a few percent when their steps double.)
 STALLED_BELOW = 0.02
 HEADING_FOR_A_FIT_ABOVE = 0.25
+# Around the middle of the run and around its end: from, to, as fractions of it.
+MIDDLE, END = (0.4, 0.6), (0.9, 1.0)
 # With fewer epochs, a training set that will be fitted looks like one that never will.
 MIN_EPOCHS = 40
 # The next N to try is at most this many times N (or MIN_EPOCHS, where that is more).
@@ -91,7 +93,7 @@ def read_training_curve(rows: Sequence[Row], settings: SweepSettings) -> CurveRe
     lowest, threshold = settings.lowest_train_loss, settings.fitted_train_loss
     if threshold is not None and threshold <= lowest and lowest > 0:
         return CurveReading("threshold_impossible")
-    middle, end = _around(rows, 0.4, 0.6, settings), _around(rows, 0.9, 1, settings)
+    middle, end = (_around(rows, part, settings.max_train_steps) for part in (MIDDLE, END))
     if middle is None or end is None:
         return CurveReading("too_few_epochs", _next_steps(0, settings))
     before, after = (_above_lowest(row, settings) for row in (middle, end))
@@ -119,11 +121,23 @@ def _steps_to_fit(settings: SweepSettings, before: Row, after: Row) -> float:
     return _steps_to_reach(max(target, sys.float_info.min), before, after, metric)
 
 
-def _around(rows: Sequence[Row], low: float, high: float, settings: SweepSettings) -> Row | None:
+def steps_read(max_train_steps: int) -> frozenset[int]:
+    """The evaluations whose figures a reading takes, of those up to N."""
+    grid = lockstep_grid(max_train_steps)
+    return frozenset(
+        step for step in grid for part in (MIDDLE, END) if _is_within(step, part, max_train_steps)
+    )
+
+
+def _is_within(step: int, part: tuple[float, float], max_train_steps: int) -> bool:
+    low, high = part
+    return low * max_train_steps <= step <= high * max_train_steps
+
+
+def _around(rows: Sequence[Row], part: tuple[float, float], max_train_steps: int) -> Row | None:
     """The mean of the measurements between two fractions of the run, None if there is none."""
-    steps = settings.max_train_steps
-    part = [row for row in rows if low * steps <= row["step"] <= high * steps]
-    return {key: sum(row[key] for row in part) / len(part) for key in part[0]} if part else None
+    found = [row for row in rows if _is_within(row["step"], part, max_train_steps)]
+    return {key: sum(row[key] for row in found) / len(found) for key in found[0]} if found else None
 
 
 def _above_lowest(row: Row, settings: SweepSettings) -> Row:

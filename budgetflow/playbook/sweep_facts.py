@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from budgetflow.playbook.measurement import TrialRecord
+from budgetflow.playbook.measurement import PARTIAL, TrialRecord
 from budgetflow.playbook.race import Race, SweepSettings
 from budgetflow.playbook.regime import CurveReading, read_training_curve
 
@@ -19,12 +19,15 @@ class NextBest:
         metric: "train_error_rate" or "train_loss", by which it is the next best.
         value: the metric.
         step: of the evaluation; None if it fitted at the same step as the fastest.
+        examples: how many training examples (the first ones) the metric is of; None for as many as
+            config.evaluation.train_examples says.
     """
 
     learning_rate: float
     metric: str = "train_loss"
     value: float = 0.0
     step: int | None = None
+    examples: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +113,7 @@ def _next_best(settings: SweepSettings, race: Race, best: TrialRecord) -> NextBe
     by_error = settings.fitted_train_loss is None and "train_error_rate" in best.rows[-1]
     metric = "train_error_rate" if by_error else "train_loss"
     rate = min(rows, key=lambda rate: (rows[rate][metric], rows[rate]["train_loss"]))
-    return NextBest(rate, metric, rows[rate][metric], step)
+    return NextBest(rate, metric, rows[rate][metric], step, rows[rate].get(PARTIAL))
 
 
 def _after_fit(settings: SweepSettings, best: TrialRecord) -> AfterFit | None:

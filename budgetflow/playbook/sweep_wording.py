@@ -109,14 +109,14 @@ def _next_best(found: NextBest | None) -> str:
         return f"Learning rate {found.learning_rate:g} fitted at the same step."
     return (
         f"The next best learning rate, {found.learning_rate:g}, had "
-        f"{_shown(found.metric, found.value)} at step {found.step}."
+        f"{_shown(found.metric, found.value, found.examples)} at step {found.step}."
     )
 
 
-def _shown(metric: str, value: float) -> str:
+def _shown(metric: str, value: float, examples: int | None = None) -> str:
     if metric == "train_loss":
-        return f"a training loss of {value:.3g}"
-    return f"{value:.2%} of the training examples wrong"
+        return f"a training loss of {value:.3g}{f' on {examples} examples' if examples else ''}"
+    return f"{value:.2%} of the {f'first {examples} ' if examples else ''}training examples wrong"
 
 
 def _spread(answers: Sequence[int | None], median: int) -> str:

@@ -12,7 +12,7 @@ from etils import epath
 
 from budgetflow.errors import UserError, nearest
 from budgetflow.files import read_json
-from budgetflow.playbook.measurement import Selection
+from budgetflow.playbook.measurement import PARTIAL, Selection
 from budgetflow.playbook.outcomes import Outcome, from_json
 from budgetflow.studies.trial import TrialRecord, read_trials, trial_folder
 
@@ -98,11 +98,12 @@ class TrialResult:
         """The number of a step of which there is a checkpoint."""
         path = self.folder / "checksums.json"
         known = read_json(path) if path.exists() else {}
+        steps = ", ".join(known) or "none"
         number = self.record.best_step if step == "best" else step
+        if number is None:
+            raise UserError(f"{self.folder} was never validated; give one of its steps: {steps}")
         if str(number) not in known:
-            which = f"step {number}" if number is not None else "a best step"
-            steps = ", ".join(known) or "none"
-            raise UserError(f"{self.folder} has no checkpoint of {which}; there is: {steps}")
+            raise UserError(f"{self.folder} has no checkpoint of step {number}; there is: {steps}")
         return int(str(number))
 
 
@@ -187,13 +188,17 @@ class StudyResult:
 
         ``last_train_loss`` is that of its last evaluation: a trial of a sweep is not selected by
         validation, and its best step by that can lie long before its fit.
+
+        A trial without a best step, since a race did not validate it, has those of its last one;
+        then ``partial_train_examples`` says of how many training examples.
         """
         import pandas as pd
 
         rows = []
         for trial in self.trials:
             record = trial.record
-            best = next((r for r in record.rows if r["step"] == record.best_step), {})
+            partial = next((r for r in record.rows[-1:] if PARTIAL in r), {})
+            best = next((r for r in record.rows if r["step"] == record.best_step), partial)
             rows.append(
                 {
                     "trial": record.trial,

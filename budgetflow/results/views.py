@@ -18,7 +18,7 @@ from budgetflow.playbook.carry_over import PlannedField
 from budgetflow.playbook.comparison_outcome import ComparisonOutcome
 from budgetflow.playbook.comparison_wording import comparison_headline
 from budgetflow.playbook.ideas_wording import LEDGER_COLUMNS, ledger_rows
-from budgetflow.playbook.measurement import Selection
+from budgetflow.playbook.measurement import PARTIAL, Selection
 from budgetflow.playbook.outcomes import (
     CooldownsOutcome,
     Outcome,
@@ -134,7 +134,8 @@ def _nearest_to_the_best(study: StudyResult, most: int) -> pd.DataFrame:
     away = np.log(frame[RATE] / (outcome.best_learning_rate or frame[RATE].min()))
     frame = frame.assign(away=abs(away)).sort_values(["away", "seed"])
     seed = ["seed"] if frame["seed"].nunique() > 1 else []
-    columns = [*seed, RATE, "status", "step", "fitted_at_step", "last_train_loss"]
+    partial = [PARTIAL] if PARTIAL in frame else []
+    columns = [*seed, RATE, "status", "step", "fitted_at_step", "last_train_loss", *partial]
     return frame.head(most).sort_values([RATE, "seed"]).reindex(columns=columns)
 
 

@@ -102,7 +102,7 @@ class LiveTrials:
             if record.step > 0:
                 state = checkpoints.restore(record.step, program.state)
                 if run:
-                    run.resume(state)
+                    run.resume(state, record.fitted_at_step is not None)
         self._live[record.trial] = _Live(run, program.state, checkpoints, position)
 
     def start(self, plan: TrialPlan, position: int) -> tuple[Program, TrialRun | None]:
@@ -111,7 +111,7 @@ class LiveTrials:
         program = trial_program(plan.config, dataset, plan.varied, plan.checks_fit, mesh)
         if not self._population.is_mine(position):
             return program, None
-        return program, TrialRun(plan.config, plan.schedule, dataset, program)
+        return program, TrialRun(plan.config, plan.schedule, dataset, program, plan.whole_at)
 
     def advance(self, trials: Collection[int], to_step: int) -> dict[int, Measurement]:
         """Advances trials to a step, at the same time, and measures them there."""

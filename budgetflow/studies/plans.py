@@ -37,6 +37,8 @@ class TrialPlan:
         steps_to_reuse: those that it takes over from another trial, as far as is known.
         pinned: the steps whose checkpoints stay: for longer runs, and where others branch off.
         checks_fit: whether it notices the step at which every training example is fitted.
+        whole_at: when it is evaluated in full; see
+            :class:`budgetflow.training.trial_run.TrialRun`.
         role, idea: see :class:`budgetflow.playbook.measurement.TrialRecord`.
     """
 
@@ -49,6 +51,7 @@ class TrialPlan:
     steps_to_reuse: int = 0
     pinned: tuple[int, ...] = ()
     checks_fit: bool = False
+    whole_at: frozenset[int] | None = None
     role: Role = "point"
     idea: str | None = None
 

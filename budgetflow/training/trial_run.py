@@ -18,6 +18,7 @@ from budgetflow.data.batches import batch_indices, stream_batches, stream_in_ord
 from budgetflow.data.records import Example, Split, nbytes, stacked
 from budgetflow.data.source import Dataset
 from budgetflow.schedules import Schedule
+from budgetflow.training.evaluation_size import evaluation_batch_size
 from budgetflow.training.fit_check import FIT_CHECK_EXAMPLES, Progress, initial_progress
 from budgetflow.training.mesh import batch_sharding, local_rows, place_batch, place_everywhere
 from budgetflow.training.spec import program_spec, traced_numbers
@@ -31,6 +32,8 @@ Blocks = tuple[dict[str, Any], Any]
 STREAMED_BYTES_PER_CALL = 16 * 2**20
 # Calls that may wait on the device, or twice as many: enough to keep it busy.
 CALLS_AHEAD = 4
+# Training examples to evaluate while trials race, for their order.
+RACE_EXAMPLES = 256
 # Calls whose arguments are made at once, since each costs little beside the making.
 CALLS_PREPARED = 64
 
@@ -42,6 +45,9 @@ class Measurement:
     Attributes:
         row: "step", "learning_rate" (of the update that led here), and every metric of the task on
             the training and validation split, "train_loss" and so on: functions of the state alone.
+            In a race, before a trial fits or ends, it has none on the validation split; and where
+            it is for the order alone, it is on the first few training examples only,
+            "partial_train_examples" of them.
         diverged: whether a loss was not finite.
         fitted_at_step_bracket: [last step known not to fit the training set, first known to fit],
             or None.
@@ -60,6 +66,9 @@ class TrialRun:
         schedule: its learning rates, one for each update.
         dataset: the data.
         program: its compiled functions, by :func:`trial_program`.
+        whole_at: of a trial that races to a fit, the steps before it at which the training split is
+            evaluated as the config says, and elsewhere a few examples; the validation split is from
+            the fit on, and at the end. None to evaluate both at every step.
 
     Attributes:
         program: its compiled functions.
@@ -73,9 +82,16 @@ class TrialRun:
     """
 
     def __init__(
-        self, config: StudyConfig, schedule: Schedule, dataset: Dataset, program: Program
+        self,
+        config: StudyConfig,
+        schedule: Schedule,
+        dataset: Dataset,
+        program: Program,
+        whole_at: frozenset[int] | None = None,
     ) -> None:
         self._config = config
+        self._whole_at = whole_at
+        self._has_fitted = False
         self.dataset = dataset
         self._learning_rates = schedule.learning_rates()
         self.program = program
@@ -93,9 +109,14 @@ class TrialRun:
             self.state: TrainState = program.init(self.numbers, rate)
         self.step = 0
 
-    def resume(self, state: TrainState) -> None:
-        """Goes on from a restored state instead of step 0."""
-        self.state = state
+    def resume(self, state: TrainState, has_fitted: bool) -> None:
+        """Goes on from a restored state instead of step 0.
+
+        Args:
+            state: the state.
+            has_fitted: whether it, or one before it, fitted the training set.
+        """
+        self.state, self._has_fitted = state, has_fitted
         self.step = self._checked_step = int(state.step)
 
     def advance(self, to_step: int) -> Measurement:
@@ -180,28 +201,39 @@ class TrialRun:
         return measurement
 
     def _measure(self) -> Measurement:
-        evaluation = self._config.evaluation
-        totals = {
-            "train": self._totals(self.dataset.train, evaluation.train_examples),
-            "validation": self._totals(self.dataset.validation),
-        }
-        # One transfer for all of it.
-        totals, progress = jax.device_get((totals, self.progress))
+        progress = jax.device_get(self.progress)
+        bracket = self._noticed_fit(int(progress.fitted_at_step))
+        self._has_fitted |= bracket is not None
         row = {"step": self.step, "learning_rate": float(self._learning_rates[self.step - 1])}
-        for split, sums in totals.items():
-            row |= {f"{split}_{name}": value for name, value in self._values(sums).items()}
-        # What is trained on and what is selected by; another metric may be undefined.
-        metric = evaluation.selection_metric
-        deciding = ("train_loss", f"train_{metric}", f"validation_{metric}")
-        infinite = not all(math.isfinite(row[key]) for key in deciding)
-        diverged = int(progress.diverged_at_step) >= 0 or infinite
-        bracket = self._fitted_bracket(int(progress.fitted_at_step), row["train_loss"])
-        return Measurement(row, diverged, bracket)
-
-    def _fitted_bracket(self, fitted_at_step: int, loss: float) -> tuple[int, int] | None:
+        row |= self._metrics()
         threshold = self._config.sweep.fitted_train_loss
-        if threshold is not None:
-            return (self._checked_step, self.step) if loss < threshold else None
+        if threshold is not None and row["train_loss"] < threshold:
+            bracket = (self._checked_step, self.step)
+        # What is trained on and what is selected by; another metric may be undefined.
+        metric = self._config.evaluation.selection_metric
+        deciding = ("train_loss", f"train_{metric}", f"validation_{metric}")
+        infinite = not all(math.isfinite(row[key]) for key in deciding if key in row)
+        return Measurement(row, int(progress.diverged_at_step) >= 0 or infinite, bracket)
+
+    def _metrics(self) -> dict[str, Any]:
+        """What a row holds of both splits; in a race, of the training split or a part of it."""
+        train, examples = self.dataset.train, self._config.evaluation.train_examples
+        found: dict[str, Any] = {}
+        totals = {}
+        is_last = self.step == len(self._learning_rates)
+        if self._whole_at is None or self._has_fitted or is_last:
+            totals["validation"] = self._totals(self.dataset.validation)
+        elif self.step not in self._whole_at:
+            examples = min(RACE_EXAMPLES, examples, train.num_examples)
+            found["partial_train_examples"] = examples
+        totals["train"] = self._totals(train, examples)
+        # One transfer for all of it.
+        for split, sums in jax.device_get(totals).items():
+            found |= {f"{split}_{name}": value for name, value in self._values(sums).items()}
+        return found
+
+    def _noticed_fit(self, fitted_at_step: int) -> tuple[int, int] | None:
+        """The bracket of the first step known to fit every training example, where that counts."""
         if not self.program.spec.checks_fit:
             return None
         train = self.dataset.train
@@ -225,7 +257,7 @@ class TrialRun:
 
     def _totals(self, split: Split, max_examples: int | None = None) -> dict[str, Any]:
         totals: dict[str, Any] = {}
-        size, state = self._config.evaluation.batch_size, self.state
+        size, state = evaluation_batch_size(self._config, self.program), self.state
         for blocks, weights in evaluation_blocks(split, size, self.program, max_examples):
             totals = self.program.eval_step(
                 totals, state.evaluated_params, state.model_state, blocks, weights

@@ -75,7 +75,12 @@ def parse_study(config: config_dict.ConfigDict) -> StudyConfig:
     others = sorted(SECTIONS.keys() - kind.sections)
     check_effects(study, [Rule((name,), lambda config: False, SECTIONS[name]) for name in others])
     check_combinations(study)
-    check_effects(study, kind.rules)
+    races = Rule(
+        ("evaluation.whole_in_races",),
+        kind.checks_fit,
+        "is for trials that race to a perfect fit; others are evaluated in full every time",
+    )
+    check_effects(study, (*kind.rules, races))
     kind.check(study)
     return study
 

@@ -20,6 +20,7 @@ from budgetflow.playbook import lr_sweep
 from budgetflow.playbook.measurement import Conclude, Decision, Selection, TrialRecord
 from budgetflow.playbook.outcomes import SweepOutcome
 from budgetflow.playbook.race import LEARNING_RATE, SEED, SweepSettings, lockstep_grid
+from budgetflow.playbook.regime import steps_read
 from budgetflow.playbook.workflow import workflow
 from budgetflow.schedules import Schedule
 from budgetflow.studies.kind import NO_LENGTH, Kind, switch_off
@@ -100,7 +101,21 @@ def _plan(config: StudyConfig, hyperparameters: dict[str, Any]) -> TrialPlan:
     )
     seed = hyperparameters.get(SEED, config.seed)
     filled = dataclasses.replace(switch_off(config)[0], seed=seed)
-    return TrialPlan(filled, hyperparameters, schedule, checks_fit=_checks_fit(config))
+    return TrialPlan(
+        filled,
+        hyperparameters,
+        schedule,
+        checks_fit=_checks_fit(config),
+        whole_at=whole_at(config, _checks_fit(config)),
+    )
+
+
+def whole_at(config: StudyConfig, checks_fit: bool) -> frozenset[int] | None:
+    """The steps whose figures a race's outcome reads, of trials that do not fit; None for all."""
+    if not checks_fit or config.evaluation.whole_in_races:
+        return None
+    assert config.max_train_steps is not None
+    return steps_read(config.max_train_steps)
 
 
 def expected_steps(study: Study) -> int:
