@@ -148,7 +148,9 @@ def optax_equivalent(schedule):
 
 def assert_is(schedule, reference):
     expected = np.broadcast_to(np.asarray(reference(jnp.asarray(COUNTS))), COUNTS.shape)
-    tolerance = {"rtol": 0, "atol": 1e-6 * schedule.base_learning_rate}
+    # Optax rounds the share of the decay that is left: by 6e-8 near 0, of which roots are more.
+    rounding = max(1e-6, 1.2e-7**schedule.power)
+    tolerance = {"rtol": 0, "atol": rounding * schedule.base_learning_rate}
     np.testing.assert_allclose(schedule.learning_rates(len(COUNTS)), expected, **tolerance)
     np.testing.assert_allclose(schedule.to_optax()(jnp.asarray(COUNTS)), expected, **tolerance)
 

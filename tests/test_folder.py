@@ -33,10 +33,11 @@ def version(monkeypatch):
     """Pretends that budgetflow's code is another one."""
 
     def pretend(source):
-        monkeypatch.setattr(
-            "budgetflow.studies.fingerprint.framework_source",
-            lambda: {"version": "0.1.0", "source": source},
-        )
+        for module in ("fingerprint", "completion"):
+            monkeypatch.setattr(
+                f"budgetflow.studies.{module}.framework_source",
+                lambda: {"version": "0.1.0", "source": source},
+            )
 
     pretend("old")
     return pretend

@@ -85,8 +85,7 @@ class TrialResult:
         Raises:
             UserError: they are of another shape or type; or as from :meth:`restore_model`.
         """
-        batch_size = self.study_config["evaluation"]["batch_size"]
-        return self._restored(step).predict(inputs, batch_size)
+        return self._restored(step).predict(inputs)
 
     def _restored(self, step: Step) -> Any:
         from budgetflow.results.restoring import restore

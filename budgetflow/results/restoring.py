@@ -22,6 +22,7 @@ from budgetflow.data.source import Dataset, load_dataset
 from budgetflow.errors import UserError
 from budgetflow.source_code import source_digests
 from budgetflow.training.apply import merged_model, predict
+from budgetflow.training.evaluation_size import evaluation_batch_size
 from budgetflow.training.mesh import BATCH_AXES
 from budgetflow.training.spec import ProgramSpec, arrays_of
 from budgetflow.training.step import TrainState
@@ -35,24 +36,25 @@ class Restored(NamedTuple):
         spec: its model, and what this takes.
         mesh: the device that it is on.
         state: parameters and batch statistics.
+        batch_size: how many examples to compute at a time.
     """
 
     spec: ProgramSpec
     mesh: Mesh
     state: TrainState
+    batch_size: int
 
     def model(self) -> nnx.Module:
         """The model in evaluation mode, in the precision that it was evaluated in."""
         state = self.state
         return merged_model(self.spec, state.evaluated_params, state.model_state, train=False)
 
-    def predict(self, inputs: Any, batch_size: int) -> Any:
+    def predict(self, inputs: Any) -> Any:
         """The model's outputs as float32 NumPy arrays, [examples, ...].
 
         Args:
             inputs: as the data set holds them, after ``config.data.transform``: an array
                 [examples, ...], or a dict of these. Pixels in uint8 are scaled as in training.
-            batch_size: how many examples to compute at a time.
 
         Raises:
             UserError: they are of another shape or type.
@@ -61,8 +63,8 @@ class Restored(NamedTuple):
         model = _compiled(self.spec, self.mesh)
         params, model_state = self.state.evaluated_params, self.state.model_state
         outputs = []
-        for start in range(0, count, batch_size):
-            part = jax.tree.map(operator.itemgetter(slice(start, start + batch_size)), inputs)
+        for start in range(0, count, self.batch_size):
+            part = jax.tree.map(operator.itemgetter(slice(start, start + self.batch_size)), inputs)
             outputs.append(jax.device_get(model(params, model_state, {"inputs": part})))
         return jax.tree.map(lambda *parts: np.concatenate(parts), *outputs)
 
@@ -96,9 +98,8 @@ def restore(folder: epath.Path, step: int, key: dict[str, Any], data: dict[str, 
         checks_fit=False,
         mesh=_first_device(),
     )
-    return Restored(
-        program.spec, program.mesh, TrialCheckpoints(folder).restore(step, program.state)
-    )
+    state = TrialCheckpoints(folder).restore(step, program.state)
+    return Restored(program.spec, program.mesh, state, evaluation_batch_size(config, program))
 
 
 @functools.lru_cache(maxsize=8)
