@@ -51,3 +51,12 @@ def test_a_record_comes_back_as_it_was_whatever_a_later_version_added(tmp_path):
     path.write_text(json.dumps(content))
     with pytest.raises(DamagedFileError, match=r"trial\.json is damaged"):
         read_trials(tmp_path)
+
+
+def test_a_trial_that_begins_anew_has_none_of_what_it_had_measured(tmp_path):
+    record = TrialRecord(0, {}, Schedule(0.1, 0, 30), 0, 30, step=10, rows=({"step": 10},))
+    write_trial(tmp_path, record)
+    anew = record.back_to(0, Selection("validation_loss"))
+    write_trial(tmp_path, anew)
+    assert read_trials(tmp_path) == [anew]
+    assert anew.rows == ()

@@ -26,7 +26,7 @@ from budgetflow.playbook.measurement import Decision, Selection, TrialRecord
 from budgetflow.playbook.race import LEARNING_RATE, SEED, SweepSettings, lockstep_grid
 from budgetflow.schedules import Schedule
 from budgetflow.studies.kind import Kind
-from budgetflow.studies.kinds.lr_sweep import check_grid, expected_steps, whole_at
+from budgetflow.studies.kinds.lr_sweep import check_grid, expected_steps, racing_plan
 from budgetflow.studies.plans import TrialPlan
 from budgetflow.training.noise_scale import gradient_products
 from budgetflow.training.spec import make_task
@@ -157,13 +157,7 @@ def _plan(config: StudyConfig, hyperparameters: dict[str, Any]) -> TrialPlan:
     schedule = Schedule(
         base_learning_rate=hyperparameters[LEARNING_RATE], constant_steps=config.max_train_steps
     )
-    return TrialPlan(
-        filled,
-        hyperparameters,
-        schedule,
-        checks_fit=_checks_fit(config),
-        whole_at=whole_at(config, _checks_fit(config)),
-    )
+    return racing_plan(filled, hyperparameters, schedule, _checks_fit(config))
 
 
 def settings(study: Study) -> ComparisonSettings:

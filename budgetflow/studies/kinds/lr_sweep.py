@@ -101,21 +101,18 @@ def _plan(config: StudyConfig, hyperparameters: dict[str, Any]) -> TrialPlan:
     )
     seed = hyperparameters.get(SEED, config.seed)
     filled = dataclasses.replace(switch_off(config)[0], seed=seed)
-    return TrialPlan(
-        filled,
-        hyperparameters,
-        schedule,
-        checks_fit=_checks_fit(config),
-        whole_at=whole_at(config, _checks_fit(config)),
-    )
+    return racing_plan(filled, hyperparameters, schedule, _checks_fit(config))
 
 
-def whole_at(config: StudyConfig, checks_fit: bool) -> frozenset[int] | None:
-    """The steps whose figures a race's outcome reads, of trials that do not fit; None for all."""
-    if not checks_fit or config.evaluation.whole_in_races:
-        return None
-    assert config.max_train_steps is not None
-    return steps_read(config.max_train_steps)
+def racing_plan(
+    filled: StudyConfig, hyperparameters: dict[str, Any], schedule: Schedule, checks_fit: bool
+) -> TrialPlan:
+    """The plan of a trial that races; before it fits, the outcome reads few of its steps."""
+    whole_at = None
+    if checks_fit and not filled.evaluation.whole_in_races:
+        assert filled.max_train_steps is not None
+        whole_at = steps_read(filled.max_train_steps)
+    return TrialPlan(filled, hyperparameters, schedule, checks_fit=checks_fit, whole_at=whole_at)
 
 
 def expected_steps(study: Study) -> int:
