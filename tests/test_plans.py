@@ -15,6 +15,8 @@ def test_a_promoted_trial_can_get_another_schedule(studies, chain):
     config.update_from_flattened_dict(fields)
     _, output = run(config, studies, dry_run=True)
     assert "TOO SMALL" not in output and "70, and 50 taken over" in output
+    # At steps 60, 80, 100 and 120, 270 + 1257 examples each, beside 70 batches of 64.
+    assert "about 31% of the work" in output
     outcome, _ = run(config, studies)
     best = open_study(studies / "first").best_trial.record.schedule
     (record,) = read_trials(studies / "second")

@@ -48,14 +48,31 @@ def steps_of_plans(study: Study) -> int:
     return sum(study.later_steps(()))
 
 
+def evaluation_share(study: Study) -> float:
+    """The share of evaluations in the work of the planned trials, by arithmetic.
+
+    An example costs a third of what it does in training: the forward pass without the backward one,
+    which takes twice as long.
+    """
+    examples = study.dataset.validation.num_examples
+    examples += min(study.config.evaluation.train_examples, study.dataset.train.num_examples)
+    evaluated = trained = 0.0
+    for plan, steps in zip(study.plans, study.later_steps(()), strict=True):
+        later = [s for s in study.kind.stops(study, plan) if s > plan.length_steps - steps]
+        evaluated += len(later) * examples / 3
+        trained += steps * plan.config.data.batch_size
+    return evaluated / (evaluated + trained)
+
+
 def plans_in_rows(study: Study) -> dict[str, Any]:
-    """Trials and steps of the plans, and the learning rate that they give extra steps."""
+    """Trials and steps of the plans, evaluations, and the learning rate of extra steps."""
     plans = study.plans
     total, trained = sum(plan.length_steps for plan in plans), steps_of_plans(study)
     rows: dict[str, Any] = {
         "trials": len(plans),
         "steps a trial": ", ".join(map(str, sorted({plan.length_steps for plan in plans}))),
         "steps": f"{trained}, and {total - trained} taken over" if trained < total else total,
+        "evaluations": f"about {evaluation_share(study):.0%} of the work",
     }
     longer = [plan.transfer for plan in plans if plan.transfer and plan.transfer.extra_steps]
     if carried := min(longer, key=lambda one: one.mean_relative_learning_rate, default=None):
@@ -105,7 +122,7 @@ class Kind:
         stops: (study, plan) -> the steps at which a trial is evaluated, its last one included.
         expected_steps: about as many steps as the study will train, of all trials.
         trials_held: config -> how many trials' states are on the devices at the same time.
-        in_rows: how many trials and steps it will take, for the plan that a dry run prints.
+        in_rows: how many trials, steps and evaluations, for the plan that a dry run prints.
         regularizes: whether its trials train with regularization and augmentation; switched off, if
             not, and the outcome says so.
         checks_fit: config -> whether its trials notice the step at which every training example is
