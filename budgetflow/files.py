@@ -1,12 +1,21 @@
-"""Atomic writing and checked reading of the small files in a study's folder, local or gs://."""
+"""Atomic writing and checked reading of the small files in a study's folder, local or gs://.
 
+Every JSON object carries the checksum of its content, so that a changed character is noticed even
+where the file is still JSON, and a person may still read it. Files of earlier versions carry none.
+"""
+
+import hashlib
 import json
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from etils import epath
 
 from budgetflow.errors import DamagedFileError
+
+# The key of a file's checksum, and how its value begins: who changes either leaves the other.
+CHECKSUM, _HASH = "checksum", "sha256:"
 
 
 def write_text(path: epath.PathLike, text: str) -> None:
@@ -24,43 +33,90 @@ def write_text(path: epath.PathLike, text: str) -> None:
 
 def write_json(path: epath.PathLike, value: Any) -> None:
     """Writes ``value`` as indented JSON, atomically. Non-finite numbers become null."""
-    write_text(path, json.dumps(finite(value), indent=2) + "\n")
+    value = finite(value)
+    if isinstance(value, dict):
+        value = {**value, CHECKSUM: checksum_of(value)}
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def write_fields(path: epath.PathLike, fields: dict[str, Any]) -> None:
     """Like :func:`write_json`, but a field a line, which takes a quarter of the time."""
-    lines = (f"  {json.dumps(name)}: {json_text(value)}" for name, value in fields.items())
+    texts = {name: json_text(value) for name, value in fields.items()}
+    texts[CHECKSUM] = json_text(checksum_of({n: json.loads(text) for n, text in texts.items()}))
+    lines = (f"  {json.dumps(name)}: {text}" for name, text in texts.items())
     write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def read_json(path: epath.PathLike) -> Any:
-    """Reads a JSON file.
+    """Reads a JSON file, without its checksum.
 
     Raises:
-        DamagedFileError: the file is not JSON.
+        DamagedFileError: the file is not JSON, or not what was written.
     """
+    return read_checked(path)[0]
+
+
+def read_checked(path: epath.PathLike) -> tuple[Any, str | None]:
+    """Reads a JSON file like :func:`read_json`; also its checksum, None if it carries none."""
     try:
-        return json.loads(epath.Path(path).read_text())
+        value = json.loads(epath.Path(path).read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DamagedFileError(f"{path} is damaged: {error}") from error
+    if not isinstance(value, dict):
+        return value, None
+    recorded = value.pop(CHECKSUM, None)
+    misnamed = any(isinstance(v, str) and v.startswith(_HASH) for v in value.values())
+    if recorded is None and not misnamed:
+        return value, None
+    if recorded != checksum_of(value):
+        raise DamagedFileError(f"{path} is damaged: its checksum is that of another content")
+    return value, recorded
 
 
-def write_rows(path: epath.PathLike, rows: list[dict[str, Any]]) -> None:
+def checksum_of(value: Any) -> str:
+    """The checksum of what is written as JSON, however it is laid out in a file."""
+    as_read = json.loads(json.dumps(value))
+    return checksum_of_lines([json.dumps(as_read, sort_keys=True).encode()])
+
+
+def checksum_of_lines(lines: Iterable[bytes]) -> str:
+    """The checksum of lines of text."""
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(line + b"\n")
+    return _HASH + digest.hexdigest()
+
+
+def write_rows(path: epath.PathLike, rows: Iterable[dict[str, Any]]) -> None:
     """Writes one JSON object a line, atomically."""
-    write_text(path, "".join(json_text(row) + "\n" for row in rows))
+    write_text(path, "".join(f"{line}\n" for line in map(json_text, rows)))
 
 
-def read_rows(path: epath.PathLike) -> list[dict[str, Any]]:
+def checksum_of_rows(rows: Iterable[dict[str, Any]]) -> str:
+    """The checksum of what :func:`write_rows` writes."""
+    return checksum_of_lines(json_text(row).encode() for row in rows)
+
+
+def read_lines(path: epath.PathLike) -> list[bytes]:
+    """The lines of a file; no file has none."""
+    try:
+        return epath.Path(path).read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def read_rows(path: epath.PathLike, lines: list[bytes] | None = None) -> list[dict[str, Any]]:
     """Reads what :func:`write_rows` wrote; no file is no rows. Null numbers come back as NaN.
+
+    Args:
+        path: the file.
+        lines: its lines, if they have been read already.
 
     Raises:
         DamagedFileError: a line is not a JSON object; the message names the line.
     """
     path = epath.Path(path)
-    try:
-        lines = path.read_bytes().splitlines()
-    except FileNotFoundError:
-        return []
+    lines = read_lines(path) if lines is None else lines
     try:
         rows = json.loads(b"[" + b",".join(lines) + b"]")  # at once: a tenth of the time
         if len(rows) != len(lines) or not all(map(_is_row, rows)):

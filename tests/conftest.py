@@ -26,12 +26,13 @@ from budgetflow.checkpoints import TrialCheckpoints  # noqa: E402
 from budgetflow.config import default_config, load_config_file  # noqa: E402
 from budgetflow.config.keys import replace_fields  # noqa: E402
 from budgetflow.data.source import load_dataset  # noqa: E402
+from budgetflow.files import read_json  # noqa: E402
 from budgetflow.launch import launch, load_chain  # noqa: E402
 from budgetflow.playbook import rounds  # noqa: E402
 from budgetflow.playbook.measurement import TrialRecord  # noqa: E402
 from budgetflow.playbook.sharing import Branch  # noqa: E402
 from budgetflow.studies.kinds import parse_study  # noqa: E402
-from budgetflow.studies.trial import read_trials  # noqa: E402
+from budgetflow.studies.trial import read_trials, write_outcome  # noqa: E402
 from budgetflow.training.mesh import make_mesh, trial_slices  # noqa: E402
 from budgetflow.training.trial_run import TrialRun, trial_program  # noqa: E402
 
@@ -241,6 +242,13 @@ def studies(chain, tmp_path):
     """A copy of the first round's folder, to go on from."""
     shutil.copytree(chain[0] / "first", tmp_path / "first")
     return tmp_path
+
+
+def conclude_again(folder):
+    """Vouches for a study's records as they are, as if its outcome had been made from them."""
+    outcome = read_json(folder / "outcome.json")
+    (folder / "outcome.json").unlink()
+    write_outcome(folder, outcome, read_trials(folder))
 
 
 def assert_as_from_scratch(folder, config, dataset):

@@ -10,12 +10,13 @@ import time
 import jax
 import numpy as np
 import pytest
-from conftest import REPOSITORY, assert_identical, edited_config, run, start_trial
+from conftest import REPOSITORY, assert_identical, conclude_again, edited_config, run, start_trial
 
 from budgetflow.checkpoints import TrialCheckpoints, restore_as_numpy
 from budgetflow.config import load_config_file, log_uniform, parse_config
 from budgetflow.config.keys import replace_fields
 from budgetflow.errors import DamagedFileError, UserError
+from budgetflow.files import read_json
 from budgetflow.results.reading import open_study
 from budgetflow.schedules import Schedule
 from budgetflow.studies.trial import read_trials, write_trial
@@ -41,7 +42,7 @@ SCHEDULE_KEYS = {
 
 
 def outcome_of(workdir, study):
-    return json.loads((workdir / study / "outcome.json").read_text())
+    return read_json(workdir / study / "outcome.json")
 
 
 def everything_recorded(folder):
@@ -184,6 +185,7 @@ def test_a_schedule_without_a_rule_is_not_carried_over(workdir):
             "inverse_sqrt", timescale_steps=50,
         )  # fmt: skip
         write_trial(workdir / "round1", dataclasses.replace(record, schedule=schedule))
+    conclude_again(workdir / "round1")
     with pytest.raises(UserError, match=r"round1: .* no constant period .* decay = 'linear'"):
         run(edited_config("round2"), workdir)
     assert not (workdir / "round2").exists()

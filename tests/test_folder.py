@@ -1,6 +1,5 @@
 """A folder that was begun with other code is gone on with where its owner vouches for it."""
 
-import json
 import os
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from budgetflow.config import load_config_file
 from budgetflow.config.schema import to_json
 from budgetflow.data.source import load_dataset
 from budgetflow.errors import UserError
+from budgetflow.files import read_json, write_json
 from budgetflow.launch import load_chain
 from budgetflow.playbook.wording import gone_on
 from budgetflow.results.reading import open_study
@@ -59,7 +59,7 @@ def interrupted(config, workdir, trial=0, same_results=False):
 
 
 def recorded(folder):
-    return json.loads((folder / "config.json").read_text())
+    return read_json(folder / "config.json")
 
 
 def source_of(record):
@@ -208,7 +208,7 @@ def test_a_folder_that_was_tampered_with_is_not_vouched_for(tmp_path, version, k
     for key in keys[:-1]:
         part = part[key]
     part[keys[-1]] = value
-    (tmp_path / "mine" / "config.json").write_text(json.dumps(known))
+    write_json(tmp_path / "mine" / "config.json", known)
     version("new")
     with pytest.raises(UserError, match=r"the study it builds on\); give another --workdir"):
         run(config_of(2), tmp_path, same_results=True)

@@ -1,13 +1,12 @@
 """More trials, or more seeds, in a study that is there already."""
 
-import json
-
 import pytest
 from conftest import assert_identical, run
 from test_comparison import config_of_batches
 
 from budgetflow.config import choices, default_config, log_uniform, parse_config, uniform
 from budgetflow.errors import UserError
+from budgetflow.files import read_json
 from budgetflow.results.reading import open_study
 from budgetflow.studies.controller import run_study
 from budgetflow.studies.study import resolve
@@ -58,7 +57,7 @@ def test_a_grown_study_is_the_one_with_more_trials_from_the_start(tmp_path, meth
     grown = tmp_path / "grown" / "mine"
     assert contents(grown) == contents(tmp_path / "whole" / "mine")
     assert_same_params(tmp_path)
-    assert json.loads((grown / "outcome_of_2_trials.json").read_text()) == first
+    assert read_json(grown / "outcome_of_2_trials.json") == first
     assert "5 trials" in output
     assert "5 trials" in (grown / "report.html").read_text()
 
@@ -134,7 +133,7 @@ def test_a_sweep_gets_more_seeds(tmp_path):
     assert outcome == whole
     assert [seed["seed"] for seed in outcome["seeds"]] == [0, 1, 2]
     kept = tmp_path / "grown" / "mine" / "outcome_of_1_seeds.json"
-    assert json.loads(kept.read_text()) == first
+    assert read_json(kept) == first
     with pytest.raises(UserError, match="holds 3 seeds"):
         run(sweep(2), tmp_path / "grown")
 

@@ -1,22 +1,24 @@
 """What trials take over from each other, in real studies: bit for bit, counted, or why not."""
 
+import dataclasses
 import json
 import shutil
 
 import pytest
-from conftest import assert_as_from_scratch, assert_identical, run, write_chain
+from conftest import assert_as_from_scratch, assert_identical, conclude_again, run, write_chain
 from test_trial_run import NormModel
 
 from budgetflow.checkpoints import restore_as_numpy
 from budgetflow.config import default_config, load_config_file, parse_config
 from budgetflow.config.keys import replace_fields
+from budgetflow.files import read_json, write_json
 from budgetflow.playbook.measurement import Selection
 from budgetflow.results.reading import open_study
 from budgetflow.studies.fingerprint import state_key
 from budgetflow.studies.reuse import why_not_reused
 from budgetflow.studies.round_plans import round_plans
 from budgetflow.studies.study import study_dataset
-from budgetflow.studies.trial import read_trials
+from budgetflow.studies.trial import read_trial, read_trials, write_trial
 from budgetflow.training.mesh import make_mesh
 
 # Between them: momentum, adam's moments, batch statistics, averaged parameters, the keys of dropout
@@ -104,9 +106,10 @@ def test_where_more_than_the_schedule_differs_all_is_trained_and_it_is_said_why(
 )
 def test_other_libraries_and_devices_are_named(studies, chain, keys, value):
     for path in (studies / "first").glob("trials/*/trial.json"):
-        record = json.loads(path.read_text())
+        record = read_json(path)
         record["reuse_key"][keys[0]][keys[1]] = value
-        path.write_text(json.dumps(record))
+        write_json(path, record)
+    conclude_again(studies / "first")
     outcome, _ = run(chain[1], studies)
     assert outcome["steps_reused"] == 0
     assert any(f"they differ in {'.'.join(keys)}" in reason for reason in outcome["reasons"])
@@ -115,12 +118,14 @@ def test_other_libraries_and_devices_are_named(studies, chain, keys, value):
 def test_a_trial_that_went_on_under_other_conditions_is_nobody_elses_beginning(
     digits, studies, chain
 ):
-    path = studies / "first" / "trials" / "0000" / "trial.json"
-    record = json.loads(path.read_text())
-    # As if it had been killed at step 30, on another device.
-    record |= {"status": "running", "step": 30}
-    record["reuse_key"]["devices"]["kind"] = "TPU v4"
-    path.write_text(json.dumps(record))
+    def killed_at_step_30():
+        record = read_trial(studies / "first" / "trials" / "0000")
+        record = record.back_to(30, Selection("validation_error_rate"))
+        return dataclasses.replace(record, status="running")
+
+    record = killed_at_step_30()
+    record.reuse_key["devices"]["kind"] = "TPU v4"  # it was on another device
+    write_trial(studies / "first", record)
     (studies / "first" / "outcome.json").unlink()
     run(load_config_file(chain[0] / "first.py"), studies)
     trials = read_trials(studies / "first")
@@ -129,8 +134,7 @@ def test_a_trial_that_went_on_under_other_conditions_is_nobody_elses_beginning(
     # What continued it before does so still. One that is added now trains all of its steps.
     (studies / "first" / "outcome.json").unlink()
     shutil.rmtree(studies / "first" / "trials" / "0001")
-    record = {**json.loads(path.read_text()), "status": "running", "step": 30}
-    path.write_text(json.dumps(record))
+    write_trial(studies / "first", killed_at_step_30())
     outcome, _ = run(load_config_file(chain[0] / "first.py"), studies)
     again = read_trials(studies / "first")
     assert again[0].reuse_key == key
@@ -147,9 +151,13 @@ def test_a_trial_that_went_on_under_other_conditions_is_nobody_elses_beginning(
 
 def test_trials_of_an_older_version_are_read_and_not_continued(studies, chain):
     for path in (studies / "first").glob("trials/*/trial.json"):
-        record = json.loads(path.read_text())
-        del record["reuse_key"], record["not_reused_because"]
+        record = read_json(path)
+        for key in ("reuse_key", "not_reused_because", "measurements_checksum"):
+            del record[key]
+        # They carry no checksums.
         path.write_text(json.dumps({**record, "trajectory": "0123"}))
+    outcome = read_json(studies / "first" / "outcome.json")
+    (studies / "first" / "outcome.json").write_text(json.dumps(outcome))
     outcome, _ = run(chain[1], studies)
     assert outcome["steps_reused"] == 0
     assert any("does not say what its states depend on" in r for r in outcome["reasons"])

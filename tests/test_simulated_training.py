@@ -1,7 +1,6 @@
 """The real controller over simulated trials: their number, a kill, what a trial costs."""
 
 import dataclasses
-import json
 import math
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 from etils import epath
 
+from budgetflow.files import read_json
 from budgetflow.studies.controller import run_study
 from budgetflow.studies.study import Study, resolve
 from budgetflow.studies.trial import read_trials
@@ -45,7 +45,7 @@ def test_a_killed_study_goes_on_to_the_outcome_of_one_that_was_not(trials, tmp_p
     whole = study_of(trials, tmp_path / "whole")
     assert run(whole) == outcome
     assert read_trials(whole.folder) == read_trials(study.folder)
-    assert json.loads((study.folder / "outcome.json").read_text()) == outcome
+    assert read_json(study.folder / "outcome.json") == outcome
 
 
 def decisions(study, monkeypatch):

@@ -1,8 +1,7 @@
-import json
-
 import pytest
 
 from budgetflow.errors import DamagedFileError
+from budgetflow.files import read_json, write_json
 from budgetflow.playbook.measurement import Selection
 from budgetflow.schedules import Schedule
 from budgetflow.studies.trial import TrialRecord, read_trials, write_trial
@@ -44,11 +43,11 @@ def test_a_record_comes_back_as_it_was_whatever_a_later_version_added(tmp_path):
     write_trial(tmp_path, record)
     assert read_trials(tmp_path) == [record]
     path = tmp_path / "trials" / "0003" / "trial.json"
-    content = json.loads(path.read_text())
-    path.write_text(json.dumps({**content, "added_later": {"a": 1}}))
+    content = read_json(path)
+    write_json(path, {**content, "added_later": {"a": 1}})
     assert read_trials(tmp_path) == [record]
     del content["schedule"]
-    path.write_text(json.dumps(content))
+    write_json(path, content)
     with pytest.raises(DamagedFileError, match=r"trial\.json is damaged"):
         read_trials(tmp_path)
 

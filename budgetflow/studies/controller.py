@@ -23,7 +23,13 @@ from budgetflow.studies.live import LiveTrials
 from budgetflow.studies.plans import TrialPlan
 from budgetflow.studies.reuse import joining, resumed
 from budgetflow.studies.study import Study, read_outcome
-from budgetflow.studies.trial import TrialRecord, read_trials, trial_folder, write_trial
+from budgetflow.studies.trial import (
+    TrialRecord,
+    read_trials,
+    trial_folder,
+    write_outcome,
+    write_trial,
+)
 from budgetflow.training.trial_run import Measurement
 
 # Told after every evaluation: all records, and the steps to train of each trial yet to be added. To
@@ -114,7 +120,10 @@ class _Controller:
         """The record as of the latest checkpoint."""
         saved = TrialCheckpoints(trial_folder(self._study.folder, record.trial)).steps()
         latest = max((step for step in saved if step <= record.step), default=0)
-        return record.back_to(latest, self._study.selection)
+        if latest < record.step:
+            record = record.back_to(latest, self._study.selection)
+            write_trial(self._study.folder, record, back=True)
+        return record
 
     def _add(self, trials: dict[int, dict[str, Any]]) -> dict[int, TrialRecord]:
         folder = self._study.earlier
@@ -210,5 +219,5 @@ class _Controller:
             spent = timing(*trained, seconds, self._live.stopwatch)
             spent["reading"] = readings((study.dataset.train, study.dataset.validation))
             processes.on_main(write_json, study.folder / "timing.json", spent)
-        processes.on_main(write_json, study.folder / "outcome.json", outcome)
+        processes.on_main(write_outcome, study.folder, outcome, self._records.values())
         return outcome

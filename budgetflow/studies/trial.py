@@ -1,16 +1,39 @@
-"""A trial's record on disk: ``trial.json`` and ``measurements.jsonl`` in the trial's folder."""
+"""A trial's record on disk: ``trial.json`` and ``measurements.jsonl`` in the trial's folder.
+
+Each says which content of the other belongs to it, by checksums; and ``checksums.json`` in the
+folder of a study that is concluded says which records the outcome is of. So a file that was lost,
+swapped or put back from an older copy is noticed, and named.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from etils import epath
 
 from budgetflow.errors import DamagedFileError
-from budgetflow.files import read_json, read_rows, write_fields, write_rows
-from budgetflow.playbook.measurement import TrialRecord
+from budgetflow.files import (
+    checksum_of,
+    checksum_of_lines,
+    checksum_of_rows,
+    finite,
+    read_checked,
+    read_json,
+    read_lines,
+    read_rows,
+    write_fields,
+    write_json,
+    write_rows,
+)
+from budgetflow.playbook.measurement import Row, TrialRecord
 from budgetflow.schedules import Schedule
+
+MEASUREMENTS, CHECKSUMS = "measurements.jsonl", "checksums.json"
+# In trial.json.
+ROWS_CHECKSUM = "measurements_checksum"
 
 
 def trial_folder(study_folder: epath.PathLike, trial: int) -> epath.Path:
@@ -18,13 +41,24 @@ def trial_folder(study_folder: epath.PathLike, trial: int) -> epath.Path:
     return epath.Path(study_folder) / "trials" / f"{trial:04d}"
 
 
-def write_trial(study_folder: epath.PathLike, record: TrialRecord) -> None:
-    """Writes a trial's record, atomically; measurements first, so that no step lacks its own."""
+def write_trial(study_folder: epath.PathLike, record: TrialRecord, back: bool = False) -> None:
+    """Writes a trial's record, atomically.
+
+    The record says which measurements it is of, so those are written first; they may be more than
+    the record knows of, since a kill can come between.
+
+    Args:
+        study_folder: the study's folder.
+        record: the record.
+        back: whether it is set back to an earlier step, of which the measurements are there.
+    """
     folder = trial_folder(study_folder, record.trial)
     fields = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
-    if rows := fields.pop("rows"):
-        write_rows(folder / "measurements.jsonl", list(rows))
-    write_fields(folder / "trial.json", {**fields, "schedule": vars(record.schedule)})
+    rows = fields.pop("rows")
+    if rows and not back:
+        write_rows(folder / MEASUREMENTS, rows)
+    fields |= {"schedule": vars(record.schedule), ROWS_CHECKSUM: checksum_of_rows(rows)}
+    write_fields(folder / "trial.json", fields)
 
 
 def read_trial(folder: epath.PathLike) -> TrialRecord:
@@ -33,37 +67,108 @@ def read_trial(folder: epath.PathLike) -> TrialRecord:
     Raises:
         DamagedFileError: ``trial.json`` or ``measurements.jsonl`` is not what was written.
     """
-    folder = epath.Path(folder)
-    content = read_json(folder / "trial.json")
-    rows = read_rows(folder / "measurements.jsonl")
-    try:
-        # A later version may have added keys.
-        known = [field.name for field in dataclasses.fields(TrialRecord) if field.name != "rows"]
-        fields = {name: content[name] for name in known if name in content}
-        bracket = fields.pop("fitted_at_step_bracket")
-        # JSON has lists for what is a tuple in a config, as the sizes of layers are.
-        values = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in fields["hyperparameters"].items()
-        }
-        schedule = Schedule(**fields["schedule"])
-        return TrialRecord(
-            **{**fields, "hyperparameters": values, "schedule": schedule},
-            fitted_at_step_bracket=tuple(bracket) if bracket else None,
-            rows=tuple(row for row in rows if row["step"] <= fields["step"]),
-        )
-    except (TypeError, KeyError, ValueError, AttributeError) as error:
-        raise DamagedFileError(f"{folder / 'trial.json'} is damaged: {error}") from error
+    return _read_trial(epath.Path(folder))[0]
+
+
+def _read_trial(folder: epath.Path) -> tuple[TrialRecord, str | None]:
+    """A trial's record, and the checksum of ``trial.json``."""
+    path = folder / "trial.json"
+    while True:
+        content, checksum = read_checked(path)
+        if content.get("trial", 0) != int(folder.name):
+            raise DamagedFileError(f"{path} is that of trial {content['trial']}; {_again(folder)}")
+        lines = read_lines(folder / MEASUREMENTS)
+        rows = read_rows(folder / MEASUREMENTS, lines)
+        try:
+            record = _record(content, rows)
+        except (TypeError, KeyError, ValueError, AttributeError) as error:
+            raise DamagedFileError(f"{path} is damaged: {error}; {_again(folder)}") from error
+        recorded = content.get(ROWS_CHECKSUM)
+        if recorded in (None, checksum_of_lines(lines[: len(record.rows)])):
+            return record, checksum
+        if read_checked(path)[1] == checksum:  # it was not written in between
+            state = "is damaged" if lines else "is missing"
+            raise DamagedFileError(f"{folder / MEASUREMENTS} {state}; {_again(folder)}")
+
+
+def _record(content: dict[str, Any], rows: Iterable[Row]) -> TrialRecord:
+    """A record from what its files hold, without the measurements that it does not know of."""
+    # A later version may have added keys.
+    known = [field.name for field in dataclasses.fields(TrialRecord) if field.name != "rows"]
+    fields = {name: content[name] for name in known if name in content}
+    bracket = fields.pop("fitted_at_step_bracket")
+    # JSON has lists for what is a tuple in a config, as the sizes of layers are.
+    values = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in fields["hyperparameters"].items()
+    }
+    schedule = Schedule(**fields["schedule"])
+    return TrialRecord(
+        **{**fields, "hyperparameters": values, "schedule": schedule},
+        fitted_at_step_bracket=tuple(bracket) if bracket else None,
+        rows=tuple(row for row in rows if row["step"] <= fields["step"]),
+    )
 
 
 def read_trials(study_folder: epath.PathLike) -> list[TrialRecord]:
-    """The records of all trials of a study, by number."""
-    folder = epath.Path(study_folder) / "trials"
-    if not folder.exists():
-        return []
-    records = []
-    for path in folder.iterdir():
+    """The records of all trials of a study, by number.
+
+    Raises:
+        DamagedFileError: a file of one is not what was written; or not what was there when the
+            study was concluded.
+    """
+    folder = epath.Path(study_folder)
+    paths = folder / "trials"
+    records: dict[str, TrialRecord] = {}
+    checksums: dict[str, str | None] = {}
+    for path in paths.iterdir() if paths.exists() else ():
         # A folder without trial.json is one that a kill left before anything was recorded.
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            records.append(read_trial(path))
-    return sorted(records, key=lambda record: record.trial)
+            records[path.name], checksums[path.name] = _read_trial(path)
+    _check_concluded(folder, checksums)
+    return sorted(records.values(), key=lambda record: record.trial)
+
+
+def write_outcome(
+    study_folder: epath.PathLike, outcome: dict[str, Any], records: Iterable[TrialRecord]
+) -> None:
+    """Writes a study's outcome; before it, the checksums of it and of the records it is of."""
+    folder = epath.Path(study_folder)
+    names = [trial_folder(folder, record.trial).name for record in records]
+    found = {name: read_checked(folder / "trials" / name / "trial.json")[1] for name in names}
+    outcome = finite(outcome)
+    write_json(folder / CHECKSUMS, {"outcome": checksum_of(outcome), "trials": found})
+    write_json(folder / "outcome.json", outcome)
+
+
+def _check_concluded(folder: epath.Path, checksums: Mapping[str, str | None]) -> None:
+    """Checks that the records of a study that has an outcome are those that it was made from.
+
+    Args:
+        folder: the study's.
+        checksums: those of its records, by the name of the trial's folder.
+
+    Raises:
+        DamagedFileError: one of them is missing or another one.
+    """
+    path, outcome = folder / CHECKSUMS, folder / "outcome.json"
+    checksum = read_checked(outcome)[1] if outcome.exists() else None
+    if checksum is None:  # under way, or of an earlier version
+        return
+    known = read_json(path) if path.exists() else {}
+    remedy = f"delete {outcome} and launch again to conclude from what is there"
+    if known.get("outcome") != checksum:
+        state = "is that of another outcome" if known else "is missing"
+        raise DamagedFileError(f"{path} {state}; {remedy}")
+    expected = known["trials"]
+    for name in sorted({*expected, *checksums}):
+        if checksums.get(name) != expected.get(name):
+            state = "is not the one that the outcome is of" if name in checksums else "is missing"
+            raise DamagedFileError(f"{folder / 'trials' / name / 'trial.json'} {state}; {remedy}")
+
+
+def _again(folder: epath.Path) -> str:
+    """What to do about a trial's record that is damaged."""
+    outcome = folder.parent.parent / "outcome.json"
+    also = f" and {outcome}" if outcome.exists() else ""
+    return f"delete {folder}{also} and launch again to train that trial again"
