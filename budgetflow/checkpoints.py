@@ -143,8 +143,29 @@ class TrialCheckpoints:
         self._clear([int(step) for step in checksums if int(step) not in keep])
 
     def steps(self) -> list[int]:
-        """The steps of all checkpoints on disk, ascending."""
+        """The steps of all checkpoints on disk, ascending; none where their checksums are lost."""
         return sorted(int(step) for step in self._checksums())
+
+    def set_aside_damaged(self) -> list[int]:
+        """Renames checkpoints that are not what was saved, so that they count no more; their steps.
+
+        They are kept, as ``checkpoints/<step>.damaged``.
+        """
+        damaged = []
+        for step in self.steps():
+            try:
+                verify(self._folder, step)
+            except DamagedFileError:
+                damaged.append(step)
+        self._forget(damaged)
+        for step in damaged:
+            path = self._path(step)
+            if path.exists():
+                aside = path.parent / f"{step}.damaged"
+                if aside.exists():
+                    aside.rmtree()
+                path.rename(aside)
+        return damaged
 
     def restore(self, step: int, like: Any) -> Any:
         """The state at ``step``, in the structure, shapes and sharding of ``like``.
@@ -166,12 +187,13 @@ class TrialCheckpoints:
         """Copies checkpoints of another trial, verified, into this one's folder.
 
         Raises:
-            DamagedFileError: one of them is damaged.
+            DamagedFileError: one of them is damaged; none is copied.
         """
         checksums = self._checksums()
         theirs = read_json(epath.Path(other) / "checksums.json")
         for step in steps:
             verify(other, step)
+        for step in steps:
             source = epath.Path(other) / "checkpoints" / str(step)
             for name in theirs[str(step)]:
                 target = self._path(step) / name
@@ -182,20 +204,28 @@ class TrialCheckpoints:
 
     def _clear(self, steps: Sequence[int]) -> None:
         """Deletes checkpoints, their checksums first: a kill leaves none that seems damaged."""
-        if not steps:
-            return
-        checksums = {s: files for s, files in self._checksums().items() if int(s) not in steps}
-        write_json(self._folder / "checksums.json", checksums)
+        self._forget(steps)
         for step in steps:
             if self._path(step).exists():
                 self._path(step).rmtree()
+
+    def _forget(self, steps: Sequence[int]) -> None:
+        """Has checkpoints count no more."""
+        if steps:
+            known = self._checksums().items()
+            checksums = {s: files for s, files in known if int(s) not in steps}
+            write_json(self._folder / "checksums.json", checksums)
 
     def _path(self, step: int) -> epath.Path:
         return self._folder / "checkpoints" / str(step)
 
     def _checksums(self) -> dict[str, dict[str, str]]:
+        """Those of the files of each checkpoint; without them, no checkpoint counts."""
         path = self._folder / "checksums.json"
-        return read_json(path) if path.exists() else {}
+        try:
+            return read_json(path) if path.exists() else {}
+        except DamagedFileError:
+            return {}
 
 
 @functools.cache
@@ -260,10 +290,12 @@ def verify(trial_folder: epath.PathLike, step: int) -> None:
         DamagedFileError: a file is missing or changed.
     """
     folder = epath.Path(trial_folder)
-    recorded = read_json(folder / "checksums.json").get(str(step))
-    path = folder / "checkpoints" / str(step)
+    path, checksums = folder / "checkpoints" / str(step), folder / "checksums.json"
+    recorded = (read_json(checksums) if checksums.exists() else {}).get(str(step))
     if recorded is None:
-        raise DamagedFileError(f"{path} has no recorded checksums; delete the trial's folder")
+        raise DamagedFileError(
+            f"{path} has no checksum in {checksums}; delete {folder} to train that trial again"
+        )
     found = _file_checksums(path) if path.exists() else {}
     for name, checksum in recorded.items():
         if found.get(name) != checksum:

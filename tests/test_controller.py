@@ -349,6 +349,7 @@ def test_a_damaged_record_is_named(workdir):
 
 
 def test_a_damaged_checkpoint_is_not_taken_over(workdir):
+    undamaged = outcome_of(workdir, "round2")
     shutil.rmtree(workdir / "round2")
     best = outcome_of(workdir, "round1")["best_trial"]
     record = read_trials(workdir / "round1")[best]
@@ -358,8 +359,11 @@ def test_a_damaged_checkpoint_is_not_taken_over(workdir):
     content = bytearray(victim.read_bytes())
     content[len(content) // 2] ^= 1
     victim.write_bytes(content)
-    with pytest.raises(DamagedFileError, match=victim.name):
-        run(edited_config("round2"), workdir)
+    outcome, _ = run(edited_config("round2"), workdir)
+    assert outcome["best_validation"] == undamaged["best_validation"]
+    assert outcome["steps_reused"] < undamaged["steps_reused"]
+    said = [reason for reason in outcome["reasons"] if "damaged checkpoints" in reason]
+    assert said and f"step {pin} of trial {best} of round1" in said[0]
 
 
 def test_results_of_another_config_are_never_overwritten(workdir):

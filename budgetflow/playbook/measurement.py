@@ -44,6 +44,8 @@ class TrialRecord:
         not_reused_because: why it does not continue the trial that it was expected to.
         measured_anew_because: why it took over the last state of the trial that it continues, but
             none of the measurements.
+        damaged: the checkpoints that were damaged when they were needed, in words; what they held
+            was trained again.
         fitted_at_step_bracket: [last step known not to fit the training set, first known to fit],
             or None.
         role: why it is in its study: a "point" of the search space; the earlier round's "best"
@@ -68,6 +70,7 @@ class TrialRecord:
     reused_from: dict[str, Any] | None = None
     not_reused_because: str | None = None
     measured_anew_because: str | None = None
+    damaged: tuple[str, ...] = ()
     fitted_at_step_bracket: tuple[int, int] | None = None
     role: Role = "point"
     idea: str | None = None

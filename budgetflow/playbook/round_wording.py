@@ -212,7 +212,7 @@ def pitfall(carried: Transfer, threshold: float) -> str:
 
 
 def trained_again(records: Iterable[TrialRecord]) -> Iterator[str]:
-    """Why trials do not continue those that they were expected to, or not all of it."""
+    """Why trials trained steps that were trained before, or took over less than all of it."""
     trained: dict[str, list[str]] = {}
     measured: dict[tuple[int, str], list[str]] = {}
     for record in records:
@@ -221,6 +221,11 @@ def trained_again(records: Iterable[TrialRecord]) -> Iterator[str]:
         if record.reused_from and record.measured_anew_because:
             begins = record.reused_from["step"], record.measured_anew_because
             measured.setdefault(begins, []).append(str(record.trial))
+        if record.damaged:
+            yield (
+                f"Of trial {record.trial}, what damaged checkpoints held was trained again: "
+                f"{'; '.join(record.damaged)}."
+            )
     for why, trials in trained.items():
         yield (
             f"Trial {', '.join(trials)} trained all steps and could not continue another trial: "

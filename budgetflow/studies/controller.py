@@ -117,10 +117,14 @@ class _Controller:
         return {r.trial: self._resumable(r) if r.status == "running" else r for r in records}
 
     def _resumable(self, record: TrialRecord) -> TrialRecord:
-        """The record as of the latest checkpoint."""
-        saved = TrialCheckpoints(trial_folder(self._study.folder, record.trial)).steps()
-        latest = max((step for step in saved if step <= record.step), default=0)
+        """The record as of the latest checkpoint, before the first one that is damaged."""
+        checkpoints = TrialCheckpoints(trial_folder(self._study.folder, record.trial))
+        damaged = checkpoints.set_aside_damaged()
+        words = (f"step {step} (kept as checkpoints/{step}.damaged)" for step in damaged)
+        until = min(damaged, default=record.step + 1)
+        latest = max((step for step in checkpoints.steps() if step < until), default=0)
         if latest < record.step:
+            record = dataclasses.replace(record, damaged=(*record.damaged, *words))
             record = record.back_to(latest, self._study.selection)
             write_trial(self._study.folder, record, back=True)
         return record

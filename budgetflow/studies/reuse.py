@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from etils import epath
 
 from budgetflow.checkpoints import TrialCheckpoints, steps_to_keep
+from budgetflow.errors import DamagedFileError
 from budgetflow.playbook.measurement import Selection
 from budgetflow.playbook.sharing import shared_steps
 from budgetflow.studies.fingerprint import differing_fields, in_words, measurement_key
@@ -128,8 +129,8 @@ def with_reused_steps(
         steps_to_keep: (measurements, latest step) -> the steps whose checkpoints it keeps.
         selection: what selects checkpoints.
 
-    Raises:
-        DamagedFileError: a checkpoint to take over is damaged.
+    Returns:
+        The record. If checkpoints are damaged, earlier ones are taken over; it says so.
     """
     found: list[tuple[int, epath.Path, TrialRecord]] = []
     for folder, source in sources:
@@ -139,21 +140,27 @@ def with_reused_steps(
                 saved = TrialCheckpoints(trial_folder(folder, source.trial)).steps()
                 usable = (step for step in saved if MIN_REUSED_STEPS <= step <= shared)
                 found += [(step, folder, source) for step in usable]
-    if not found:
-        return record
-    step, folder, source = max(
-        found, key=lambda item: (item[0], item[2].measurement_key == record.measurement_key)
+    found.sort(
+        key=lambda item: (item[0], item[2].measurement_key == record.measurement_key), reverse=True
     )
-    otherwise = differing_fields(source.measurement_key, record.measurement_key)
-    rows = () if otherwise else tuple(row for row in source.rows if row["step"] <= step)
-    theirs = trial_folder(folder, source.trial)
-    keep = steps_to_keep(rows, step) & {*TrialCheckpoints(theirs).steps()}
-    TrialCheckpoints(trial_folder(study_folder, record.trial)).adopt(theirs, sorted(keep))
-    record = dataclasses.replace(
-        record,
-        rows=rows,
-        status="running",
-        reused_from={"study": folder.name, "trial": source.trial, "step": step},
-        measured_anew_because=f"they differ in {in_words(otherwise)}" if otherwise else None,
-    )
-    return record.back_to(step, selection)
+    damaged: list[str] = []
+    for step, folder, source in found:
+        otherwise = differing_fields(source.measurement_key, record.measurement_key)
+        rows = () if otherwise else tuple(row for row in source.rows if row["step"] <= step)
+        theirs = trial_folder(folder, source.trial)
+        keep = steps_to_keep(rows, step) & {*TrialCheckpoints(theirs).steps()}
+        try:
+            TrialCheckpoints(trial_folder(study_folder, record.trial)).adopt(theirs, sorted(keep))
+        except DamagedFileError:
+            damaged.append(f"step {step} of trial {source.trial} of {folder.name}")
+            continue
+        continued = dataclasses.replace(
+            record,
+            rows=rows,
+            status="running",
+            damaged=tuple(damaged),
+            reused_from={"study": folder.name, "trial": source.trial, "step": step},
+            measured_anew_because=f"they differ in {in_words(otherwise)}" if otherwise else None,
+        )
+        return continued.back_to(step, selection)
+    return dataclasses.replace(record, damaged=tuple(damaged))

@@ -96,7 +96,7 @@ def _record(content: dict[str, Any], rows: Iterable[Row]) -> TrialRecord:
     # A later version may have added keys.
     known = [field.name for field in dataclasses.fields(TrialRecord) if field.name != "rows"]
     fields = {name: content[name] for name in known if name in content}
-    bracket = fields.pop("fitted_at_step_bracket")
+    bracket, damaged = fields.pop("fitted_at_step_bracket"), fields.pop("damaged", ())
     # JSON has lists for what is a tuple in a config, as the sizes of layers are.
     values = {
         name: tuple(value) if isinstance(value, list) else value
@@ -106,6 +106,7 @@ def _record(content: dict[str, Any], rows: Iterable[Row]) -> TrialRecord:
     return TrialRecord(
         **{**fields, "hyperparameters": values, "schedule": schedule},
         fitted_at_step_bracket=tuple(bracket) if bracket else None,
+        damaged=tuple(damaged),
         rows=tuple(row for row in rows if row["step"] <= fields["step"]),
     )
 
