@@ -45,6 +45,7 @@ FLOORS = {
     "config": GROUND,
     "command_line": {"config", "errors"},
     "workdir": {"errors"},
+    "check": {"errors", "results"},
     "training": GROUND | {"config", "models", "tasks", "optimizers", "data"},
     "studies": GROUND | {"config", "playbook", "training", "tasks", "data", "checkpoints"},
     "results": GROUND | {"playbook", "studies.trial", "checkpoints"},

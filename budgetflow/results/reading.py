@@ -237,7 +237,7 @@ def open_study(path: epath.PathLike) -> StudyResult:
     Raises:
         UserError: there is no study in that folder.
     """
-    folder = _absolute(path)
+    folder = absolute(path)
     if not (folder / "config.json").exists():
         if inside := _names(folder):
             raise UserError(
@@ -261,13 +261,13 @@ def open_studies(workdir: epath.PathLike) -> dict[str, StudyResult]:
     Raises:
         UserError: there is none.
     """
-    folder = _absolute(workdir)
+    folder = absolute(workdir)
     if not (names := _names(folder)):
         raise UserError(f"there are no studies in {folder}; give the --workdir of a launch")
     return {name: open_study(folder / name) for name in names}
 
 
-def _absolute(path: epath.PathLike) -> epath.Path:
+def absolute(path: epath.PathLike) -> epath.Path:
     """A path as Orbax needs it; that of a bucket is absolute already."""
     given = os.fspath(path)
     return epath.Path(given if "://" in given else os.path.abspath(os.path.expanduser(given)))

@@ -7,9 +7,12 @@ what it trains again is deterministic, so the outcome is the one it would have b
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
+
+from etils import epath
 
 from budgetflow import processes
 from budgetflow.checkpoints import TrialCheckpoints
@@ -76,8 +79,9 @@ class _Controller:
         self._study = study
         self._on_progress = on_progress
         self._live = live
-        self._records = processes.on_main(self._read_records)
+        self._records: dict[int, TrialRecord] = {}
         self._plans: dict[int, TrialPlan] = {}
+        self._records = processes.on_main(self._read_records)
         self._steps_trained = self._examples_trained = 0
 
     def run(self) -> dict[str, Any]:
@@ -112,17 +116,31 @@ class _Controller:
         return self._study.kind.decide(self._study, list(self._records.values()))
 
     def _read_records(self) -> dict[int, TrialRecord]:
-        records = read_trials(self._study.folder)
+        self._records = {record.trial: record for record in read_trials(self._study.folder)}
         # Those that were under way when the study was killed.
-        return {r.trial: self._resumable(r) if r.status == "running" else r for r in records}
+        running = [record for record in self._records.values() if record.status == "running"]
+        return self._records | {record.trial: self._resumable(record) for record in running}
 
     def _resumable(self, record: TrialRecord) -> TrialRecord:
         """The record as of the latest checkpoint, before the first one that is damaged."""
-        checkpoints = TrialCheckpoints(trial_folder(self._study.folder, record.trial))
+        folder = trial_folder(self._study.folder, record.trial)
+        checkpoints = TrialCheckpoints(folder)
         damaged = checkpoints.set_aside_damaged()
         words = (f"step {step} (kept as checkpoints/{step}.damaged)" for step in damaged)
         until = min(damaged, default=record.step + 1)
         latest = max((step for step in checkpoints.steps() if step < until), default=0)
+        if latest < record.steps_reused:
+            # Its own measurements are not those that it took over, at other steps.
+            aside = self._study.folder / "damaged" / folder.name
+            aside.parent.mkdir(exist_ok=True)
+            if aside.exists():
+                aside.rmtree()
+            folder.rename(aside)
+            again = self._join(record.trial, record.hyperparameters)
+            words = (f"step {step} (kept in damaged/{folder.name})" for step in damaged)
+            again = dataclasses.replace(again, damaged=(*again.damaged, *words))
+            write_trial(self._study.folder, again)
+            return again
         if latest < record.step:
             record = dataclasses.replace(record, damaged=(*record.damaged, *words))
             record = record.back_to(latest, self._study.selection)
@@ -130,16 +148,21 @@ class _Controller:
         return record
 
     def _add(self, trials: dict[int, dict[str, Any]]) -> dict[int, TrialRecord]:
+        return {number: self._join(number, values) for number, values in trials.items()}
+
+    def _join(self, number: int, hyperparameters: dict[str, Any]) -> TrialRecord:
+        plan = self._study.kind.plan(self._study, number, hyperparameters)
+        # One that is added with, or before, the trial to continue trains all steps itself.
+        branch = self._records.get(plan.branch.trial) if plan.branch else None
+        record = joining(self._study, number, plan, self._sources, branch)
+        write_trial(self._study.folder, record)
+        return record
+
+    @functools.cached_property
+    def _sources(self) -> list[tuple[epath.Path, TrialRecord]]:
+        """The trials of the study that this one builds on, which can be continued."""
         folder = self._study.earlier
-        sources = [(folder, record) for record in read_trials(folder)] if folder else []
-        added = {}
-        for number, hyperparameters in trials.items():
-            plan = self._study.kind.plan(self._study, number, hyperparameters)
-            # One that is added with, or before, the trial to continue trains all steps itself.
-            branch = self._records.get(plan.branch.trial) if plan.branch else None
-            added[number] = joining(self._study, number, plan, sources, branch)
-            write_trial(self._study.folder, added[number])
-        return added
+        return [(folder, record) for record in read_trials(folder)] if folder else []
 
     def _advance(self, wave: dict[int, int], to_step: int) -> None:
         """Advances trials, each on its slice, from evaluation to evaluation up to a step."""

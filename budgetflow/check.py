@@ -1,0 +1,71 @@
+"""Checks all that studies recorded, checkpoints included, and says what each damage costs.
+
+    python -m budgetflow.check --workdir=runs           # all studies in a folder
+    python -m budgetflow.check --workdir=runs/round1    # one study
+
+It changes nothing. Exit status 0 if all is as it was written, 1 if something is damaged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.progress import track
+
+from budgetflow.errors import UserError
+from budgetflow.results.checking import checks, studies_in
+
+
+def check(workdir: str, console: Console) -> int:
+    """Prints what is damaged in a folder of studies, or in one study, and counts it.
+
+    Raises:
+        UserError: there is no study.
+    """
+    damages = 0
+    for folder in studies_in(workdir):
+        found = list(checks(folder))
+        progress = track(
+            found, folder.name, console=console, transient=True, disable=not console.is_terminal
+        )
+        said: dict[str, str] = {}
+        for each in progress:
+            if (damage := each.damage()) is not None:  # which what needs the file would say again
+                said.setdefault(damage, each.costs)
+        damages += len(said)
+        for damage, costs in said.items():
+            line = f"  • {damage}. It costs {costs}."
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
+        summary = f"{len(said)} damaged" if said else "all as it was written"
+        line = f"{folder.name}: {len(found)} files and checkpoints, {summary}"
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    return damages
+
+
+def main(argv: Sequence[str]) -> None:
+    """The command, given its arguments."""
+    parser = argparse.ArgumentParser(
+        prog="budgetflow check",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--workdir", default="runs", help="a study's folder, or one that holds some"
+    )
+    sys.exit(1 if check(parser.parse_args(argv).workdir, Console()) else 0)
+
+
+def run() -> None:
+    """Checks what the command line asks for; user errors become one line and exit status 2."""
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        print(f"budgetflow: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    run()

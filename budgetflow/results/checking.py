@@ -1,0 +1,111 @@
+"""Checks of everything that a study recorded: what is damaged, and what that costs."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from etils import epath
+
+from budgetflow.checkpoints import TrialCheckpoints, verify
+from budgetflow.errors import DamagedFileError, UserError
+from budgetflow.files import read_json
+from budgetflow.results.reading import absolute
+from budgetflow.studies.trial import TrialRecord, read_trial, read_trials
+
+# What is lost with a study's own files.
+COSTS = {
+    "config.json": "nothing here can be read or gone on with: put a copy back, or delete the "
+    "study's folder and train it again",
+    "outcome.json": "no training: delete it and launch again to find the same outcome",
+    "plan.json": "no training: delete it, and the plan is made again; a budget in hours is timed "
+    "anew, though, and may plan other rounds",
+}
+NOTHING = "nothing: delete it"
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One thing to check.
+
+    Attributes:
+        about: a file or folder.
+        run: raises DamagedFileError if it is damaged.
+        costs: what it costs if it is.
+    """
+
+    about: epath.Path
+    run: Callable[[], Any]
+    costs: str
+
+    def damage(self) -> str | None:
+        """What is wrong; None if all is as it was written."""
+        try:
+            self.run()
+        except DamagedFileError as error:
+            return str(error)
+        return None
+
+
+def studies_in(workdir: epath.PathLike) -> list[epath.Path]:
+    """The folder itself, if it is a study's, or those of the studies in it; also damaged ones.
+
+    Raises:
+        UserError: there is none.
+    """
+    folder = absolute(workdir)
+    if _is_study(folder):
+        return [folder]
+    found = sorted(filter(_is_study, folder.iterdir())) if folder.is_dir() else []
+    if not found:
+        raise UserError(f"there are no studies in {folder}; give the --workdir of a launch")
+    return found
+
+
+def _is_study(folder: epath.Path) -> bool:
+    return (folder / "config.json").exists() or (folder / "trials").is_dir()
+
+
+def checks(folder: epath.Path) -> Iterator[Check]:
+    """All that there is to check in a study's folder, one after the other."""
+    for path in sorted({folder / "config.json", *folder.glob("*.json")}):
+        costs = COSTS.get(path.name, NOTHING)
+        yield Check(path, functools.partial(_read, path), costs)
+    trials = folder / "trials"
+    for path in sorted(trials.iterdir()) if trials.exists() else ():
+        if (path / "trial.json").exists():
+            yield from _of_trial(path)
+    costs = "no training: the records are those of another time than the outcome"
+    yield Check(folder, functools.partial(read_trials, folder), costs)
+
+
+def _read(path: epath.Path) -> None:
+    if not path.exists():
+        raise DamagedFileError(f"{path} is missing")
+    read_json(path)
+
+
+def _of_trial(folder: epath.Path) -> Iterator[Check]:
+    """A trial's record, then its checkpoints, those without checksums included."""
+    costs = "the training of all its steps, again"
+    yield Check(folder, functools.partial(read_trial, folder), costs)
+    try:
+        record = read_trial(folder)
+    except DamagedFileError:
+        return
+    checkpoints = folder / "checkpoints"
+    there = (path.name for path in checkpoints.iterdir()) if checkpoints.exists() else ()
+    steps = {*TrialCheckpoints(folder).steps(), *map(int, filter(str.isdecimal, there))}
+    for step in sorted(steps):
+        costs = _costs_of_checkpoint(record, step)
+        yield Check(folder, functools.partial(verify, folder, step), costs)
+
+
+def _costs_of_checkpoint(record: TrialRecord, step: int) -> str:
+    if record.status == "running":
+        return f"up to {record.step} steps, which the next launch trains again by itself"
+    if step == record.best_step:
+        return f"the parameters of the trial's best step, until its {step} steps are trained again"
+    return f"{step} steps to whoever continues the trial, trained again without being asked for"
