@@ -223,9 +223,10 @@ class TrialCheckpoints:
         """Those of the files of each checkpoint; without them, no checkpoint counts."""
         path = self._folder / "checksums.json"
         try:
-            return read_json(path) if path.exists() else {}
+            found = read_json(path) if path.exists() else {}
         except DamagedFileError:
             return {}
+        return found if all(map(str.isdecimal, found)) else {}
 
 
 @functools.cache

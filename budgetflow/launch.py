@@ -11,6 +11,7 @@ of model, task, optimizer, regularization and augmentation that the config file 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import itertools
 import os
@@ -48,6 +49,7 @@ from budgetflow.studies.controller import run_study
 from budgetflow.studies.departures import departures
 from budgetflow.studies.folder import check_folder, is_complete
 from budgetflow.studies.kinds import check_follows, kind_of, parse_study
+from budgetflow.studies.lock import locked
 from budgetflow.studies.study import (
     check_study,
     resolve,
@@ -77,6 +79,9 @@ _SAME_RESULTS = flags.DEFINE_bool(
     False,
     "The code that these studies were begun with, budgetflow's or your own, has changed in a way "
     "that changes no number: go on all the same. Their outcomes say so.",
+)
+_WAIT = flags.DEFINE_bool(
+    "wait", False, "Where another launcher runs a study, wait for it to end instead of refusing."
 )
 _PROFILE_STEPS = flags.DEFINE_string(
     "profile_steps",
@@ -140,6 +145,7 @@ def launch(
     console: Console,
     profile_steps: tuple[int, int] | None = None,
     same_results: bool = False,
+    wait: bool = False,
 ) -> dict[str, Any] | None:
     """Runs the studies of a chain, each after the one it builds on.
 
@@ -150,6 +156,7 @@ def launch(
         console: where to print.
         profile_steps: the steps of each study's first trial between which to write a trace.
         same_results: see :func:`budgetflow.studies.study.resolve`.
+        wait: whether to wait where another launcher runs a study.
 
     Returns:
         The last study's outcome; None after a dry run.
@@ -178,7 +185,10 @@ def launch(
         was_complete = processes.on_main(is_complete, study)
         if not was_complete and processes.is_main():
             _import_reports()
-        with StudyProgress(console, study_config.name) as progress:
+        with contextlib.ExitStack() as stack:
+            if not was_complete:
+                stack.enter_context(_locked(folder, wait, console))
+            progress = stack.enter_context(StudyProgress(console, study_config.name))
             outcome = run_study(study, progress, profile_steps)
         if processes.is_main():
             results.append(_show(console, folder, was_complete))
@@ -207,6 +217,22 @@ def check(chain: list[StudyConfig], workdir: str) -> epath.Path:
             raise UserError(f"{folder} is a file; give another --workdir or config.name")
         check_study(study_config)
     return folder_of_all
+
+
+@contextlib.contextmanager
+def _locked(folder: epath.Path, wait: bool, console: Console) -> Iterator[None]:
+    """Keeps other launchers from a study's folder, for all processes of this one."""
+
+    def say(sentence: str) -> None:
+        console.print(f"{folder.name}: {sentence}", style="dim", soft_wrap=True, highlight=False)
+
+    lock = locked(folder, wait, say)
+    processes.on_main(lock.__enter__)
+    try:
+        yield
+    finally:
+        if processes.is_main():
+            lock.__exit__(None, None, None)
 
 
 def _import_reports() -> None:
@@ -300,6 +326,7 @@ def main(argv: Sequence[str]) -> None:
             console,
             profile_steps=profile_steps,
             same_results=_SAME_RESULTS.value,
+            wait=_WAIT.value,
         )
 
 

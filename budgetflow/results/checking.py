@@ -12,7 +12,7 @@ from etils import epath
 from budgetflow.checkpoints import TrialCheckpoints, verify
 from budgetflow.errors import DamagedFileError, UserError
 from budgetflow.files import read_json
-from budgetflow.results.reading import absolute
+from budgetflow.results.reading import absolute, is_study
 from budgetflow.studies.trial import TrialRecord, read_trial, read_trials
 
 # What is lost with a study's own files.
@@ -56,16 +56,12 @@ def studies_in(workdir: epath.PathLike) -> list[epath.Path]:
         UserError: there is none.
     """
     folder = absolute(workdir)
-    if _is_study(folder):
+    if is_study(folder):
         return [folder]
-    found = sorted(filter(_is_study, folder.iterdir())) if folder.is_dir() else []
+    found = sorted(filter(is_study, folder.iterdir())) if folder.is_dir() else []
     if not found:
         raise UserError(f"there are no studies in {folder}; give the --workdir of a launch")
     return found
-
-
-def _is_study(folder: epath.Path) -> bool:
-    return (folder / "config.json").exists() or (folder / "trials").is_dir()
 
 
 def checks(folder: epath.Path) -> Iterator[Check]:

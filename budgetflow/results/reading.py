@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from etils import epath
 
-from budgetflow.errors import UserError, nearest
+from budgetflow.errors import DamagedFileError, UserError, nearest
 from budgetflow.files import read_json
 from budgetflow.playbook.measurement import PARTIAL, Selection
 from budgetflow.playbook.outcomes import Outcome, from_json
@@ -96,13 +96,13 @@ class TrialResult:
     def _checkpoint(self, step: Step) -> int:
         """The number of a step of which there is a checkpoint."""
         path = self.folder / "checksums.json"
-        known = read_json(path) if path.exists() else {}
+        known = read_json(path) if path.exists() else {}  # without it, no checkpoint counts
         steps = ", ".join(known) or "none"
         number = self.record.best_step if step == "best" else step
         if number is None:
             raise UserError(f"{self.folder} was never validated; give one of its steps: {steps}")
         if str(number) not in known:
-            raise UserError(f"{self.folder} has no checkpoint of step {number}; there is: {steps}")
+            raise UserError(f"there is no checkpoint of step {number} in {path}, but: {steps}")
         return int(str(number))
 
 
@@ -239,6 +239,8 @@ def open_study(path: epath.PathLike) -> StudyResult:
     """
     folder = absolute(path)
     if not (folder / "config.json").exists():
+        if is_study(folder):
+            raise DamagedFileError(f"{folder / 'config.json'} is missing; put a copy back")
         if inside := _names(folder):
             raise UserError(
                 f"{folder} is no study, but holds some: open {' or '.join(inside)} in it, or all "
@@ -277,4 +279,9 @@ def _names(folder: epath.Path) -> list[str]:
     """The names of the studies in a folder, in order."""
     if not folder.is_dir():
         return []
-    return sorted(path.name for path in folder.iterdir() if (path / "config.json").exists())
+    return sorted(path.name for path in folder.iterdir() if is_study(path))
+
+
+def is_study(folder: epath.Path) -> bool:
+    """Whether a folder is a study's, damaged or not."""
+    return (folder / "config.json").exists() or (folder / "trials").is_dir()

@@ -87,8 +87,10 @@ def _read_trial(folder: epath.Path) -> tuple[TrialRecord, str | None]:
         if recorded in (None, checksum_of_lines(lines[: len(record.rows)])):
             return record, checksum
         if read_checked(path)[1] == checksum:  # it was not written in between
-            state = "is damaged" if lines else "is missing"
-            raise DamagedFileError(f"{folder / MEASUREMENTS} {state}; {_again(folder)}")
+            damage = f"{folder / MEASUREMENTS} is missing"
+            if lines:
+                damage = f"in {folder}, trial.json and {MEASUREMENTS} do not belong together"
+            raise DamagedFileError(f"{damage}; {_again(folder)}")
 
 
 def _record(content: dict[str, Any], rows: Iterable[Row]) -> TrialRecord:

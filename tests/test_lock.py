@@ -1,0 +1,126 @@
+"""Two launchers of one study: the second is told, waits, or takes over from one that is gone."""
+
+import dataclasses
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from etils import epath
+
+from budgetflow.errors import UserError
+from budgetflow.files import read_json, write_json
+from budgetflow.studies import lock
+from budgetflow.studies.lock import LOCK, locked, this_launcher
+
+HOLD = """
+import sys, time
+from etils import epath
+from budgetflow.studies.lock import locked
+with locked(epath.Path(sys.argv[1]), False, print):
+    print("held", flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch):
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.2)
+    monkeypatch.setattr(lock, "SILENT_SECONDS", 2.0)
+
+
+def holder(folder, seconds):
+    """Another process that holds the folder."""
+    command = [sys.executable, "-c", f"{QUICKLY}\n{HOLD}"]
+    process = subprocess.Popen([*command, str(folder), str(seconds)], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"held\n"
+    return process
+
+
+QUICKLY = "from budgetflow.studies import lock; lock.BEAT_SECONDS = 0.2"
+
+
+def elsewhere(beats=0):
+    """A launcher on another machine, whose processes nobody here knows."""
+    return dataclasses.replace(this_launcher(), host="tpu-vm-7", beats=beats)
+
+
+def test_a_second_launcher_is_told_who_runs_the_study(tmp_path):
+    folder = epath.Path(tmp_path)
+    with holder(folder, 30) as process:
+        told = pytest.raises(UserError, match=f"process {process.pid} on .*--wait")
+        with told, locked(folder, False, print):
+            pass
+        assert (folder / LOCK).exists()
+        process.kill()
+
+
+def test_a_second_launcher_can_wait(tmp_path):
+    said = []
+    folder = epath.Path(tmp_path)
+    with holder(folder, 2) as process, locked(folder, True, said.append):
+        assert process.poll() is not None or process.wait(5) == 0
+        assert read_json(folder / LOCK)["process"] == this_launcher().process
+    assert any(f"waiting for process {process.pid}" in line for line in said)
+    assert not (folder / LOCK).exists()
+
+
+def test_a_killed_launcher_is_succeeded_at_once(tmp_path):
+    folder = epath.Path(tmp_path)
+    with holder(folder, 30) as process:
+        process.kill()
+    said = []
+    begun = time.monotonic()
+    with locked(folder, False, said.append):
+        assert time.monotonic() - begun < 1.5
+    assert [f"taken over from process {process.pid}" in line for line in said] == [True]
+
+
+@pytest.mark.parametrize("content", [None, "", "{"])
+def test_a_silent_one_on_another_machine_is_succeeded(tmp_path, content):
+    folder = epath.Path(tmp_path)
+    if content is None:
+        write_json(folder / LOCK, dataclasses.asdict(elsewhere()))
+    else:  # killed as it took the lock
+        (folder / LOCK).write_text(content)
+    said = []
+    with locked(folder, False, said.append):
+        assert read_json(folder / LOCK)["host"] == this_launcher().host
+    assert "taken over from" in said[-1]
+
+
+def test_one_on_another_machine_that_goes_on_speaking_is_not(tmp_path):
+    path = epath.Path(tmp_path) / LOCK
+    write_json(path, dataclasses.asdict(elsewhere()))
+    ended = threading.Event()
+
+    def speak():
+        beats = 0
+        while not ended.wait(0.2):
+            beats += 1
+            write_json(path, dataclasses.asdict(elsewhere(beats)))
+
+    thread = threading.Thread(target=speak)
+    thread.start()
+    try:
+        with pytest.raises(UserError, match="on tpu-vm-7"), locked(path.parent, False, print):
+            pass
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_who_was_taken_for_lost_stops(tmp_path):
+    """As a machine that slept, while another one took over."""
+    folder = epath.Path(tmp_path)
+    with pytest.raises(KeyboardInterrupt), locked(folder, False, print):
+        write_json(folder / LOCK, dataclasses.asdict(elsewhere()))
+        time.sleep(5)
+    assert read_json(folder / LOCK)["host"] == "tpu-vm-7"
+
+
+def test_of_many_at_once_one_runs_at_a_time(tmp_path):
+    command = [sys.executable, "-c", HOLD.replace("False", "True"), str(tmp_path), "0.2"]
+    crowd = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(3)]
+    assert [process.wait(60) for process in crowd] == [0, 0, 0]
