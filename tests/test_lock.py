@@ -1,12 +1,14 @@
 """Two launchers of one study: the second is told, waits, or takes over from one that is gone."""
 
 import dataclasses
+import functools
 import subprocess
 import sys
 import threading
 import time
 
 import pytest
+from conftest import REPOSITORY
 from etils import epath
 
 from budgetflow.errors import UserError
@@ -124,3 +126,24 @@ def test_of_many_at_once_one_runs_at_a_time(tmp_path):
     command = [sys.executable, "-c", HOLD.replace("False", "True"), str(tmp_path), "0.2"]
     crowd = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(3)]
     assert [process.wait(60) for process in crowd] == [0, 0, 0]
+
+
+@pytest.mark.slow
+def test_two_launchers_of_one_study(tmp_path):
+    # One that takes long: no loss is that low.
+    command = [sys.executable, "-m", "budgetflow.launch", "--config=configs/lr_sweep.py"]
+    command += ["--config.max_train_steps=100000", "--config.sweep.fitted_train_loss=1e-30"]
+    command.append(f"--workdir={tmp_path}")
+    start = functools.partial(subprocess.Popen, command, cwd=REPOSITORY, text=True)
+    with start(stdout=subprocess.DEVNULL) as first:
+        while not (tmp_path / "lr_sweep" / "trials" / "0000" / "trial.json").exists():
+            assert first.poll() is None
+            time.sleep(0.05)
+        with start(stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as second:
+            _, error = second.communicate(timeout=120)
+        first.kill()
+    assert second.returncode == 2 and error.count("\n") == 1
+    assert f"is being run by process {first.pid} on " in error
+    with start(stdout=subprocess.PIPE) as third:
+        assert any(f"taken over from process {first.pid}" in line for line in third.stdout)
+        third.kill()

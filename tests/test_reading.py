@@ -61,7 +61,7 @@ def test_what_is_not_there_is_named(completed_workdir, tmp_path):
     with pytest.raises(UserError, match="there are no studies in"):
         budgetflow.open_studies(tmp_path)
     study = budgetflow.open_study(completed_workdir / "round2")
-    with pytest.raises(UserError, match="no checkpoint of step 3 in .*checksums.json, but"):
+    with pytest.raises(UserError, match=r"no checkpoint of step 3 in .*checksums\.json, but"):
         study.best_trial.restore_params(3)
     with pytest.raises(UserError, match="no trial 7; the last one is 1"):
         study.trial(7)
