@@ -81,7 +81,7 @@ class TrialCheckpoints:
         every_seconds: float = 60.0,
         to_all: Callable[[Any], Any] = lambda state: state,
     ) -> None:
-        self._folder = epath.Path(folder)
+        self.folder = self._folder = epath.Path(folder)
         self._every_seconds = every_seconds
         self._to_all = to_all
         self._saved_at = time.monotonic()

@@ -29,7 +29,7 @@ from etils import epath
 from rich.console import Console
 from rich.filesize import decimal
 
-from budgetflow import command_line, processes
+from budgetflow import command_line, processes, stopping
 from budgetflow.config import StudyConfig, load_config_file
 from budgetflow.config.loading import MOST_STUDIES
 from budgetflow.config.schema import to_json
@@ -82,6 +82,13 @@ _SAME_RESULTS = flags.DEFINE_bool(
 )
 _WAIT = flags.DEFINE_bool(
     "wait", False, "Where another launcher runs a study, wait for it to end instead of refusing."
+)
+_GRACE_SECONDS = flags.DEFINE_float(
+    "grace_seconds",
+    30.0,
+    "Asked to stop (SIGTERM, SIGINT, SIGUSR1), save every trial within so many seconds and exit "
+    "with status 75.",
+    lower_bound=0.0,
 )
 _PROFILE_STEPS = flags.DEFINE_string(
     "profile_steps",
@@ -318,6 +325,8 @@ def main(argv: Sequence[str]) -> None:
             jax.devices()
         except RuntimeError as error:
             raise UserError(f"JAX finds no devices to run on: {error}") from error
+        if jax.process_count() == 1:  # several cannot know at which step the others were asked
+            stopping.listen(_GRACE_SECONDS.value)
         console = Console(quiet=not processes.is_main())
         launch(
             chain,
@@ -395,6 +404,9 @@ def run() -> None:
             traceback.print_exception(error)
         print(f"budgetflow: {error}", file=sys.stderr)
         processes.exit_at_once(2)
+    except stopping.StoppedError:
+        print("budgetflow: stopped, all saved; launch again to go on from here", file=sys.stderr)
+        processes.exit_at_once(stopping.STOPPED_STATUS)
     except KeyboardInterrupt:
         # What is recorded is safe at any time.
         print("budgetflow: interrupted; launch again to go on from here", file=sys.stderr)

@@ -10,11 +10,11 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 from etils import epath
 
-from budgetflow import processes
+from budgetflow import processes, stopping
 from budgetflow.checkpoints import TrialCheckpoints
 from budgetflow.data.read_ahead import readings
 from budgetflow.files import write_json
@@ -196,8 +196,24 @@ class _Controller:
                 self._close(number)
 
     def _advance_to(self, stop: int, trials: Iterable[int]) -> None:
-        for number, measurement in self._live.advance(list(trials), stop).items():
-            self._record(number, measurement)
+        measured = self._live.advance(list(trials), stop)
+        for number, measurement in measured.items():
+            if measurement is not None:
+                self._record(number, measurement)
+        if stopping.is_asked():
+            self._stop()
+
+    def _stop(self) -> NoReturn:
+        """Saves every trial that is on the devices.
+
+        Raises:
+            StoppedError: always.
+        """
+        for number, record in self._records.items():
+            if number in self._live:
+                self._live.save_where_it_stands(record, self._plan(number))
+                self._write(record)
+        raise stopping.StoppedError
 
     def _record(self, number: int, measurement: Measurement) -> None:
         before = self._records[number]

@@ -22,10 +22,12 @@ from budgetflow.training.population import Population
 from budgetflow.training.step import Program
 from budgetflow.training.strategy import Strategy, choose_strategy, hardware
 from budgetflow.training.timing import Profiler, Stopwatch
-from budgetflow.training.trial_run import Measurement, TrialRun, trial_program
+from budgetflow.training.trial_run import Measurement, Noticed, TrialRun, trial_program
 
 # A running trial's record is for those who watch: resuming needs it with each save only.
 WRITE_EVERY_SECONDS = 1.0
+# In a trial's folder: what it had noticed where it was asked to stop.
+STOPPED_AT = "stopped_at.json"
 
 
 @dataclasses.dataclass
@@ -99,10 +101,11 @@ class LiveTrials:
                 study.config.checkpoints.every_seconds,
                 lambda state: to_all_processes(state, study.mesh, position),
             )
-            if record.step > 0:
-                state = checkpoints.restore(record.step, program.state)
+            noticed = processes.on_main(_noticed, record, checkpoints)
+            if (step := noticed.step if noticed else record.step) > 0:
+                state = checkpoints.restore(step, program.state)
                 if run:
-                    run.resume(state, record.fitted_at_step is not None)
+                    run.resume(state, record.fitted_at_step is not None, noticed)
         self._live[record.trial] = _Live(run, program.state, checkpoints, position)
 
     def start(self, plan: TrialPlan, position: int) -> tuple[Program, TrialRun | None]:
@@ -113,8 +116,11 @@ class LiveTrials:
             return program, None
         return program, TrialRun(plan.config, plan.schedule, dataset, program, plan.whole_at)
 
-    def advance(self, trials: Collection[int], to_step: int) -> dict[int, Measurement]:
-        """Advances trials to a step, at the same time, and measures them there."""
+    def advance(self, trials: Collection[int], to_step: int) -> dict[int, Measurement | None]:
+        """Advances trials to a step, at the same time, and measures them there.
+
+        None for one that was asked to stop before it was there.
+        """
         return self._population.advance({n: self._live[n].run for n in trials}, to_step)
 
     def hold(self, record: TrialRecord, plan: TrialPlan) -> bool:
@@ -144,10 +150,31 @@ class LiveTrials:
             # Those that run at the same time share the time.
             self.stopwatch.add(live.run.stopwatch, 1 / self._side_by_side)
 
+    def save_where_it_stands(self, record: TrialRecord, plan: TrialPlan) -> None:
+        """Saves a trial that was asked to stop, between two evaluations perhaps."""
+        live = self._live[record.trial]
+        keep = kept_steps(self._study, plan, record.rows, record.step)
+        if live.run and live.run.step > record.step:
+            noticed = live.run.noticed
+            live.checkpoints.hold(noticed.step, live.state, keep := {*keep, noticed.step})
+            write_json(live.checkpoints.folder / STOPPED_AT, dataclasses.asdict(noticed))
+        live.checkpoints.save(keep)
+        live.checkpoints.finish()
+
     def evaluate(self, number: int, split: Split) -> dict[str, float]:
         """The metrics of a trial on a split, on every process."""
         run = self._live[number].run
         return processes.gather(run.evaluate(split) if run else {})[0]
+
+
+def _noticed(record: TrialRecord, checkpoints: TrialCheckpoints) -> Noticed | None:
+    """What is known of a state after the record's step, where one was saved in between."""
+    path = checkpoints.folder / STOPPED_AT
+    if not path.exists():
+        return None
+    noticed = Noticed(**read_json(path))
+    is_next = noticed.checked_step == record.step and noticed.step in checkpoints.steps()
+    return noticed if is_next else None
 
 
 def _strategy(study: Study) -> Strategy:

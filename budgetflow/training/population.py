@@ -38,7 +38,9 @@ class Population:
         here = jax.process_index()
         return any(device.process_index == here for device in self.slices[number].devices.flat)
 
-    def advance(self, runs: Mapping[int, TrialRun | None], to_step: int) -> dict[int, Measurement]:
+    def advance(
+        self, runs: Mapping[int, TrialRun | None], to_step: int
+    ) -> dict[int, Measurement | None]:
         """Advances trials to a step, at the same time, and measures them there.
 
         Args:
@@ -46,7 +48,7 @@ class Population:
             to_step: the step.
 
         Returns:
-            All trials' measurements, on every process.
+            All trials' measurements, on every process; None for one that was asked to stop.
         """
         measured = self._at_once(TrialRun.advance, runs, to_step)
         everyone = collections.ChainMap(*processes.gather(measured))

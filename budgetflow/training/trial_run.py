@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from budgetflow import stopping
 from budgetflow.config import StudyConfig
 from budgetflow.data.batches import batch_indices, stream_batches, stream_in_order
 from budgetflow.data.records import Example, Split, nbytes, stacked
@@ -56,6 +57,22 @@ class Measurement:
     row: dict[str, Any]
     diverged: bool
     fitted_at_step_bracket: tuple[int, int] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Noticed:
+    """What a trial that is between two evaluations has noticed since the first of them.
+
+    Attributes:
+        step: the step of its state.
+        checked_step: that of the evaluation.
+        diverged_at_step, fitted_at_step: see :class:`budgetflow.training.fit_check.Progress`.
+    """
+
+    step: int
+    checked_step: int
+    diverged_at_step: int
+    fitted_at_step: int
 
 
 class TrialRun:
@@ -109,25 +126,54 @@ class TrialRun:
             self.state: TrainState = program.init(self.numbers, rate)
         self.step = 0
 
-    def resume(self, state: TrainState, has_fitted: bool) -> None:
+    def resume(self, state: TrainState, has_fitted: bool, noticed: Noticed | None = None) -> None:
         """Goes on from a restored state instead of step 0.
 
         Args:
             state: the state.
             has_fitted: whether it, or one before it, fitted the training set.
+            noticed: of a state between two evaluations, what was noticed since the first of them.
         """
         self.state, self._has_fitted = state, has_fitted
         self.step = self._checked_step = int(state.step)
+        if noticed is not None:
+            self._checked_step = noticed.checked_step
+            found = np.int32(noticed.diverged_at_step), np.int32(noticed.fitted_at_step)
+            self.progress = place_everywhere(
+                self.progress._replace(diverged_at_step=found[0], fitted_at_step=found[1]),
+                self.program.mesh,
+            )
 
-    def advance(self, to_step: int) -> Measurement:
-        """Makes the updates up to ``to_step`` and measures the trial there."""
+    @property
+    def noticed(self) -> Noticed:
+        """What was noticed since the last evaluation."""
+        progress = jax.device_get(self.progress)
+        return Noticed(
+            self.step,
+            self._checked_step,
+            int(progress.diverged_at_step),
+            int(progress.fitted_at_step),
+        )
+
+    def advance(self, to_step: int) -> Measurement | None:
+        """Makes the updates up to ``to_step`` and measures the trial there.
+
+        None if it was asked to stop before, see :mod:`budgetflow.stopping`.
+        """
         for step in sorted({to_step, *self.profiler.stops(self.step, to_step)}):
-            self.train(step)
+            try:
+                self.train(step)
+            except stopping.StoppedError:
+                return None
             self.profiler.reached(step)
         return self.measure()
 
     def train(self, to_step: int) -> None:
-        """Makes the updates up to ``to_step`` and waits for them."""
+        """Makes the updates up to ``to_step`` and waits for them.
+
+        Raises:
+            StoppedError: it was asked to stop, and has at the step where it stands.
+        """
         program = self.program
         data = resident_data(self.dataset.train, program.mesh)
         under_way: list[Any] = []
@@ -141,7 +187,11 @@ class TrialRun:
                 if len(under_way) == 2 * CALLS_AHEAD:
                     jax.block_until_ready(under_way[CALLS_AHEAD])
                     del under_way[:CALLS_AHEAD]
+                if stopping.is_asked():
+                    break
             jax.block_until_ready(self.progress)
+        if self.step < to_step:
+            raise stopping.StoppedError
 
     def _calls(self, to_step: int) -> Iterator[tuple[Any, np.ndarray, int]]:
         """What each call of the compiled step takes: batches, learning rates, how many updates.

@@ -1,0 +1,52 @@
+"""Asked to stop, by a signal: the call under way is finished, every live trial saved."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from types import FrameType
+
+from budgetflow.processes import exit_at_once
+
+# "Temporary failure" (sysexits.h): schedulers start it again.
+STOPPED_STATUS = 75
+# What schedulers and terminals send before they end a process; SLURM's --signal=USR1 as well.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+_asked = threading.Event()
+
+
+class StoppedError(Exception):
+    """A run that was asked to stop, and does."""
+
+
+def is_asked() -> bool:
+    """Whether this process was asked to stop."""
+    return _asked.is_set()
+
+
+def listen(grace_seconds: float) -> None:
+    """Has :data:`SIGNALS` ask this process to stop, instead of ending it.
+
+    Asked twice, or not done within the grace period, it ends at once: what is on disk is whole at
+    any time, but what was trained since the last save is trained again.
+    """
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if _asked.is_set():
+            _end(f"{name} again; what was trained since the last save is trained again")
+        _asked.set()
+        late = f"{name}, and not saved within --grace_seconds={grace_seconds:g}"
+        timer = threading.Timer(grace_seconds, _end, [late])
+        timer.daemon = True
+        timer.start()
+
+    for number in SIGNALS:
+        signal.signal(number, ask)
+
+
+def _end(why: str) -> None:
+    print(f"budgetflow: stopped by {why}; launch again to go on", file=sys.stderr)
+    exit_at_once(STOPPED_STATUS)

@@ -1,0 +1,93 @@
+"""Asked to stop at any step, a study saves all, and goes on to the very same results."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import REPOSITORY, edited_config, run
+from etils import epath
+from test_controller import everything_recorded
+
+from budgetflow import stopping
+from budgetflow.checkpoints import TrialCheckpoints
+from budgetflow.config import load_config_file
+from budgetflow.launch import load_chain
+from budgetflow.studies.controller import run_study
+from budgetflow.studies.study import resolve
+from budgetflow.studies.trial import read_trials, trial_folder
+
+
+@pytest.fixture
+def asked():
+    yield stopping._asked
+    stopping._asked.clear()
+
+
+def launches_until_done(config, workdir, asked):
+    """Launches a study that is asked to stop at its first call each time; how often."""
+    launches = 0
+    while True:
+        launches += 1
+        study = load_chain(config)[-1]
+        asked.set()
+        try:
+            run_study(resolve(study, workdir / study.name, None), lambda records, steps: None)
+        except stopping.StoppedError:
+            asked.clear()
+            continue
+        return launches
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("lr_sweep", {"sweep__learning_rates": (0.1, 0.3), "sweep__max_extensions": 0}),
+        ("first", {}),
+    ],
+)
+def test_a_study_that_is_stopped_at_every_call_is_the_undisturbed_one(
+    tmp_path, chain, asked, name, fields
+):
+    def config():
+        if name == "lr_sweep":
+            return edited_config(name, **fields)
+        loaded = load_config_file(chain[0] / "first.py")
+        # More steps between evaluations than a call makes.
+        loaded.update(max_train_steps=300, evaluation={"evaluations": 2})
+        return loaded
+
+    run(config(), tmp_path / "undisturbed")
+    launches = launches_until_done(config(), epath.Path(tmp_path / "stopped"), asked)
+    assert launches > 5
+    found, expected = (
+        everything_recorded(tmp_path / folder / name) for folder in ("stopped", "undisturbed")
+    )
+    between = [path for path in found if path.endswith("stopped_at.json")]
+    assert between
+    assert {path: found[path] for path in found if path not in between} == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_launcher_that_is_signalled_saves_all_and_says_so(tmp_path, number):
+    command = [sys.executable, "-m", "budgetflow.launch", "--config=configs/lr_sweep.py"]
+    # One that takes long: no loss is that low.
+    command += ["--config.max_train_steps=100000", "--config.sweep.fitted_train_loss=1e-30"]
+    command.append(f"--workdir={tmp_path}")
+    with subprocess.Popen(
+        command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not any(tmp_path.glob("*/trials/*/measurements.jsonl")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, error = process.communicate(timeout=30)
+    assert process.returncode == stopping.STOPPED_STATUS
+    assert error == "budgetflow: stopped, all saved; launch again to go on from here\n"
+    running = [record for record in read_trials(tmp_path / "lr_sweep") if record.step]
+    assert running
+    for record in running:
+        saved = TrialCheckpoints(trial_folder(tmp_path / "lr_sweep", record.trial)).steps()
+        assert max(saved) >= record.step
