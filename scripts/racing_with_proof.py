@@ -1,6 +1,6 @@
 """Sweeps that set hopeless trials aside, replayed on recorded and on simulated curves.
 
-    .venv/bin/python scripts/racing_with_proof.py [--races 1000] [--record]
+    .venv/bin/python scripts/racing_with_proof.py [--races 600] [--record]
 
 Takes half a minute. Every race is run twice on the same curves, exact and with
 config.sweep.stop_hopeless: wrong answers are counted, and the steps as a share of K x s*, the least
@@ -15,7 +15,7 @@ import gzip
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from budgetflow.playbook.race import LEARNING_RATE, Race, SweepSettings, lockste
 from budgetflow.schedules import Schedule
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "racing_with_proof"
-CATCH_UPS = (1.25, 1.5, 2.0, 3.0, 4.0, 8.0)
+LAGS = (3.0, 4.0)
 STEPS = 400
 
 
@@ -62,7 +62,9 @@ class Curve:
             max_train_steps=length,
             status="diverged" if ended else "running",
             step=step,
-            fitted_at_step_bracket=self.bracket if self.bracket and self.bracket[1] <= step else None,
+            fitted_at_step_bracket=self.bracket
+            if self.bracket and self.bracket[1] <= step
+            else None,
             rows=rows,
         )
 
@@ -93,21 +95,22 @@ class Curves:
         assert isinstance(found, Race)
         return found
 
-    def catch_up_needed(self) -> float:
-        """The CATCH_UP from which on nobody's fit can put the fastest trial out; 1 at least."""
-        fitted = [n for n, curve in enumerate(self.curves) if curve.bracket]
-        last = {n: self.curves[n].rows[-1]["step"] for n in fitted}
-        first = min(fitted, key=lambda n: self.curves[n].bracket[1], default=None)
-        needed = 1.0
-        for other in fitted:
-            leader, at = self.curves[other].at(other, last[other], 10**9), self.curves[other].bracket[1]
-            for row in self.curves[first].rows:
-                if other == first or row["step"] >= self.curves[first].bracket[1]:
-                    continue
-                trial = self.curves[first].at(first, row["step"], 10**9)
-                if found := hopeless.lag(trial, leader):
-                    needed = max(needed, (at - found.leader_step) / (at - found.step))
-        return needed
+    def lag_overcome(self) -> float:
+        """How many times as slow the fastest trial was as another one that fits; 1 if never.
+
+        The most, after a share of hopeless.SHARE of the other's steps or more: with
+        a LAG above this, the other's fit puts the fastest one out at no step.
+        """
+        fits = {n: curve.bracket[1] for n, curve in enumerate(self.curves) if curve.bracket}
+        first = min(fits, key=lambda n: fits[n], default=0)
+        most = 1.0
+        for other in fits.keys() - {first}:
+            leader = self.curves[other].at(other, self.curves[other].rows[-1]["step"], self.length)
+            for step in (row["step"] for row in self.curves[first].rows):
+                if hopeless.SHARE * fits[other] <= step < fits[first]:
+                    found = hopeless.lag(self.curves[first].at(first, step, self.length), leader)
+                    most = max(most, found.step / found.leader_step) if found else most
+        return most
 
 
 def recorded(path: Path) -> Iterator[Curves]:
@@ -115,8 +118,10 @@ def recorded(path: Path) -> Iterator[Curves]:
     for race in json.loads(gzip.decompress(path.read_bytes())):
         curves = []
         for trial in race["trials"]:
-            rows = [{"step": s, "train_loss": loss} | ({PARTIAL: p} if p else {})
-                    for s, loss, p in trial["rows"]]
+            rows = [
+                {"step": s, "train_loss": loss} | ({PARTIAL: p} if p else {})
+                for s, loss, p in trial["rows"]
+            ]
             bracket = tuple(trial["bracket"]) if trial["bracket"] else None
             curves.append(Curve(trial["rate"], tuple(rows), bracket, trial["diverged"]))
         yield Curves(race["name"], race["n"], tuple(curves))
@@ -190,3 +195,68 @@ FAMILIES: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
     "catapult": _catapult,
     "plateau": _plateau,
 }
+
+
+def answer(race: Race) -> tuple[Any, ...]:
+    """What a race is for."""
+    best = race.best
+    return race.status, best and best.base_learning_rate, best and best.fitted_at_step
+
+
+def steps(race: Race) -> int:
+    """The updates of all its trials."""
+    return sum(trial.step for trial in race.trials)
+
+
+def row(family: str, races: Sequence[Curves]) -> str:
+    """A line of the table: wrong answers and cost by LAG, and the lags that winners overcame."""
+    exact = [curves.race(stop_hopeless=False) for curves in races]
+    fitted = [n for n, race in enumerate(exact) if race.best and race.best.fitted_at_step]
+    least = {n: len(exact[n].trials) * exact[n].best.fitted_at_step for n in fitted}
+    cells = [family, len(races), len(fitted), mean([steps(exact[n]) / least[n] for n in fitted])]
+    own = hopeless.LAG
+    for hopeless.LAG in LAGS:
+        found = [curves.race(stop_hopeless=True) for curves in races]
+        wrong = sum(answer(a) != answer(b) for a, b in zip(exact, found, strict=True))
+        cells += [wrong, mean([steps(found[n]) / least[n] for n in fitted])]
+    hopeless.LAG = own
+    overcome = [races[n].lag_overcome() for n in fitted]
+    cells += [f"{np.quantile(overcome, 0.95):.1f}", f"{max(overcome):.1f}"]
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def mean(values: Sequence[float]) -> str:
+    """The mean to two digits."""
+    return f"{np.mean(values):.2f}"
+
+
+def table(races: int) -> Iterator[str]:
+    """The table, line by line."""
+    heads = ["races", "of", "with a fit", "exact"]
+    heads += [text for lag in LAGS for text in (f"wrong at {lag:g}", f"cost at {lag:g}")]
+    yield f"| {' | '.join([*heads, 'overcome, 95 %', 'overcome, most'])} |"
+    yield f"| --- |{' ---: |' * (len(heads) + 1)}"
+    by_family = itertools.groupby(recorded(FOLDER / "curves.json.gz"), key=lambda one: one.family)
+    for family, group in by_family:
+        yield row(family, list(group))
+    rng = np.random.default_rng(0)
+    for family in FAMILIES:
+        yield row(f"simulated: {family}", [simulated(family, rng) for _ in range(races)])
+
+
+def main() -> None:
+    """Parses the command line and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--races", type=int, default=600, help="simulated ones of each family")
+    parser.add_argument("--record", action="store_true", help=f"write the table to {FOLDER}")
+    arguments = parser.parse_args()
+    lines = []
+    for line in table(arguments.races):
+        print(line, flush=True)
+        lines.append(line)
+    if arguments.record:
+        (FOLDER / "table.md").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -141,11 +141,11 @@ def run_race(
     fitted = [t for t in trials if t.fitted_at_step is not None]
     horizon = min((t.fitted_at_step or 0 for t in fitted), default=settings.max_train_steps)
     racing = [t for t in trials if t.step < horizon and t.fitted_at_step is None and not t.diverged]
-    grid, set_aside = lockstep_grid(settings.max_train_steps), ()
-    if settings.stop_hopeless:
-        leaders = _fastest(fitted)[:1] or trials
-        behind, racing = racing, due(racing, leaders, grid, horizon if fitted else None)
-        set_aside = tuple(found for t in behind if (found := lag(t, leaders[0])))
+    grid, unfinished = lockstep_grid(settings.max_train_steps), racing
+    if racing and settings.stop_hopeless:
+        furthest = sorted(racing, key=lambda t: (-t.step, train_loss(t)))
+        leader = (_fastest(fitted) or furthest)[0]
+        racing = due(racing, leader, grid)
     if racing:
         last = min(t.step for t in racing)
         leaders_first = sorted((t for t in racing if t.step == last), key=train_loss)
@@ -163,6 +163,7 @@ def run_race(
         if between is not None:
             return (between,)
     at_boundary = best is None or best.base_learning_rate in (rates[0], rates[-1])
+    set_aside = tuple(found for t in unfinished if (found := lag(t, fastest[0])))
     return Race(tuple(trials), best, at_boundary, extensions, set_aside)
 
 

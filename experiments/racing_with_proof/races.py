@@ -1,6 +1,6 @@
 """The real races of this experiment: what is trained, and to which step.
 
-    FASHION_MNIST_DIR=... python -m experiments.racing_with_proof.races experiments/racing_with_proof/curves.json.gz
+    python -m experiments.racing_with_proof.races experiments/racing_with_proof/curves.json.gz
 
 Trains every learning rate of each race to half as many steps again as the first fit took, nobody
 set aside, and records what a race would have seen: so any policy can be replayed on the curves.
