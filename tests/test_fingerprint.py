@@ -99,6 +99,7 @@ OTHER = {
     "sweep.refine": 1.5,
     "sweep.seeds": 2,
     "sweep.fitted_train_loss": 0.5,
+    "sweep.stop_hopeless": True,
     "search.method": "random",
     "search.trials": 3,
     "search.space": (choices("optimizer.momentum", 0.1, 0.2),),

@@ -20,6 +20,7 @@ from budgetflow.errors import ConfigError
 from budgetflow.import_path import import_object, is_import_path
 from budgetflow.playbook.carry_over import CarriedField
 from budgetflow.playbook.held import Held
+from budgetflow.playbook.hopeless import Lag
 from budgetflow.playbook.ideas import IdeaResult
 from budgetflow.playbook.planner import PlannedRound
 from budgetflow.schedules import Schedule
@@ -37,6 +38,7 @@ Metrics = Annotated[dict[str, float], pydantic.BeforeValidator(_with_nans)]
 # What has nothing to say without a value is left out of the JSON then.
 LEFT_OUT_IF_NONE = {
     "not_fitted_because",
+    "set_aside",
     "fingerprint",
     "selection_metric",
     "higher_is_better",
@@ -142,6 +144,8 @@ class SweepOutcome(Outcome):
         contradicting_examples, lowest_train_errors: see there; None where nobody counted.
         not_fitted_because: what the best trial's curve looks like where nothing fitted, or
             "bad_grid".
+        set_aside: the trials that were not trained up to the fit, since they were too far behind
+            the fastest of their seed; None where no trial was to be.
     """
 
     kind: ClassVar[str] = "lr_sweep"
@@ -160,6 +164,7 @@ class SweepOutcome(Outcome):
     contradicting_examples: int | None = None
     lowest_train_errors: int | None = None
     not_fitted_because: str | None = None
+    set_aside: tuple[Lag, ...] | None = None
 
     @property
     def has_answer(self) -> bool:

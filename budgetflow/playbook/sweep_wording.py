@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from budgetflow.playbook.hopeless import LAG, SHARE, Lag
 from budgetflow.playbook.measurement import Row, TrialRecord
 from budgetflow.playbook.race import SweepSettings
 from budgetflow.playbook.regime import MIN_EPOCHS, CurveReading
@@ -87,7 +88,9 @@ def _fitted_reasons(facts: SweepFacts, best: TrialRecord) -> Iterator[str]:
         f"{_fitted(settings)} {when}, so training is not compute-bound. N = "
         f"{settings.max_train_steps} did not bind: no trial needed so many."
     )
-    yield _next_best(facts.next_best)
+    yield _next_best(facts.next_best, bool(facts.set_aside))
+    if facts.set_aside:
+        yield _set_aside(facts.set_aside)
     if answer.at_boundary:
         yield (
             f"{BOUNDARY_WARNING}, so {at} steps may be far too many and are not given as the "
@@ -101,15 +104,30 @@ def _fitted_reasons(facts: SweepFacts, best: TrialRecord) -> Iterator[str]:
         yield _after_fit(facts.after_fit)
 
 
-def _next_best(found: NextBest | None) -> str:
+def _next_best(found: NextBest | None, some_set_aside: bool) -> str:
     """How far behind the next best trial was, at the last evaluation before the fit."""
     if found is None:
         return "No other trial came as far."
     if found.step is None:
         return f"Learning rate {found.learning_rate:g} fitted at the same step."
+    which = " of those that came as far" if some_set_aside else ""
     return (
-        f"The next best learning rate, {found.learning_rate:g}, had "
+        f"The next best learning rate{which}, {found.learning_rate:g}, had "
         f"{_shown(found.metric, found.value, found.examples)} at step {found.step}."
+    )
+
+
+def _set_aside(lags: Sequence[Lag]) -> str:
+    """Which trials were not trained up to the fit, how far behind they were, what is assumed."""
+    shown = "; ".join(
+        f"trial {lag.trial} (learning rate {lag.learning_rate:g}) at step {lag.step}, with a "
+        f"training loss of {lag.loss:.3g} that trial {lag.leader} had by step {lag.leader_step}"
+        for lag in lags
+    )
+    return (
+        f"Set aside: {shown}. That none of them would have fitted earlier is assumed, not seen: "
+        f"each had taken {LAG:g} times as many steps or more to its loss, after {SHARE:.0%} of the "
+        "fastest trial's steps or more. Exact: --config.sweep.stop_hopeless=False."
     )
 
 
