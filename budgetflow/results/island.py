@@ -88,10 +88,10 @@ def shown(study: StudyResult) -> Shown:
 
 
 def number(value: Any) -> Any:
-    """A number to five digits, as long as a drawing needs; None for what is not finite."""
+    """A number to five digits, as many as a drawing needs; None for what is not finite."""
     if isinstance(value, float):
         return float(f"{value:.5g}") if math.isfinite(value) else None
-    return list(value) if isinstance(value, tuple) else value
+    return str(value) if isinstance(value, tuple) else value
 
 
 def value_of(record: TrialRecord, key: str) -> float | None:

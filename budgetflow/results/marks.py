@@ -152,7 +152,9 @@ def quantity(field: str, title: str, scale: str = "linear") -> Spec:
     """An axis of numbers."""
     axis: Spec = {"format": "~g"} if scale == "log" else {}
     axis |= {"tickCount": 5}
-    of_scale = {"type": scale, "zero": scale == "linear" and field in ("step", "steps", "rate")}
+    of_scale: Spec = {"type": scale}
+    if scale != "log":
+        of_scale["zero"] = field in ("step", "steps", "rate")
     return {
         "field": field,
         "type": "quantitative",
@@ -195,7 +197,7 @@ def metric_axis(
         scale["domain"] = [0.0, high]
     if scale["domain"][0] >= scale["domain"][1]:
         scale["domain"] = [low - abs(low or 1.0), high + abs(high or 1.0)]
-    scale |= {"clamp": True, "zero": False, "nice": scale["type"] != "log"}
+    scale |= {"clamp": True, "nice": scale["type"] != "log"}
     axis = {"format": "~g", "tickCount": 5}
     return {"field": field, "type": "quantitative", "title": title, "scale": scale, "axis": axis}
 

@@ -7,6 +7,7 @@ are selected (null: all), ``picked`` the trial that is shown in full.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -235,7 +236,12 @@ def parallel(of: Shown) -> Iterator[Panel]:
         for y, text in ((-0.07, low), (1.07, high))
     ]
     x: Spec = {"field": "axis", "type": "nominal", "sort": list(placed), "title": None}
-    x["axis"] = {"labelAngle": -18, "labelLimit": 120, "grid": True, "orient": "top"}
+    x["axis"] = {
+        "labelAngle": 0,
+        "labelExpr": "split(datum.label, ' ')",
+        "grid": True,
+        "orient": "top",
+    }
     y: Spec = {"field": "at", "type": "quantitative", "axis": None}
     y["scale"] = {"domain": [-0.1, 1.1]}
     ends: Spec = {"data": {"values": labels}, "mark": {"type": "text", "fontSize": 10}}
@@ -266,31 +272,27 @@ def curves(of: Shown) -> Iterator[Panel]:
             encoding = {"x": x, "y": y | {"field": "value"}, "opacity": OPACITY}
             mark = {"type": "point", "shape": CROSS, "size": 60, "color": "var(--diverged)"}
             crosses.append({"data": {"values": marks}, "mark": mark, "encoding": encoding})
-        note = ""
-        if marks:
-            beyond = sum(end["what"] == "beyond" for end in marks)
-            note = f"✕: {len(marks) - beyond} diverged"
-            note += f", {beyond} go beyond this axis." if beyond else "."
+        beyond = sum(end["what"] == "beyond" for end in marks)
+        counts = {"diverged": len(marks) - beyond, "leave this axis here": beyond}
+        told = [f"{count} {what}" for what, count in counts.items() if count]
+        note = f"✕: {', '.join(told)}." if told else ""
         spec = layers("curves", lines(x, y, flatten=("step", f"m{n}")), *crosses)
         yield Panel(key.replace("_", " "), note, spec, "", "Training and validation")
 
 
 def _end(of: Shown, r: TrialRecord, values: Sequence[Any], limit: float | None) -> Spec | None:
-    """Where the curve of a trial that diverged, or that leaves the axis, ends on it."""
-    inside = [
-        (row["step"], v)
-        for row, v in zip(r.rows, values, strict=True)
-        if is_number(v) and (limit is None or abs(v) <= limit)
-    ]
-    leaves = any(is_number(v) and limit is not None and abs(v) > limit for v in values)
-    if not (r.status == "diverged" or leaves):
+    """Where the curve of a trial that diverged ends, or where one leaves the axis."""
+    about = {"trial": r.trial, "group": of.groups[r.trial]}
+    known = [(row["step"], v) for row, v in zip(r.rows, values, strict=True) if is_number(v)]
+    for step, value in known:
+        if limit is not None and abs(value) > limit:
+            what = "diverged" if r.diverged else "beyond"
+            at = math.copysign(limit, value)
+            return {**about, "what": what, "step": step, "value": number(at)}
+    if not r.diverged or not known:
         return None
-    step, value = inside[-1] if inside else (r.step, limit)
-    if value is None:
-        return None
-    what = "diverged" if r.status == "diverged" else "beyond"
-    about = {"trial": r.trial, "group": of.groups[r.trial], "what": what}
-    return {**about, "step": step, "value": number(float(value))}
+    step, value = known[-1]
+    return {**about, "what": "diverged", "step": step, "value": number(float(value))}
 
 
 # In the order of the report.

@@ -87,10 +87,11 @@ def next_step(study: StudyResult, followed_by: str | None = None) -> NextStep:
     elif isinstance(found, RoundOutcome):
         length = found.best_step_diagnosis.suggested_max_train_steps
         why = f"The length was {found.best_step_diagnosis.verdict.replace('_', ' ')}; try another"
-    if length and launched:
-        name = f"{study.name}_{length}_steps"
-        changed = f"{launched} --config.max_train_steps={length} --config.name={name}"
-        return NextStep(f"{why}: {length}.", changed)
+    if length:
+        flags = f"--config.max_train_steps={length} --config.name={study.name}_{length}_steps"
+        if launched:
+            return NextStep(f"{why}: {length}.", f"{launched} {flags}")
+        return NextStep(f"{why}: {length}. Launch its config with", flags)
     if followed_by:
         command = f"python -m budgetflow.report --workdir={study.folder.parent}"
         return NextStep(

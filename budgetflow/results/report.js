@@ -1,4 +1,3 @@
-"use strict";
 // What is chosen (by brushes and the filter) and what is picked (one trial) is the same in all
 // panels of a study and in its table. Vega draws; this passes the two on.
 const page = JSON.parse(document.getElementById("island").textContent);
@@ -47,15 +46,12 @@ async function draw(element, spec, sets, act) {
   const used = JSON.stringify(spec);
   const datasets = Object.fromEntries(Object.entries(sets)
     .filter(([name]) => used.includes(`"name":"${name}"`)).map(([name, rows]) => [name, structuredClone(rows)]));
-  const full = { height: 210, ...spec, width: "container", autosize: { type: "fit-x", contains: "padding" }, datasets, config: page.config };
-  const view = new vega.View(vega.parse(vegaLite.compile(full).spec), { renderer: "svg", container: element, hover: true });
-  view.logLevel(vega.Error);
-  view.tooltip(() => {});
+  const full = { height: 210, ...spec, width: "container", autosize: { type: "fit-x", contains: "padding" }, datasets };
+  const { view } = await vegaEmbed(element, full, { mode: "vega-lite", renderer: "svg", actions: false, tooltip: false, config: page.config });
   const trial = (item) => item?.datum?.trial;
   view.addEventListener("click", (event, item) => { if (trial(item) != null) act.pick(trial(item)); });
   view.addEventListener("pointermove", (event, item) => trial(item) != null ? act.hover(event, trial(item)) : hideTip());
   view.addEventListener("pointerout", hideTip);
-  await view.runAsync();
   if (act.brush && used.includes('"interval"')) view.addSignalListener("brush", (_, box) => act.brush(box));
   return view;
 }

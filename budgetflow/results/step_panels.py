@@ -90,7 +90,7 @@ def tree(of: Shown) -> Iterator[Panel]:
     for trial in kept:
         r = by_number[trial]
         row = {"trial": trial, "group": of.groups[trial], "name": names[trial], "end": r.step}
-        row |= {"start": r.steps_reused, "parent": names[trial]}
+        row |= {"from": 0, "start": r.steps_reused, "parent": names[trial]}
         if _continues_here(r, name, by_number):
             assert r.reused_from is not None
             row["parent"] = names[r.reused_from["trial"]]
@@ -104,7 +104,7 @@ def tree(of: Shown) -> Iterator[Panel]:
     taken = joint | {"strokeDash": [2, 3]}
     spec = layers(
         rows,
-        {"mark": taken, "encoding": {"x": {"datum": 0}, "x2": {"field": "start"}, "y": y}},
+        {"mark": taken, "encoding": {"x": x | {"field": "from"}, "x2": {"field": "start"}, "y": y}},
         {
             "mark": joint,
             "encoding": {"x": x, "y": y | {"field": "parent"}, "y2": {"field": "name"}},
