@@ -27,7 +27,7 @@ GROUPS_OF_A_SWEEP = {
     "best": "the answer",
 }
 # So many numbers hold all curves of a report; of more evaluations, every second or third is kept.
-MOST_NUMBERS = 150_000
+MOST_NUMBERS = 125_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,9 +88,9 @@ def shown(study: StudyResult) -> Shown:
 
 
 def number(value: Any) -> Any:
-    """A number to five digits, as many as a drawing needs; None for what is not finite."""
+    """A number to four digits, as many as a drawing needs; None for what is not finite."""
     if isinstance(value, float):
-        return float(f"{value:.5g}") if math.isfinite(value) else None
+        return float(f"{value:.4g}") if math.isfinite(value) else None
     return str(value) if isinstance(value, tuple) else value
 
 

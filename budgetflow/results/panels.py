@@ -260,8 +260,8 @@ def curves(of: Shown) -> Iterator[Panel]:
     for n, key in enumerate(metrics(of)):
         series = [(r, [row.get(key) for row in r.rows]) for r in of.records]
         values = [v for _, each in series for v in each]
-        if sum(is_number(v) for v in values) < 2:
-            continue
+        if all(sum(map(is_number, each)) < 2 for _, each in series):
+            continue  # no line to draw
         limit = explosion_limit(of.study.trials, key)
         y = metric_axis(f"m{n}", key.replace("_", " "), values, limit)
         x = quantity("step", "step")

@@ -85,8 +85,10 @@ def next_step(study: StudyResult, followed_by: str | None = None) -> NextStep:
     if isinstance(found, SweepOutcome) and not found.has_answer:
         length, why = found.suggested_max_train_steps, "Nothing fitted; try more steps"
     elif isinstance(found, RoundOutcome):
-        length = found.best_step_diagnosis.suggested_max_train_steps
-        why = f"The length was {found.best_step_diagnosis.verdict.replace('_', ' ')}; try another"
+        diagnosis = found.best_step_diagnosis
+        if diagnosis.verdict in ("too_long", "too_short"):
+            length = diagnosis.suggested_max_train_steps
+        why = f"The length was {diagnosis.verdict.replace('_', ' ')}; try another"
     if length:
         flags = f"--config.max_train_steps={length} --config.name={study.name}_{length}_steps"
         if launched:

@@ -26,16 +26,19 @@ function inside(row, box) {
     names.every((name) => holds(name, Array.isArray(row[name]) ? row[name][n] : row[name])));
 }
 
+// What a cell of the table holds, where that is not what it shows.
+const exact = (cell) => cell.dataset.value ?? cell.textContent;
+
 // A filter: all words must be in the row; name<1, name>=1 and name=text are about one column.
 function asFilter(text) {
   const terms = text.trim().toLowerCase().split(/\s+/).filter(Boolean).map((term) => {
     const [, name, sign, wanted] = term.match(/^([\w.]+)(<=|>=|=|<|>)(.+)$/) ?? [];
     if (!name) return (row) => row.textContent.toLowerCase().includes(term);
     return (row) => {
-      const cell = row.querySelector(`[data-name="${CSS.escape(name)}"]`);
-      if (!cell) return false;
-      if (sign === "=") return cell.textContent.toLowerCase() === wanted || Number(cell.dataset.value) === Number(wanted);
-      const value = parseFloat(cell.dataset.value);
+      const head = row.closest("table").querySelector(`th[data-name="${CSS.escape(name)}"]`);
+      if (!head) return false;
+      const text = exact(row.cells[head.cellIndex]), value = parseFloat(text);
+      if (sign === "=") return text.toLowerCase() === wanted || value === Number(wanted);
       return { "<": value < wanted, "<=": value <= wanted, ">": value > wanted, ">=": value >= wanted }[sign];
     };
   });
@@ -158,7 +161,7 @@ function explore(section, study) {
     button.addEventListener("click", () => {
       const head = button.parentElement, down = head.ariaSort === "ascending", n = head.cellIndex;
       for (const each of head.parentElement.cells) each.ariaSort = each === head ? (down ? "descending" : "ascending") : "none";
-      const key = (each) => each.cells[n].dataset.value ?? each.cells[n].textContent;
+      const key = (each) => exact(each.cells[n]);
       const compare = (a, b) => Number(a) - Number(b) || a.localeCompare(b);
       // What has no value goes last, either way.
       rows.sort((a, b) => (key(a) === "-") - (key(b) === "-") || (down ? -1 : 1) * compare(key(a), key(b)));

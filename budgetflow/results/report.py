@@ -170,9 +170,8 @@ def _content(of: Shown, drawn: Sequence[Any], others: Mapping[str, StudyResult])
         "groups": of.group_names,
         "sections": sections,
         "tables": view.tables(found) if view else [],
-        "names": list(table.columns),
-        "columns": [(name, name.rpartition(".")[2].replace("_", " ")) for name in table.columns],
-        "rows": [_row(of, table.columns, row) for row in table.itertuples(index=False)],
+        "columns": [name.rpartition(".")[2] for name in table.columns],
+        "rows": [_row(of, row) for row in table.itertuples(index=False)],
         "config": json.dumps(study.config, indent=2),
     }
 
@@ -210,14 +209,13 @@ def _table(study: StudyResult) -> pd.DataFrame:
     return table[[*first, *(name for name in table if name not in (*first, "_"))]]
 
 
-def _row(of: Shown, columns: Sequence[str], row: tuple[Any, ...]) -> dict[str, Any]:
+def _row(of: Shown, row: tuple[Any, ...]) -> dict[str, Any]:
     """A row of the table: each cell as it is shown, and where that is rounded, as it is."""
     cells = []
-    for name, value in zip(columns, row, strict=True):
+    for value in row:
         text = format_cell(value)
-        is_number = isinstance(value, int | float) and text != "-"
-        exact = repr(float(value)) if is_number else None
-        cells.append({"name": name.rpartition(".")[2], "text": text, "value": exact})
+        exact = repr(float(value)) if isinstance(value, int | float) and text != "-" else text
+        cells.append({"text": text, "value": None if exact == text else exact})
     return {"trial": row[0], "group": of.groups[row[0]], "cells": cells}
 
 

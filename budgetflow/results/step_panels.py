@@ -95,7 +95,7 @@ def tree(of: Shown) -> Iterator[Panel]:
             assert r.reused_from is not None
             row["parent"] = names[r.reused_from["trial"]]
         rows.append(row)
-    y: Spec = {"field": "name", "type": "nominal", "title": "trial", "axis": {"labelLimit": 150}}
+    y: Spec = {"field": "name", "type": "nominal", "title": "trial", "axis": {"labelLimit": 190}}
     y["scale"] = {"domain": list(names.values())}
     x = quantity("start", "step") | {"scale": {"zero": True}}
     encoding = {"x": x, "x2": {"field": "end"}, "y": y, "color": color(), "opacity": OPACITY}
@@ -116,7 +116,7 @@ def tree(of: Shown) -> Iterator[Panel]:
     )
     if len(order) > MOST_BRANCHES:
         note += f" The first {MOST_BRANCHES} of {len(order)} trials that share steps."
-    spec["height"] = {"step": 18}
+    spec["height"] = 20 * len(rows)
     yield Panel("Tree of shared steps", note, spec, "", "Which steps are shared?", True)
 
 
