@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -178,7 +179,10 @@ def test_the_next_step_is_a_command(completed_workdir):
     study.outcome["best_step_diagnosis"]["verdict"] = "about_right"
     assert next_step(study, "round2").command.endswith("--study=round2")
     command = next_step(open_study(completed_workdir / "round2")).command
-    shown_by = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    program, *arguments = shlex.split(command)
+    assert program == "python"
+    command = [sys.executable, *arguments]
+    shown_by = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "dict_keys" in shown_by.stdout
 
 

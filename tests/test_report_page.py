@@ -107,13 +107,13 @@ def test_a_brush_selects_in_all_panels_and_in_the_table(open_page, workdir):
     page = open_page(workdir / "round1" / "report.html")
     trials = shown_rows(page)
     assert faint(page, "weight decay") == 0
-    plot = page.locator("figure", has_text="momentum").locator("svg")
+    plot = page.locator("figure", has_text="momentum").first.locator("svg")
     plot.scroll_into_view_if_needed()
     box = plot.bounding_box()
-    x, y = box["x"] + 60, box["y"] + 10
+    x, y = box["x"] + 75, box["y"] + 25  # inside the axes
     page.mouse.move(x, y)
     page.mouse.down()
-    page.mouse.move(x + (box["width"] - 60) / 2, y + 150, steps=5)
+    page.mouse.move(x + (box["width"] - 60) / 2, y + 170, steps=5)
     page.mouse.up()
     page.wait_for_function("document.querySelector('.count').textContent.includes(' of ')")
     left = shown_rows(page)

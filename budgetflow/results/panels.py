@@ -111,7 +111,7 @@ def sides(of: Shown) -> Iterator[Panel]:
     x: Spec = {"field": "side", "type": "nominal", "sort": None, "axis": {"labelAngle": 0}}
     x |= {"title": None}
     y = quantity("steps", "steps")
-    line = {"mark": {"type": "line", "color": "var(--muted)"}}
+    line: Spec = {"mark": {"type": "line", "color": "var(--muted)"}}
     line["encoding"] = {"x": x, "y": y, "detail": {"field": "seed"}}
     changes = ", ".join(f"{c.field}: {c.before} → {c.after}" for c in found.changes)
     note = f"A line joins the two sides of a seed. {changes}."
@@ -226,7 +226,7 @@ def parallel(of: Shown) -> Iterator[Panel]:
     placed = {title: positions(values) for title, values in columns.items()}
     rows = [
         {"trial": r.trial, "group": of.groups[r.trial], "axis": list(placed)}
-        | {"at": [number(float(at[n])) for at, _, _ in placed.values()]}
+        | {"at": [number(at[n]) for at, _, _ in placed.values()]}
         for n, r in enumerate(of.records)
         if all(at[n] is not None for at, _, _ in placed.values())
     ]

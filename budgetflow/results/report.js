@@ -143,9 +143,10 @@ function explore(section, study) {
   filter?.addEventListener("input", update);
   section.querySelector(".clear")?.addEventListener("click", () => { filter.value = ""; brushes.clear(); picked = null; drawAll(); });
   aside?.querySelector("button").addEventListener("click", close);
+  // Wherever the focus is: a click on a plot leaves it on the page.
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape" && aside?.hidden === false) close(); });
   section.addEventListener("keydown", (event) => {
     const on = event.target;
-    if (event.key === "Escape" && !aside.hidden) close();
     if (on.matches(".plot[tabindex]") && ["ArrowRight", "ArrowLeft"].includes(event.key)) {
       step(event.key === "ArrowRight" ? 1 : -1);
     } else if (on.matches(".trials tbody tr") && ["ArrowDown", "ArrowUp"].includes(event.key)) {

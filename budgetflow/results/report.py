@@ -35,7 +35,7 @@ FIRST_REASONS = 3
 _THEME = {
     "background": "transparent",
     "font": "system-ui, sans-serif",
-    "view": {"stroke": None},
+    "view": {"stroke": None, "fill": "transparent"},
     "axis": {
         "labelColor": "var(--muted)",
         "titleColor": "var(--muted)",
@@ -141,7 +141,9 @@ def _content(of: Shown, drawn: Sequence[Any], others: Mapping[str, StudyResult])
     study, found = of.study, of.study.found
     view = view_of(found) if found else None
     later = [each.name for each in others.values() if builds_on(each, [study.name])]
-    reasons = [{"text": r, "loud": _is_loud(r)} for r in (found.reasons if found else ())]
+    reasons: list[dict[str, Any]] = [
+        {"text": r, "loud": _is_loud(r)} for r in (found.reasons if found else ())
+    ]
     # What is to be heeded comes first.
     reasons.sort(key=lambda reason: not reason["loud"])
     sections: dict[str, list[dict[str, Any]]] = {}
@@ -165,7 +167,7 @@ def _content(of: Shown, drawn: Sequence[Any], others: Mapping[str, StudyResult])
         "warn": found is not None and not found.has_answer,
         "next": next_step(study, later[0] if later else None),
         "reasons": reasons,
-        "first": max(FIRST_REASONS, sum(reason["loud"] for reason in reasons)),
+        "first": max(FIRST_REASONS, sum(bool(reason["loud"]) for reason in reasons)),
         "facts": known,
         "groups": of.group_names,
         "sections": sections,

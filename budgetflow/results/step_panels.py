@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from typing import Any
 
 from budgetflow.playbook.measurement import TrialRecord
 from budgetflow.playbook.outcomes import TrialsOutcome
@@ -30,11 +31,11 @@ def schedules(of: Shown) -> Iterator[Panel]:
     if of.is_race or best is None:
         return
     transfer = found.transfer if isinstance(found, TrialsOutcome) else None
-    lines = [("best trial", best.schedule, None)]
+    lines: list[tuple[str, Schedule, dict[str, Any]]] = [("best trial", best.schedule, {})]
     if transfer:
         lines = [
             ("carried over", Schedule(**transfer["to"]), transfer),
-            ("the earlier round's", Schedule(**transfer["from"]), None),
+            ("the earlier round's", Schedule(**transfer["from"]), {}),
         ]
         if "stretched" in transfer:  # not in outcomes of the first version
             stretched = transfer["stretched"]
@@ -43,7 +44,7 @@ def schedules(of: Shown) -> Iterator[Panel]:
     for name, schedule, extra in lines:
         steps, rates = thinned(schedule)
         rows += [{"what": name, "step": s, "rate": r} for s, r in zip(steps, rates, strict=True)]
-        mean = (extra or {}).get("extra_steps_mean_relative_learning_rate")
+        mean = extra.get("extra_steps_mean_relative_learning_rate")
         if mean is not None:
             notes.append(f"{name}: the extra steps are at {mean:.0%} of the base on average")
     names = [name for name, _, _ in lines]
@@ -73,8 +74,9 @@ def tree(of: Shown) -> Iterator[Panel]:
     name = of.study.name
     children: dict[int | None, list[int]] = {}
     for r in sorted(of.records, key=lambda r: r.trial):
-        inside = r.reused_from and _continues_here(r, name, by_number)
-        children.setdefault(r.reused_from["trial"] if inside else None, []).append(r.trial)
+        inside = _continues_here(r, name, by_number)
+        source = r.reused_from["trial"] if r.reused_from and inside else None
+        children.setdefault(source, []).append(r.trial)
     shared = {n for parent, each in children.items() if parent is not None for n in (parent, *each)}
     shared |= {r.trial for r in of.records if r.reused_from}
     if not shared:
