@@ -83,17 +83,17 @@ def next_step(study: StudyResult, followed_by: str | None = None) -> NextStep:
         return NextStep("If nothing runs it now, launch it again: it goes on from here.", command)
     length, why = None, ""
     if isinstance(found, SweepOutcome) and not found.has_answer:
-        length, why = found.suggested_max_train_steps, "Nothing fitted; try more steps"
+        length, why = found.suggested_max_train_steps, "Nothing fitted; try"
     elif isinstance(found, RoundOutcome):
         diagnosis = found.best_step_diagnosis
         if diagnosis.verdict in ("too_long", "too_short"):
             length = diagnosis.suggested_max_train_steps
-        why = f"The length was {diagnosis.verdict.replace('_', ' ')}; try another"
+        why = f"The length was {diagnosis.verdict.replace('_', ' ')}; try"
     if length:
         flags = f"--config.max_train_steps={length} --config.name={study.name}_{length}_steps"
         if launched:
-            return NextStep(f"{why}: {length}.", f"{launched} {flags}")
-        return NextStep(f"{why}: {length}. Launch its config with", flags)
+            return NextStep(f"{why} {length} steps.", f"{launched} {flags}")
+        return NextStep(f"{why} {length} steps. Launch its config with", flags)
     if followed_by:
         command = f"python -m budgetflow.report --workdir={study.folder.parent}"
         return NextStep(
