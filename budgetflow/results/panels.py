@@ -236,12 +236,10 @@ def parallel(of: Shown) -> Iterator[Panel]:
         for y, text in ((-0.07, low), (1.07, high))
     ]
     x: Spec = {"field": "axis", "type": "nominal", "sort": list(placed), "title": None}
-    x["axis"] = {
-        "labelAngle": 0,
-        "labelExpr": "split(datum.label, ' ')",
-        "grid": True,
-        "orient": "top",
-    }
+    # A word a line, above the axis.
+    most = max(len(title.split()) for title in placed)
+    x["axis"] = {"labelAngle": 0, "labelExpr": "split(datum.label, ' ')", "labelLineHeight": 11}
+    x["axis"] |= {"labelPadding": 3 + 11 * (most - 1), "grid": True, "orient": "top"}
     y: Spec = {"field": "at", "type": "quantitative", "axis": None}
     y["scale"] = {"domain": [-0.1, 1.1]}
     ends: Spec = {"data": {"values": labels}, "mark": {"type": "text", "fontSize": 10}}
