@@ -27,7 +27,7 @@ _INSTALLED = tuple(
     Path(folder).resolve() for folder in {*sysconfig.get_paths().values(), *site.getsitepackages()}
 )
 # The parts of budgetflow that only read what a study found.
-_READERS = ("results", "launch.py")
+_READERS = ("results", "launch.py", "report.py")
 
 
 def source_digests(path: str, field: str) -> dict[str, str]:

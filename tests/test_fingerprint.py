@@ -38,6 +38,7 @@ from budgetflow.training.mesh import make_mesh
 OTHER = {
     "kind": "lr_sweep",
     "name": "other",
+    "description": "what it is for",
     "builds_on": "/elsewhere/first.py",
     "seed": 1,
     "max_train_steps": 40,

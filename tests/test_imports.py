@@ -50,9 +50,10 @@ FLOORS = {
     "check": {"errors", "results"},
     "training": GROUND | {"config", "models", "tasks", "optimizers", "data"},
     "studies": GROUND | {"config", "playbook", "training", "tasks", "data", "checkpoints"},
-    "results": GROUND | {"playbook", "studies.trial", "checkpoints"},
+    "results": GROUND | {"config.search_space", "playbook", "studies.trial", "checkpoints"},
     # Imported when a model is restored, not before.
     "results.restoring": GROUND | {"config", "data", "training", "checkpoints", "results"},
+    "report": {"errors", "files", "results"},
     "launch": GROUND
     | {"command_line", "config", "playbook", "studies", "results", "training.mesh", "workdir"},
 }

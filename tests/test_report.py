@@ -1,165 +1,209 @@
 import dataclasses
-import inspect
+import json
 import re
+import shlex
+import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 
 import pytest
+from conftest import trial_record
 
-from budgetflow.results import figures
-from budgetflow.results.reading import open_study
+from budgetflow.errors import UserError
+from budgetflow.report import report
+from budgetflow.results.island import shown, trials
+from budgetflow.results.panels import panels
+from budgetflow.results.provenance import next_step, order_of
+from budgetflow.results.reading import open_studies, open_study
 from budgetflow.results.report import render_report
+from budgetflow.schedules import Schedule
+from budgetflow.studies.trial import write_trial
 
-VOID = {"meta", "link", "br", "img", "hr"}
+VOID = {"meta", "link", "br", "img", "hr", "input", "path", "circle"}
+TRIALS = 500
 
 
 class Checker(HTMLParser):
-    """Checks that elements are nested, and gathers the text."""
+    """Checks that elements are nested, and gathers the text and what is referred to."""
 
     def __init__(self):
         super().__init__()
-        self.open, self.texts = [], []
+        self.open, self.texts, self.references = [], [], []
 
     def handle_starttag(self, tag, attributes):
+        self.references += [value for name, value in attributes if name in ("src", "href")]
         if tag not in VOID:
             self.open.append(tag)
 
-    def handle_startendtag(self, tag, attributes):
-        pass
-
     def handle_endtag(self, tag):
-        assert self.open.pop() == tag
+        if tag not in VOID:
+            assert self.open.pop() == tag
 
     def handle_data(self, data):
         self.texts.append(data.strip())
 
 
-@pytest.mark.parametrize(
-    ("study", "figures_shown", "texts"),
-    [
-        ("lr_sweep", 2, ["boundary of the search space", "Step of the first perfect fit"]),
-        ("round1", 3, ["first 10 %", "last 25 %", "best trial"]),
-        ("round2", 3, ["taken over from round1, not trained again", "first 10 %"]),
-    ],
-)
-def test_the_report_is_one_file_with_everything_in_it(
-    completed_workdir, study, figures_shown, texts
-):
-    result = open_study(completed_workdir / study)
-    html = (completed_workdir / study / "report.html").read_text()
-    assert html == render_report(result)
+def island_of(html):
+    return json.loads(re.search(r'id="island">(.*?)</script>', html)[1])
+
+
+def write_many(folder, config):
+    """A round under way of many trials, of which some diverged."""
+    (folder / "config.json").parent.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"config": config}))
+    names = [dimension["name"] for dimension in config["search"]["space"]]
+    for n in range(TRIALS):
+        keys = [f"{s}_{m}" for s in ("train", "validation") for m in ("error_rate", "loss")]
+        rows = [
+            {"step": 25 * k, "learning_rate": 0.1}
+            | {key: (n + 1.2345678) / (k * TRIALS) for key in keys}
+            for k in range(1, 41)
+        ]
+        record = trial_record(
+            n,
+            Schedule(0.1, constant_steps=1000),
+            rows,
+            hyperparameters={name: 0.01 + (n * 7 % TRIALS) / TRIALS for name in names},
+            best_step=1000,
+            status="diverged" if n % 9 == 8 else "complete",
+        )
+        write_trial(folder, record)
+
+
+@pytest.mark.parametrize("name", ["lr_sweep", "round1", "round2"])
+def test_the_report_is_one_file_with_everything_in_it(completed_workdir, name):
+    result = open_study(completed_workdir / name)
+    html = (completed_workdir / name / "report.html").read_text()
     checker = Checker()
     checker.feed(html)
     assert checker.open == []
-    assert html.count("<svg") == figures_shown
-    # Self-contained: nothing is loaded from anywhere.
-    assert not re.search(r"<(script|link|img|iframe)\b", html)
-    assert not re.search(r"(src|href)=\"(?!#)", html)
-    for text in (*texts, *result.outcome["reasons"], result.outcome["fingerprint"]):
-        assert text in checker.texts
+    # Self-contained: it refers to the reports of other studies and to nothing else.
+    others = {f"../{other}/report.html" for other in ("lr_sweep", "round1", "round2")}
+    assert set(checker.references) <= {"data:,", *others}
+    for reason in result.outcome["reasons"]:
+        assert reason in checker.texts
+    assert result.outcome["fingerprint"] in checker.texts
+    (study,) = island_of(html)["studies"]
+    assert [t["trial"] for t in study["trials"]] != [] and study["panels"]
+    earlier = {"round1": "../lr_sweep/report.html", "round2": "../round1/report.html"}
+    assert name not in earlier or earlier[name] in checker.references
 
 
-def test_every_figure_is_in_the_report():
-    drawn = {
-        value
-        for name, value in inspect.getmembers(figures, inspect.isfunction)
-        if value.__annotations__.get("return") == "Figure" and not name.startswith("_")
-    }
-    assert drawn == {panel.draw for panel in figures.PANELS}
+def test_panels_and_table_hold_what_was_measured(completed_workdir):
+    study = open_study(completed_workdir / "round1")
+    by_number = {each["trial"]: each for each in trials(shown(study))}
+    frame, key = study.to_pandas(), study.selection.key
+    for number, row in frame.iterrows():
+        assert by_number[number]["metric"] == pytest.approx(row[key], rel=1e-3)
+        assert by_number[number]["best_step"] == row["best_step"]
+    groups = {n: each["group"] for n, each in by_number.items()}
+    diagnosis = study.found.best_step_diagnosis
+    assert groups[study.found.best_trial] == "best"
+    competing = {n for n, group in groups.items() if group in ("best", "competes")}
+    assert competing == set(diagnosis.competing_trials)
+    html = render_report(study)
+    numbers = [int(n) for n in re.findall(r'data-trial="(\d+)"', html)]
+    # The best first, and all of them.
+    assert numbers[0] == frame[key].idxmin() and sorted(numbers) == list(frame.index)
 
 
-def test_figures_show_what_was_measured(completed_workdir):
-    sweep = open_study(completed_workdir / "lr_sweep")
-    left, right = figures.steps_to_fit(sweep).axes
-    points = {tuple(p) for line in left.lines for p in zip(*line.get_data(), strict=True)}
-    assert (sweep.outcome["best_learning_rate"], sweep.outcome["max_train_steps"]) in points
-    assert sum(len(line.get_xdata()) for line in right.lines[:-2]) == len(sweep.trials)
-
-    round2 = open_study(completed_workdir / "round2")
-    (axes,) = figures.schedules(round2).axes
-    stretched, after, before = (line.get_ydata() for line in axes.lines)
-    assert len(after) == 4 * len(before) == round2.outcome["max_train_steps"]
-    assert len(stretched) == len(after) and stretched.sum() < after.sum()
-    # Outcomes of the first version have nothing to compare with.
-    del round2.outcome["transfer"]["stretched"]
-    assert len(figures.schedules(round2).axes[0].lines) == 2
-    (axes,) = figures.best_steps(round2).axes
-    steps = sorted(line.get_xdata()[0] for line in axes.lines)
-    assert steps == sorted(trial.record.best_step for trial in round2.trials)
-    assert len(figures.curves(round2).axes) == 2 * len(round2.outcome["best_validation"])
+def test_an_optimum_at_an_edge_is_flagged(completed_workdir):
+    study = open_study(completed_workdir / "round1")
+    study.outcome["at_edge"] = {"optimizer.momentum": "high"}
+    flags = {panel.title: panel.flag for panel in panels(shown(study))}
+    assert flags["momentum"] == "optimum at the high edge" and flags["dropout rate"] == ""
 
 
-def test_a_study_under_way_is_reported_and_drawn(workdir):
+def test_an_explosion_is_marked_and_does_not_stretch_an_axis(completed_workdir):
+    study = open_study(completed_workdir / "round1")
+    first, *rest = study.trials
+    rows = tuple({**row, "train_loss": 1e34} for row in first.record.rows)
+    record = dataclasses.replace(first.record, rows=rows)
+    study.__dict__["trials"] = [dataclasses.replace(first, record=record), *rest]
+    (panel,) = [panel for panel in panels(shown(study)) if panel.title == "train loss"]
+    assert panel.note == "✕: 1 leave this axis here."
+    line = panel.spec["layer"][0]["layer"][0]
+    assert line["encoding"]["y"]["scale"]["domain"][1] < 100
+    (mark,) = panel.spec["layer"][1]["data"]["values"]
+    assert mark["trial"] == first.record.trial and mark["value"] < 100
+
+
+def test_it_is_small_at_five_hundred_trials(completed_workdir, tmp_path):
+    config = open_study(completed_workdir / "round1").config
+    write_many(tmp_path / "many", config)
+    html = render_report(open_study(tmp_path / "many"))
+    assert len(html.encode()) < 3e6
+    assert "Under way: 500 of the 500 trials begun are over" in html
+    (study,) = island_of(html)["studies"]
+    assert len(study["trials"]) == len(study["curves"]) == TRIALS
+
+
+def test_a_study_under_way_is_reported(workdir):
     for name in ("lr_sweep", "round1"):
         (workdir / name / "outcome.json").unlink()
         study = open_study(workdir / name)
         html = render_report(study)
         assert f"Under way: {len(study.trials)} of the {len(study.trials)} trials begun" in html
-        assert html.count("<svg") == 1
-        nothing = dataclasses.replace(study)
-        nothing.__dict__["trials"] = []
-        render_report(nothing)
-        if name == "lr_sweep":
-            figures.steps_to_fit(study)
-        for draw in (figures.best_steps, figures.lengths, figures.schedules, figures.curves):
-            draw(study)
-            draw(nothing)
-    figures.steps_to_fit(nothing)
+        assert "launch it again: it goes on from here" in html
+        shutil.rmtree(workdir / name / "trials")
+        assert "0 of the 0 trials" in render_report(open_study(workdir / name))
 
 
-def with_rows(study, number, **values):
-    """A study with other values in all measurements of one trial."""
-    changed = dataclasses.replace(study)
-    trials = list(study.trials)
-    rows = tuple({**row, **values} for row in trials[number].record.rows)
-    record = dataclasses.replace(trials[number].record, rows=rows)
-    trials[number] = dataclasses.replace(trials[number], record=record)
-    changed.__dict__["trials"] = trials
-    return changed
+def test_a_folder_says_how_it_was_begun_and_on_what_it_builds(completed_workdir):
+    studies = open_studies(completed_workdir)
+    begun = studies["round2"].begun
+    assert begun["builds_on"] == "round1" and "builds_on" not in studies["lr_sweep"].begun
+    # A worker of the tests may have begun it.
+    assert "python" in begun["command"]
+    assert re.match(r"\d{4}-\d\d-\d\dT.*\+00:00$", begun["time"])
+    order = [(study.name, depth) for study, depth in order_of(studies)]
+    assert order == [("lr_sweep", 0), ("round1", 1), ("round2", 2)]
+    # Folders of older versions say nothing of it.
+    for study in studies.values():
+        study.__dict__["begun"] = {}
+    assert order == [(study.name, depth) for study, depth in order_of(studies)]
 
 
-def test_an_explosion_does_not_hide_the_other_trials(completed_workdir):
-    for name in ("lr_sweep", "round1"):
-        study = open_study(completed_workdir / name)
-        assert figures.explosion_limit(study.trials, "train_loss") is None
-        exploded = with_rows(study, 0, train_loss=2e22)
-        drawn = figures.curves(exploded).axes
-        (loss,) = [axes for axes in drawn if axes.get_title("left") == "train loss"]
-        assert loss.get_ylim()[1] < 100
-        told = [f"off this axis: 1 of {len(study.trials)} trials"]
-        assert [text.get_text() for text in loss.texts] == told
-    exploded = with_rows(open_study(completed_workdir / "lr_sweep"), 0, train_loss=1e34)
-    assert figures.steps_to_fit(exploded).axes[1].get_ylim()[1] < 100
-    # A metric whose best trial is far better than most is no explosion.
-    low = with_rows(exploded, 1, train_loss=1e-9)
-    assert figures.explosion_limit(low.trials[1:], "train_loss") is None
-
-
-def test_trials_keep_their_numbers_beside_diverged_ones(completed_workdir):
+def test_the_next_step_is_a_command(completed_workdir):
     study = open_study(completed_workdir / "round1")
-    trials = study.trials * 4
-    for number, trial in enumerate(trials):
-        status = "diverged" if number % 5 == 0 else "complete"
-        record = dataclasses.replace(trial.record, trial=number, status=status)
-        trials[number] = dataclasses.replace(trial, record=record)
-    study.__dict__["trials"] = trials
-    (axes,) = figures.best_steps(study).axes
-    shown = [line.get_ydata()[0] for line in axes.lines]
-    assert shown == [n for n in range(64) if n % 5]
+    study.outcome["best_step_diagnosis"] |= {
+        "verdict": "too_short",
+        "suggested_max_train_steps": 2000,
+    }
+    flags = "--config.max_train_steps=2000 --config.name=round1_2000_steps"
+    assert next_step(study).command == flags
+    launched = "python -m budgetflow.launch --config=configs/round1.py"
+    study.__dict__["begun"] = {"command": launched}
+    assert next_step(study).command == f"{launched} {flags}"
+    study.__dict__["begun"] = {"command": launched.replace("round1", "round2")}
+    assert next_step(study).command == flags
+    study.outcome["best_step_diagnosis"]["verdict"] = "about_right"
+    assert next_step(study, "round2").command.endswith("--study=round2")
+    command = next_step(open_study(completed_workdir / "round2")).command
+    program, *arguments = shlex.split(command)
+    assert program == "python"
+    command = [sys.executable, *arguments]
+    shown_by = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "dict_keys" in shown_by.stdout
 
 
-def test_trials_that_do_not_compete_are_grey(completed_workdir):
-    round1 = open_study(completed_workdir / "round1")
-    diagnosis = round1.outcome["best_step_diagnosis"]
-    best = round1.outcome["best_trial"]
-    hopeless = [n for n in range(16) if n % 3 == 0 and n != best]
-    for marked in (hopeless, None):
-        diagnosis["hopeless_trials"] = marked
-        if marked is None:  # outcomes of the first versions
-            del diagnosis["hopeless_trials"]
-        (axes,) = (figure := figures.best_steps(round1)).axes
-        grey = [line.get_ydata()[0] for line in axes.lines if line.get_color() == figures.GREY]
-        assert grey == (marked or [])
-        labels = [text.get_text() for text in figure.legends[0].texts]
-        assert len(labels) == len(set(labels))
-        assert ("does not compete" in labels) is bool(marked)
-        assert {"first 10 %", "last 25 %", "best trial"} <= set(labels)
+def test_the_command_reports_one_study_several_or_all(workdir):
+    assert report(str(workdir)) == workdir / "index.html"
+    index = (workdir / "index.html").read_text()
+    checker = Checker()
+    checker.feed(index)
+    assert checker.open == []
+    pages = [f"{name}/report.html" for name in ("lr_sweep", "round1", "round2")]
+    assert checker.references == ["data:,", *pages]
+    assert all((workdir / page).exists() for page in pages)
+    assert report(str(workdir / "round1")) == workdir / "round1" / "report.html"
+    both = report(str(workdir), ["round1", "round2"])
+    assert both.name == "round1_and_round2.html"
+    text = both.read_text()
+    assert len(island_of(text)["studies"]) == 2 and "What differs in the configs" in text
+    with pytest.raises(UserError, match=r"--study=round3: .* has none; .*round2"):
+        report(str(workdir), ["round3"])
+    command = [sys.executable, "-m", "budgetflow.report", f"--workdir={workdir / 'no'}"]
+    refused = subprocess.run(command, capture_output=True, text=True)
+    assert refused.returncode == 2 and refused.stderr.count("\n") == 1

@@ -22,7 +22,14 @@ from budgetflow.user_code import user_code
 # More studies than build on each other; a chain of more has no end.
 MOST_STUDIES = 50
 # What is a study's own; all else is the workload, which the studies that build on it start from.
-_OWN_FIELDS = ("kind", "name", "builds_on", "max_train_steps", "max_train_steps_factor")
+_OWN_FIELDS = (
+    "kind",
+    "name",
+    "description",
+    "builds_on",
+    "max_train_steps",
+    "max_train_steps_factor",
+)
 _OWN_SECTIONS = (
     *("schedule", "sweep", "search", "transfer", "cooldowns", "comparison", "rounds", "ideas"),
 )

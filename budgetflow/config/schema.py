@@ -288,6 +288,7 @@ class StudyConfig:
             "comparison" (what a change does to the number of steps); or the import path of a
             :class:`budgetflow.studies.kind.Kind` of your own.
         name: the study's folder; the config file's name if not set.
+        description: what it is for, in your own words; its report shows it.
         builds_on: path of the config whose study comes first.
         seed: of the data order, the initialisation and all random numbers of every trial.
         max_train_steps: the updates of every trial. A round that builds on another study may leave
@@ -315,6 +316,7 @@ class StudyConfig:
 
     kind: Annotated[Text, Changes.OUTCOME]
     name: Annotated[Name, Changes.NOTHING] = ""
+    description: Annotated[str, Changes.NOTHING] = ""
     # The fingerprint of that study counts, not where its config lies.
     builds_on: Annotated[Text | None, Changes.NOTHING] = None
     seed: Seed = 0

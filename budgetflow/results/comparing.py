@@ -1,4 +1,4 @@
-"""Two studies side by side: what differs in their configs, and what each found."""
+"""Studies side by side: what differs in their configs, and what each found."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FOUND = (
 
 @dataclasses.dataclass(frozen=True)
 class StudyDifference:
-    """Two studies side by side.
+    """Studies side by side.
 
     Attributes:
         config: a row for each field of the config that differs, by its dotted name; a column for
@@ -32,17 +32,16 @@ class StudyDifference:
     results: pd.DataFrame
 
 
-def compare_studies(first: StudyResult, second: StudyResult) -> StudyDifference:
-    """What differs between two studies, in their configs and in what they found."""
-    studies = (first, second)
+def compare_studies(*studies: StudyResult) -> StudyDifference:
+    """What differs between two or more studies, in their configs and in what they found."""
     columns = [study.name for study in studies]
-    if first.name == second.name:
+    if len({*columns}) < len(columns):
         columns = [str(study.folder) for study in studies]
     configs = [_flat(study.config) for study in studies]
-    fields = [f for f in dict.fromkeys([*configs[0], *configs[1]]) if f != "name"]
-    differing = [f for f in fields if configs[0].get(f) != configs[1].get(f)]
+    fields = [f for f in dict.fromkeys(f for each in configs for f in each) if f != "name"]
+    differing = [f for f in fields if any(c.get(f) != configs[0].get(f) for c in configs)]
     found = [_figures(study.outcome) for study in studies]
-    figures = list(dict.fromkeys([*found[0], *found[1]]))
+    figures = list(dict.fromkeys(name for each in found for name in each))
     return StudyDifference(
         config=_frame(differing, configs, columns), results=_frame(figures, found, columns)
     )

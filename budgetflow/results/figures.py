@@ -1,17 +1,16 @@
-"""The figures of a report, as matplotlib figures; for notebooks too."""
+"""Figures of a study as matplotlib figures, for notebooks and papers; the report has its own."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from budgetflow.playbook.best_step import FIRST, LAST
 from budgetflow.playbook.comparison_outcome import ComparisonOutcome
 from budgetflow.playbook.outcomes import (
     CooldownsOutcome,
-    Outcome,
     RoundOutcome,
     SweepOutcome,
     TrialsOutcome,
@@ -341,37 +340,3 @@ def _style(axes: Axes, title: str) -> None:
 def _legend(axes: Axes) -> None:
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False)
-
-
-class Panel(NamedTuple):
-    """A figure of the report.
-
-    Attributes:
-        title: the question that it answers.
-        draw: draws it.
-        of: the outcomes that it is drawn for: this class and all that derive from it.
-        needs_best_trial: whether it is left out where every trial diverged.
-    """
-
-    title: str
-    draw: Callable[[StudyResult], Figure]
-    of: type[Outcome]
-    needs_best_trial: bool = True
-
-    def shows(self, outcome: Outcome | None) -> bool:
-        """Whether it is drawn for an outcome; while there is none, the curves are."""
-        if outcome is None:
-            return self.of is Outcome
-        can_be_drawn = outcome.best_trial is not None or not self.needs_best_trial
-        return isinstance(outcome, self.of) and can_be_drawn
-
-
-# In the order of the report.
-PANELS = [
-    Panel("How fast does each learning rate fit?", steps_to_fit, SweepOutcome, False),
-    Panel("How many steps does each side take?", steps_of_both_sides, ComparisonOutcome, False),
-    Panel("Was the length right?", best_steps, RoundOutcome),
-    Panel("What does each length give?", lengths, CooldownsOutcome),
-    Panel("Where do the steps go?", schedules, TrialsOutcome),
-    Panel("Training and validation", curves, Outcome),
-]

@@ -150,6 +150,17 @@ class StudyResult:
         return read_json(path) if path.exists() else None
 
     @functools.cached_property
+    def begun(self) -> dict[str, Any]:
+        """When and by which command it was begun, of which code; empty in older folders."""
+        path = self.folder / "begun.json"
+        return read_json(path) if path.exists() else {}
+
+    @functools.cached_property
+    def libraries(self) -> dict[str, str]:
+        """The versions of the libraries that its results are found with."""
+        return read_json(self.folder / "config.json").get("libraries") or {}
+
+    @functools.cached_property
     def trials(self) -> list[TrialResult]:
         """All trials, by number."""
         return [

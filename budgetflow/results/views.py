@@ -1,8 +1,7 @@
 """What is shown of each kind of study, an entry of one table: headline, facts, trials.
 
 A kind of study of one's own is shown as the class is that its outcome derives from; to show it
-otherwise, enter it into :data:`VIEWS` where the class is defined, and its figures into
-:data:`budgetflow.results.figures.PANELS`.
+otherwise, enter it into :data:`VIEWS` where the class is defined.
 """
 
 from __future__ import annotations

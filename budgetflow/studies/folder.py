@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
+import platform
+import shlex
+import subprocess
+import sys
 from typing import Any
 
+import budgetflow
 from budgetflow.config.keys import value_of
 from budgetflow.config.schema import to_json
 from budgetflow.errors import UserError
@@ -66,6 +72,29 @@ def open_folder(study: Study) -> None:
             "found_on": study.found_on,
         },
     )
+    write_json(study.folder / "begun.json", _begun(study))
+
+
+def _begun(study: Study) -> dict[str, Any]:
+    """When, how and with which code a study is begun: for its readers; no result rests on it."""
+    begun = {
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(sys.orig_argv),
+        "revision": _revision(),
+        "versions": {"budgetflow": budgetflow.__version__, "python": platform.python_version()},
+        "builds_on": study.earlier.name if study.earlier is not None else None,
+    }
+    return {name: value for name, value in begun.items() if value is not None}
+
+
+def _revision() -> str | None:
+    """The git commit of the folder that it is launched in; with "+" where files have changed."""
+    command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):  # no git, or no repository
+        return None
+    return found.stdout.strip()
 
 
 def _grown_from(study: Study, known: dict[str, Any]) -> str | None:
