@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy import stats
 
-from budgetflow.playbook.law_fit import DEEPER, Run, fitted, held_out_error, noise, predicted
+from budgetflow.playbook.law_fit import DEEPER, LAW_ERROR, Run, fitted, held_out_error, noise, predicted
 from budgetflow.playbook.loss_laws import LAWS, features
 from budgetflow.schedules import Schedule
 
@@ -19,8 +19,9 @@ TOO_EARLY = 0.05
 # More evaluations of a curve tell nothing more.
 MAX_EVALUATIONS = 60
 MIN_EVALUATIONS = 12
-# A law must be this much better than a simpler one on what was held out.
-BETTER = 0.9
+# Another law that misses at most this many times as much is as likely; where it forecasts another
+# loss, the interval is wider.
+AS_LIKELY = 4.0
 # Fits to resampled curves and residuals, and the evaluations that residuals stay together in.
 RESAMPLES = 40
 BLOCK = 6
@@ -107,6 +108,7 @@ class FittedLaw:
         law: its name.
         theta: its parameters.
         resampled: those that resampled curves give it, [resamples, parameters].
+        others: parameters of other laws that are about as likely, by name.
         residual: what it misses on the curves it is fitted to, as a root mean square of relative
             errors.
         held_out_error: as in :class:`Forecast`.
@@ -119,6 +121,7 @@ class FittedLaw:
     law: str
     theta: np.ndarray
     resampled: np.ndarray
+    others: Mapping[str, np.ndarray]
     residual: float
     held_out_error: float | None
     longest: int
@@ -148,9 +151,10 @@ class FittedLaw:
         run = Run(features(at, rates, self.longest, self.peaks[1]), np.zeros(len(at)), at)
         middle = predicted(law, self.theta, run)
         moved = np.stack([predicted(law, theta, run) for theta in self.resampled]) - middle
-        spread = np.sqrt(
-            np.mean(moved**2, axis=0) + self.residual**2 + (self.held_out_error or 0.0) ** 2
-        )
+        variance = np.mean(moved**2, axis=0) + self.residual**2 + (self.held_out_error or 0.0) ** 2
+        for name, theta in self.others.items():
+            variance = variance + (predicted(LAWS[name], theta, run) - middle) ** 2
+        spread = np.sqrt(np.maximum(variance, LAW_ERROR**2))
         half = WIDENING * stats.norm.ppf((1 + LEVEL) / 2) * spread
         unit = self.loss_unit
         return [
@@ -227,7 +231,8 @@ def fit(curves: Sequence[Curve]) -> FittedLaw | CannotTell:
     fall = float(np.quantile(logs, 0.95) - np.quantile(logs, 0.05))
     if fall <= 3 * noise(runs):
         return CannotTell(f"the losses fall by {fall:.2%}, no more than their noise")
-    name, error = _best_law(runs)
+    likely = _likely_laws(runs)
+    name, error = next(iter(likely.items()))
     theta = fitted(LAWS[name], runs)
     residuals = [predicted(LAWS[name], theta, run) - run.logs for run in runs]
     residual = float(np.sqrt(np.mean(np.concatenate(residuals) ** 2)))
@@ -241,6 +246,7 @@ def fit(curves: Sequence[Curve]) -> FittedLaw | CannotTell:
         law=name,
         theta=theta,
         resampled=_resampled(name, theta, runs, residuals),
+        others={other: fitted(LAWS[other], runs) for other in likely if other != name},
         residual=residual,
         held_out_error=error,
         longest=longest,
@@ -281,17 +287,26 @@ def _runs(curves: Sequence[Curve], longest: int, highest: float) -> tuple[list[R
     return runs, unit
 
 
-def _best_law(runs: Sequence[Run]) -> tuple[str, float | None]:
-    """The law with the lowest held-out error, and that error; the simplest of nearly equal ones."""
+def _likely_laws(runs: Sequence[Run]) -> dict[str, float | None]:
+    """The laws that may hold, with their held-out errors: first the one to follow.
+
+    That is the one with the lowest held-out error, each counted as many times as the law says.
+    """
     annealed = min(run.rates.min() for run in runs) < 1 - DEEPER
-    best: tuple[str, float | None] = ("steps", held_out_error(LAWS["steps"], runs))
-    for name, law in LAWS.items():
-        if not law.anneals or not annealed:
-            continue
-        error = held_out_error(law, runs)
-        if error is not None and (best[1] is None or error < BETTER * best[1]):
-            best = (name, error)
-    return best
+    names = [name for name, law in LAWS.items() if annealed or not law.anneals]
+    errors = {name: held_out_error(LAWS[name], runs) for name in names}
+    known = {name: error for name, error in errors.items() if error is not None}
+    if not known:
+        return {"steps": None}
+    best = min(known, key=lambda name: known[name] * LAWS[name].handicap)
+    likely = [
+        name
+        for name in known
+        if name != best
+        and known[name] <= AS_LIKELY * known[best]
+        and LAWS[name].anneals == LAWS[best].anneals
+    ]
+    return {best: known[best], **{name: known[name] for name in likely}}
 
 
 def _resampled(
