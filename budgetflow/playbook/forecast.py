@@ -148,7 +148,7 @@ class FittedLaw:
         if reason := self._beyond(rates[: at.max()], at):
             return CannotTell(reason)
         law = LAWS[self.law]
-        run = Run(features(at, rates, self.longest, self.peaks[1]), np.zeros(len(at)), at)
+        run = features(at, rates, self.longest, self.peaks[1])
         middle = predicted(law, self.theta, run)
         moved = np.stack([predicted(law, theta, run) for theta in self.resampled]) - middle
         variance = np.mean(moved**2, axis=0) + self.residual**2 + (self.held_out_error or 0.0) ** 2
@@ -234,7 +234,7 @@ def fit(curves: Sequence[Curve]) -> FittedLaw | CannotTell:
     likely = _likely_laws(runs)
     name, error = next(iter(likely.items()))
     theta = fitted(LAWS[name], runs)
-    residuals = [predicted(LAWS[name], theta, run) - run.logs for run in runs]
+    residuals = [predicted(LAWS[name], theta, run.features) - run.logs for run in runs]
     residual = float(np.sqrt(np.mean(np.concatenate(residuals) ** 2)))
     for missed, where in ((residual, "the curves"), (error or 0.0, "what was held out of them")):
         if missed > POOR_FIT * fall:

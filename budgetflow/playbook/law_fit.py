@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.optimize import least_squares
 
-from budgetflow.playbook.loss_laws import Features, Law
+from budgetflow.playbook.loss_laws import Features, Law, joined
 
 # What a law is taken to miss, whatever the noise between evaluations: 0.2 % of the loss.
 LAW_ERROR = 0.002
@@ -19,6 +19,8 @@ STARTS = 2
 MAX_TRIES = 100
 # How deep a decay can be told from shallower ones: in shares of the highest learning rate.
 DEEPER = 0.15
+# Runs are left out in this many groups at most.
+GROUPS = 5
 # Held out forwards: the laws see the first part of the steps and are asked for the last one.
 SEEN, ASKED = 0.5, 0.75
 MIN_SEEN = 6
@@ -51,9 +53,9 @@ def noise(runs: Sequence[Run]) -> float:
     return float(max(measured, LAW_ERROR))
 
 
-def predicted(law: Law, theta: np.ndarray, run: Run) -> np.ndarray:
+def predicted(law: Law, theta: np.ndarray, features: Features) -> np.ndarray:
     """The logarithms of the relative losses by a law; a loss below a thousandth counts as that."""
-    return np.log(np.maximum(law.loss(theta, run.features), 1e-3))
+    return np.log(np.maximum(law.loss(theta, features), 1e-3))
 
 
 def fitted(
@@ -71,13 +73,15 @@ def fitted(
         start: near where the parameters are known to be; otherwise several are tried.
     """
     expected, spread = np.array(law.expected), np.array(law.spread)
-    scales = [np.sqrt(w) for w in (weights if weights is not None else np.ones(len(runs)))]
+    lengths = [len(run.logs) for run in runs]
+    scale = np.sqrt(np.repeat(np.ones(len(runs)) if weights is None else weights, lengths))
+    features = joined([run.features for run in runs])
+    logs = np.concatenate([run.logs for run in runs])
     unit = noise(runs)
 
     def residuals(theta: np.ndarray) -> np.ndarray:
-        pairs = zip(runs, scales, strict=True)
-        off = [w * _softened((predicted(law, theta, r) - r.logs) / unit) for r, w in pairs]
-        return np.concatenate([*off, (theta - expected) / spread])
+        off = scale * _softened((predicted(law, theta, features) - logs) / unit)
+        return np.concatenate([off, (theta - expected) / spread])
 
     starts = [start] if start is not None else _starts(expected, spread)
     found = [least_squares(residuals, s, x_scale=spread, max_nfev=MAX_TRIES) for s in starts]
@@ -100,22 +104,26 @@ def _softened(residuals: np.ndarray) -> np.ndarray:
 def held_out_error(law: Law, runs: Sequence[Run]) -> float | None:
     """What a law misses where it was not fitted, as a root mean square of relative errors.
 
-    Each run is left out in turn and its last third asked for; and all runs are cut at half of the
-    steps and the last quarter asked for. Learning rates lower than all that a fit has seen are not
-    asked for.
+    The runs are left out one after the other, or in groups where they are many, and the last third
+    of each asked for; then all are cut at half of the steps, and the last quarter asked for.
+    Learning rates lower than all that a fit has seen are not asked for.
 
     Returns:
         None if nothing can be held out.
     """
     errors = []
-    for i, run in enumerate(runs):
-        others = [*runs[:i], *runs[i + 1 :]]
-        last = np.arange(len(run.logs)) >= 2 * len(run.logs) // 3
-        errors += _misses(law, others, [run.part(last)])
+    for group in range(min(GROUPS, len(runs))):
+        left_out = [run.part(_last_third(run)) for run in runs[group::GROUPS]]
+        others = [run for i, run in enumerate(runs) if i % GROUPS != group]
+        errors += _misses(law, others, left_out)
     seen = [run.part(run.features.steps <= SEEN) for run in runs]
     asked = [run.part(run.features.steps >= ASKED) for run in runs]
     errors += _misses(law, [run for run in seen if len(run.logs) >= MIN_SEEN], asked)
     return float(np.sqrt(np.mean(np.square(errors)))) if errors else None
+
+
+def _last_third(run: Run) -> np.ndarray:
+    return np.arange(len(run.logs)) >= 2 * len(run.logs) // 3
 
 
 def _misses(law: Law, seen: Sequence[Run], asked: Sequence[Run]) -> list[float]:
@@ -128,4 +136,4 @@ def _misses(law: Law, seen: Sequence[Run], asked: Sequence[Run]) -> list[float]:
     if not asked:
         return []
     theta = fitted(law, seen)
-    return [float(np.mean(predicted(law, theta, run) - run.logs)) for run in asked]
+    return [float(np.mean(predicted(law, theta, run.features) - run.logs)) for run in asked]

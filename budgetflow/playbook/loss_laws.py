@@ -16,7 +16,7 @@ and the median loss), so that no parameter has a unit.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -29,16 +29,15 @@ LEAST_RATE = 1e-3
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-    """What the laws read of a run, at each of its evaluations.
+    """What the laws read at each of some evaluations, of one run or of several.
 
     Attributes:
         steps: relative to the longest curve, [evaluations].
         rate_sums: the learning rates summed up to each evaluation, as relative, [evaluations].
-        drops: how far the learning rate fell at each of the gathered drops, [drops]; negative where
-            it rose. Warmup is none.
-        rates: the learning rate after each drop, [drops].
-        steps_since, rate_sums_since: at each evaluation since each drop, [evaluations, drops]; 0
-            before it.
+        drops: how far the learning rate falls at each of its run's gathered drops, [evaluations,
+            drops]; negative where it rises. Warmup is none.
+        rates: the learning rate after each drop, [evaluations, drops].
+        steps_since, rate_sums_since: since each drop, [evaluations, drops]; 0 before it.
     """
 
     steps: np.ndarray
@@ -50,13 +49,8 @@ class Features:
 
     def at(self, kept: np.ndarray) -> Features:
         """The features at some of the evaluations."""
-        return dataclasses.replace(
-            self,
-            steps=self.steps[kept],
-            rate_sums=self.rate_sums[kept],
-            steps_since=self.steps_since[kept],
-            rate_sums_since=self.rate_sums_since[kept],
-        )
+        fields = dataclasses.fields(self)
+        return Features(**{field.name: getattr(self, field.name)[kept] for field in fields})
 
 
 def features(
@@ -78,11 +72,28 @@ def features(
     return Features(
         steps=steps / longest,
         rate_sums=sums[steps],
-        drops=drops,
-        rates=np.maximum(after, LEAST_RATE),
+        drops=np.broadcast_to(drops, since.shape),
+        rates=np.broadcast_to(np.maximum(after, LEAST_RATE), since.shape),
         steps_since=since / longest,
         rate_sums_since=np.where(since > 0, sums[steps][:, None] - sum_at[None, :], 0.0),
     )
+
+
+def joined(parts: Sequence[Features]) -> Features:
+    """The features of several runs, one after the other; to shorter schedules go drops of 0."""
+    width = max(part.drops.shape[1] for part in parts)
+
+    def column(name: str) -> np.ndarray:
+        arrays = [getattr(part, name) for part in parts]
+        if arrays[0].ndim == 1:
+            return np.concatenate(arrays)
+        fill = 1.0 if name == "rates" else 0.0
+        padded = [
+            np.pad(a, ((0, 0), (0, width - a.shape[1])), constant_values=fill) for a in arrays
+        ]
+        return np.concatenate(padded)
+
+    return Features(**{field.name: column(field.name) for field in dataclasses.fields(Features)})
 
 
 def _gathered(rates: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -112,14 +123,14 @@ def _steps(theta: np.ndarray, run: Features) -> np.ndarray:
 def _momentum(theta: np.ndarray, run: Features) -> np.ndarray:
     floor, size, exponent, gain, scale = theta
     effect = 1 - np.exp(-run.steps_since * np.exp(-scale))
-    return _power(floor, size, exponent, run.rate_sums) - np.exp(gain) * (effect @ run.drops)
+    return _power(floor, size, exponent, run.rate_sums) - np.exp(gain) * np.sum(effect * run.drops, axis=1)
 
 
 def _multi_power(theta: np.ndarray, run: Features) -> np.ndarray:
     floor, size, exponent, gain, speed, power, rate_power = theta
     progress = run.rate_sums_since * np.exp(speed - rate_power * np.log(run.rates))
     effect = 1 - np.exp(-np.exp(power) * np.log1p(progress))
-    return _power(floor, size, exponent, run.rate_sums) - np.exp(gain) * (effect @ run.drops)
+    return _power(floor, size, exponent, run.rate_sums) - np.exp(gain) * np.sum(effect * run.drops, axis=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,8 +144,9 @@ class Law:
         expected, spread: mean and standard deviation of each parameter beforehand; wide, so that
             they decide only what the curves leave open.
         anneals: whether it knows of learning rates.
-        handicap: how many times its error on what was held out counts. A law with more parameters
-            often wins narrowly there, and is the worse one at three times the steps.
+        handicap: how many times its error on what was held out counts. Two laws often win narrowly
+            there and are worse at three times the steps: the one that knows no learning rates, and
+            the one with the most parameters.
     """
 
     loss: Callable[[np.ndarray, Features], np.ndarray]
@@ -147,7 +159,7 @@ class Law:
 # floor, size, exponent: at the longest curve's end the loss is about 1, most of it floor.
 _BASE, _BASE_SPREAD = (-0.2, -2.0, -0.7), (1.0, 2.0, 0.7)
 LAWS: Mapping[str, Law] = {
-    "steps": Law(_steps, _BASE, _BASE_SPREAD, anneals=False),
+    "steps": Law(_steps, _BASE, _BASE_SPREAD, anneals=False, handicap=2.0),
     "momentum": Law(
         _momentum, (*_BASE, -3.0, -3.5), (*_BASE_SPREAD, 2.0, 1.5), anneals=True
     ),
@@ -156,6 +168,6 @@ LAWS: Mapping[str, Law] = {
         (*_BASE, -3.0, 3.0, -0.7, 0.5),
         (*_BASE_SPREAD, 2.0, 2.0, 0.7, 0.4),
         anneals=True,
-        handicap=2.0,
+        handicap=3.0,
     ),
 }
