@@ -9,7 +9,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import stats
 
-from budgetflow.playbook.law_fit import DEEPER, LAW_ERROR, Run, fitted, held_out_error, noise, predicted
+from budgetflow.playbook.law_fit import (
+    DEEPER,
+    LAW_ERROR,
+    Run,
+    fitted,
+    held_out_error,
+    noise,
+    predicted,
+)
 from budgetflow.playbook.loss_laws import LAWS, features
 from budgetflow.schedules import Schedule
 
@@ -25,9 +33,6 @@ AS_LIKELY = 4.0
 # Fits to resampled curves and residuals, and the evaluations that residuals stay together in.
 RESAMPLES = 40
 BLOCK = 6
-# The interval is this much wider than what resampling, residuals and held-out error say.
-# experiments/forecasts/README.md has the coverage that it was chosen by.
-WIDENING = 1.0
 # How far evidence reaches: times the longest curve's steps, and times the learning rates.
 MAX_TIMES_LONGER = 5.0
 MAX_TIMES_RATE = 1.5
@@ -92,6 +97,24 @@ class Forecast:
     law: str
     held_out_error: float | None
 
+    def needed(self, came: float) -> float:
+        """How many times as wide the interval had to be for the loss that came; over 1: a miss."""
+        if not (math.isfinite(came) and came > 0):
+            raise ValueError(f"a forecast is scored by a finite loss above 0, not by {came}")
+        return abs(math.log(came / self.loss)) / math.log(self.high / self.loss)
+
+
+def wider_after(needed: Sequence[float]) -> float:
+    """How many times as wide the next intervals have to be, after what earlier ones needed.
+
+    So wide that :data:`LEVEL` of the earlier ones would have held, counting the next one as a miss
+    that may come; never narrower than they were.
+    """
+    if not needed:
+        return 1.0
+    rank = min(math.ceil(LEVEL * (len(needed) + 1)), len(needed))
+    return max(1.0, sorted(needed)[rank - 1])
+
 
 @dataclasses.dataclass(frozen=True)
 class CannotTell:
@@ -114,7 +137,7 @@ class FittedLaw:
         held_out_error: as in :class:`Forecast`.
         longest: the steps of the longest curve.
         peaks: the lowest and the highest peak learning rate of the curves.
-        lowest: the lowest learning rate of an evaluation, relative to the highest peak.
+        lowest: the lowest learning rate of an evaluation, relative to its curve's peak.
         loss_unit: the loss that counts as 1.
     """
 
@@ -130,13 +153,18 @@ class FittedLaw:
     loss_unit: float
 
     def forecast(
-        self, learning_rates: Schedule | np.ndarray, steps: Sequence[int] | None = None
+        self,
+        learning_rates: Schedule | np.ndarray,
+        steps: Sequence[int] | None = None,
+        wider: float = 1.0,
     ) -> list[Forecast] | CannotTell:
         """The losses of a run with these learning rates.
 
         Args:
             learning_rates: a schedule, or the learning rate of update 0, 1 and so on.
             steps: for which the loss is asked; the end by default.
+            wider: how many times as wide as otherwise the intervals are to be; see
+                :func:`wider_after`.
         """
         if isinstance(learning_rates, Schedule):
             learning_rates = learning_rates.learning_rates()
@@ -155,7 +183,7 @@ class FittedLaw:
         for name, theta in self.others.items():
             variance = variance + (predicted(LAWS[name], theta, run) - middle) ** 2
         spread = np.sqrt(np.maximum(variance, LAW_ERROR**2))
-        half = WIDENING * stats.norm.ppf((1 + LEVEL) / 2) * spread
+        half = wider * law.widening * stats.norm.ppf((1 + LEVEL) / 2) * spread
         unit = self.loss_unit
         return [
             Forecast(
@@ -182,10 +210,12 @@ class FittedLaw:
             return (
                 f"its learning rate of {rates.max():g} is far from the curves' {low:g} to {high:g}"
             )
-        last = (rates[at - 1] / high).min()
+        if at.min() <= np.argmax(rates):
+            return f"no law holds in warmup, of which step {at.min()} is"
+        last = (rates[at - 1] / rates.max()).min()
         if last < self.lowest - DEEPER:
             return (
-                f"not yet annealed: its learning rate decays to {last:.0%} of the highest, the "
+                f"not yet annealed: its learning rate decays to {last:.0%} of its highest, the "
                 f"curves' to {self.lowest:.0%}"
             )
         return None
@@ -230,8 +260,8 @@ def fit(curves: Sequence[Curve]) -> FittedLaw | CannotTell:
     logs = np.concatenate([run.logs for run in runs])
     fall = float(np.quantile(logs, 0.95) - np.quantile(logs, 0.05))
     if fall <= 3 * noise(runs):
-        return CannotTell(f"the losses fall by {fall:.2%}, no more than their noise")
-    likely = _likely_laws(runs)
+        return CannotTell(f"the losses fall no more than their noise: by {fall:.2%}")
+    likely = _likely_laws(runs, min(highs) < (1 - DEEPER) * max(highs))
     name, error = next(iter(likely.items()))
     theta = fitted(LAWS[name], runs)
     residuals = [predicted(LAWS[name], theta, run.features) - run.logs for run in runs]
@@ -271,7 +301,9 @@ def _runs(curves: Sequence[Curve], longest: int, highest: float) -> tuple[list[R
                 new.append(i)
             known.add(key)
         if new:
-            few = np.unique(np.linspace(0, len(new) - 1, min(MAX_EVALUATIONS, len(new))).astype(int))
+            few = np.unique(
+                np.linspace(0, len(new) - 1, min(MAX_EVALUATIONS, len(new))).astype(int)
+            )
             kept.append((curve, np.asarray(new)[few]))
     if not kept:
         return [], 1.0
@@ -280,20 +312,20 @@ def _runs(curves: Sequence[Curve], longest: int, highest: float) -> tuple[list[R
         Run(
             features(curve.steps[i], curve.learning_rates, longest, highest),
             np.log(curve.losses[i] / unit),
-            curve.learning_rates[curve.steps[i] - 1] / highest,
+            curve.learning_rates[curve.steps[i] - 1] / curve.learning_rates.max(),
         )
         for curve, i in kept
     ]
     return runs, unit
 
 
-def _likely_laws(runs: Sequence[Run]) -> dict[str, float | None]:
+def _likely_laws(runs: Sequence[Run], rates_differ: bool) -> dict[str, float | None]:
     """The laws that may hold, with their held-out errors: first the one to follow.
 
     That is the one with the lowest held-out error, each counted as many times as the law says.
     """
-    annealed = min(run.rates.min() for run in runs) < 1 - DEEPER
-    names = [name for name, law in LAWS.items() if annealed or not law.anneals]
+    vary = rates_differ or min(run.rates.min() for run in runs) < 1 - DEEPER
+    names = [name for name, law in LAWS.items() if vary or not law.anneals]
     errors = {name: held_out_error(LAWS[name], runs) for name in names}
     known = {name: error for name, error in errors.items() if error is not None}
     if not known:

@@ -17,7 +17,7 @@ ROBUST_FROM = 3.0
 # Starts besides the expected parameters.
 STARTS = 2
 MAX_TRIES = 100
-# How deep a decay can be told from shallower ones: in shares of the highest learning rate.
+# How much deeper a decay can be told from shallower ones, in shares of the highest learning rate.
 DEEPER = 0.15
 # Runs are left out in this many groups at most.
 GROUPS = 5
@@ -33,7 +33,7 @@ class Run:
     Attributes:
         features: at each evaluation.
         logs: the logarithms of the relative losses, [evaluations].
-        rates: the relative learning rate of the update before each evaluation, [evaluations].
+        rates: of the update before each evaluation, relative to the run's highest, [evaluations].
     """
 
     features: Features
