@@ -22,6 +22,7 @@ import numpy as np
 from forecast_curves import configurations, pretraining_curve, tuning_trials
 
 from budgetflow.playbook.forecast import CannotTell, Curve, Forecast, fit, forecast, wider_after
+from budgetflow.playbook.loss_laws import LAWS
 
 SHORT = (
     *("constant_24000", "cosine_24000", "wsd_20000_24000", "wsdld_20000_24000"),
@@ -83,13 +84,13 @@ def score(
     )
 
 
-def pretraining(folder: Path) -> Iterator[Score]:
+def pretraining(folder: Path, laws: Sequence[str] = tuple(LAWS)) -> Iterator[Score]:
     """The 72,000-step runs from every three of the runs of 24,000 steps or fewer."""
     for size in SIZES:
         files = folder / "multi_power_law" / size
         curves = {name: pretraining_curve(files / f"{name}.csv") for name in (*SHORT, *LONG)}
         for three in itertools.combinations(SHORT, 3):
-            law = fit([curves[name] for name in three])
+            law = fit([curves[name] for name in three], laws)
             for name, start in LONG.items():
                 asked = curves[name].steps > start
                 said: Sequence[Forecast] | CannotTell
@@ -246,7 +247,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         scores = list(trials(options.curves))
     lines = ["<!-- Written by scripts/score_forecasts.py. -->", "", *table(scores)]
     if options.data == "pretraining":
-        lines += ["", *each(scores)]
+        for law in LAWS:
+            lines += ["", f"## By the law `{law}` alone", ""]
+            lines += table(pretraining(options.curves, [law]))
+        lines += ["", "## Each forecast", "", *each(scores)]
     if options.data == "trials":
         lines += ["", "## Widened by receipts", "", *table(with_receipts(scores))]
     path = options.output / f"{options.data}.md"

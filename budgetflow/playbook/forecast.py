@@ -210,7 +210,7 @@ class FittedLaw:
             return (
                 f"its learning rate of {rates.max():g} is far from the curves' {low:g} to {high:g}"
             )
-        if at.min() <= np.argmax(rates):
+        if at.min() < _warm(rates):
             return f"no law holds in warmup, of which step {at.min()} is"
         last = (rates[at - 1] / rates.max()).min()
         if last < self.lowest - DEEPER:
@@ -238,10 +238,11 @@ def forecast(
     return law if isinstance(law, CannotTell) else law.forecast(learning_rates, steps)
 
 
-def fit(curves: Sequence[Curve]) -> FittedLaw | CannotTell:
+def fit(curves: Sequence[Curve], laws: Sequence[str] = tuple(LAWS)) -> FittedLaw | CannotTell:
     """The law that holds best on what is held out of the curves, fitted to all of them.
 
-    Many forecasts can be read from it; :func:`forecast` is the short way to one.
+    Many forecasts can be read from it; :func:`forecast` is the short way to one. ``laws`` names
+    those to choose from.
     """
     usable = [curve for curve in curves if len(curve.steps) and np.all(np.isfinite(curve.losses))]
     if not usable:
@@ -261,7 +262,7 @@ def fit(curves: Sequence[Curve]) -> FittedLaw | CannotTell:
     fall = float(np.quantile(logs, 0.95) - np.quantile(logs, 0.05))
     if fall <= 3 * noise(runs):
         return CannotTell(f"the losses fall no more than their noise: by {fall:.2%}")
-    likely = _likely_laws(runs, min(highs) < (1 - DEEPER) * max(highs))
+    likely = _likely_laws(runs, laws, min(highs) < (1 - DEEPER) * max(highs))
     name, error = next(iter(likely.items()))
     theta = fitted(LAWS[name], runs)
     residuals = [predicted(LAWS[name], theta, run.features) - run.logs for run in runs]
@@ -292,7 +293,7 @@ def _runs(curves: Sequence[Curve], longest: int, highest: float) -> tuple[list[R
     kept = []
     for curve in curves:
         rates = curve.learning_rates
-        start = max(TOO_EARLY * longest, int(np.argmax(rates >= 0.99 * rates.max())))
+        start = max(TOO_EARLY * longest, _warm(rates))
         sums = np.cumsum(rates)
         new = []
         for i, (step, loss) in enumerate(zip(curve.steps, curve.losses, strict=True)):
@@ -319,17 +320,19 @@ def _runs(curves: Sequence[Curve], longest: int, highest: float) -> tuple[list[R
     return runs, unit
 
 
-def _likely_laws(runs: Sequence[Run], rates_differ: bool) -> dict[str, float | None]:
+def _likely_laws(
+    runs: Sequence[Run], laws: Sequence[str], rates_differ: bool
+) -> dict[str, float | None]:
     """The laws that may hold, with their held-out errors: first the one to follow.
 
     That is the one with the lowest held-out error, each counted as many times as the law says.
     """
     vary = rates_differ or min(run.rates.min() for run in runs) < 1 - DEEPER
-    names = [name for name, law in LAWS.items() if vary or not law.anneals]
+    names = [name for name in laws if vary or not LAWS[name].anneals] or laws
     errors = {name: held_out_error(LAWS[name], runs) for name in names}
     known = {name: error for name, error in errors.items() if error is not None}
     if not known:
-        return {"steps": None}
+        return {names[0]: None}
     best = min(known, key=lambda name: known[name] * LAWS[name].handicap)
     likely = [
         name
@@ -368,6 +371,11 @@ def _blocks(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     signs = np.repeat(rng.choice([-1.0, 1.0], count), BLOCK)
     index = (starts[:, None] + np.arange(BLOCK)[None, :]).ravel() % len(values)
     return (values[index] * signs)[: len(values)]
+
+
+def _warm(rates: np.ndarray) -> int:
+    """The step at which warmup is over: the learning rate is nearly at its highest."""
+    return int(np.argmax(rates >= 0.99 * rates.max()))
 
 
 def _check_rates(rates: np.ndarray) -> None:

@@ -61,7 +61,7 @@ def predicted(law: Law, theta: np.ndarray, features: Features) -> np.ndarray:
 def fitted(
     law: Law,
     runs: Sequence[Run],
-    weights: Sequence[float] | None = None,
+    weights: Sequence[float] | np.ndarray | None = None,
     start: np.ndarray | None = None,
 ) -> np.ndarray:
     """The parameters that fit runs best, by robust least squares of the losses' logarithms.

@@ -117,7 +117,8 @@ def _power(floor: float, size: float, exponent: float, progress: np.ndarray) -> 
 
 
 def _steps(theta: np.ndarray, run: Features) -> np.ndarray:
-    return _power(*theta, progress=run.steps)
+    floor, size, exponent = theta
+    return _power(floor, size, exponent, run.steps)
 
 
 def _momentum(theta: np.ndarray, run: Features) -> np.ndarray:
