@@ -113,7 +113,7 @@ def check(snapshots, workdir, state, seed):
         except UserError as error:
             named = [victim, other] if operation == "swap" else [victim]
             # Which one of two that do not belong together was changed, nobody can know.
-            records = ("config.json", "checksums.json", "trial.json")
+            records = ("config.json", "checksums.json", "trial.json", "measurements.jsonl")
             named += [path.parent for path in named if path.name in records]
             if not any(str(path) in str(error) for path in named):
                 wrong.append(f"{case}: {what}: not named in: {error}")
