@@ -8,9 +8,11 @@ What a module imports under a name that is made up while running is not seen.
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import hashlib
 import importlib.util
+import json
 import site
 import sys
 import sysconfig
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import budgetflow
+from budgetflow.files import write_json
 from budgetflow.import_path import import_object
 
 # Folders of installed packages: there, only modules of the same package count.
@@ -52,12 +55,33 @@ def source_digests(path: str, field: str) -> dict[str, str]:
 def framework_source() -> dict[str, str]:
     """The version of budgetflow, and a digest of its code but for what only reads results."""
     package = Path(budgetflow.__file__).parent
+    files = {
+        str(file.relative_to(package)): file.read_bytes()
+        for file in sorted(package.rglob("*.py"))
+        if file.relative_to(package).parts[0] not in _READERS
+    }
+    return {"version": budgetflow.__version__, "source": _digest_of_all(files, package)}
+
+
+def _digest_of_all(files: dict[str, bytes], package: Path) -> str:
+    """A digest of the code of some files, kept beside what Python has compiled of the package.
+
+    To parse a package takes half a second, in every process; to see that it is still the same none.
+    """
+    kept = package / "__pycache__" / "source_digest.json"
+    content = hashlib.sha256(repr(files).encode()).hexdigest()
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        known = json.loads(kept.read_bytes())
+        if known["content"] == content:
+            return str(known["source"])
     digest = hashlib.sha256()
-    for file in sorted(package.rglob("*.py")):
-        if file.relative_to(package).parts[0] not in _READERS:
-            digest.update(f"{file.relative_to(package)}\n".encode())
-            digest.update(_digest(ast.parse(file.read_bytes())).encode())
-    return {"version": budgetflow.__version__, "source": digest.hexdigest()[:16]}
+    for name, text in files.items():
+        digest.update(f"{name}\n{_digest(ast.parse(text))}".encode())
+    source = digest.hexdigest()[:16]
+    if not sys.dont_write_bytecode:
+        with contextlib.suppress(OSError):  # where others installed it
+            write_json(kept, {"content": content, "source": source})
+    return source
 
 
 @functools.cache  # A module is imported once: its code in this process stays the same.
@@ -127,10 +151,13 @@ def _digest(tree: ast.Module) -> str:
 def _code(node: Any) -> Any:
     """Code as nested tuples, the same for every version of Python that can parse it."""
     if isinstance(node, ast.AST):
-        fields = [(name, value) for name, value in ast.iter_fields(node) if value not in (None, [])]
-        return type(node).__name__, *((name, _code(value)) for name, value in fields)
+        parts: list[Any] = [type(node).__name__]
+        for name, value in ast.iter_fields(node):
+            if value is not None and value != []:
+                parts.append((name, _code(value)))
+        return tuple(parts)
     if isinstance(node, list):
-        return tuple(_code(item) for item in node if not _is_docstring(item))
+        return tuple([_code(item) for item in node if not _is_docstring(item)])
     return repr(node)
 
 

@@ -34,7 +34,7 @@ FLOORS = {
     "stopping": {"processes"},
     "fields": set(),
     "metrics": set(),
-    "source_code": {"import_path"},
+    "source_code": {"import_path", "files"},
     "decays": {"schedules"},  # for its types alone
     "schedules": {"decays", "errors", "import_path"},
     "schedule_config": {"decays", "errors", "fields", "schedules", "user_code"},
