@@ -34,9 +34,9 @@ from budgetflow.config.loading import MOST_STUDIES
 from budgetflow.config.schema import to_json
 from budgetflow.errors import ConfigError, UserError
 from budgetflow.playbook.planner_wording import plan_rows
+from budgetflow.results.progress import StudyProgress
 from budgetflow.results.reading import StudyResult, open_study
 from budgetflow.results.terminal import (
-    StudyProgress,
     print_outcome,
     print_plan,
     print_summary,
@@ -178,8 +178,15 @@ def launch(
         was_complete = processes.on_main(is_complete, study)
         if not was_complete and processes.is_main():
             _import_reports()
-        with StudyProgress(console, study_config.name) as progress:
-            outcome = run_study(study, progress, profile_steps)
+        devices = f"{study.mesh.size} x {study.mesh.devices.flat[0].device_kind}"
+        with StudyProgress(console, study_config.name, study.selection, devices) as progress:
+            outcome = run_study(
+                study,
+                progress,
+                profile_steps,
+                on_phase=progress.phase,
+                on_decision=progress.decided,
+            )
         if processes.is_main():
             results.append(_show(console, folder, was_complete))
         trained = trained or not was_complete
