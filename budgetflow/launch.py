@@ -28,7 +28,7 @@ from etils import epath
 from rich.console import Console
 from rich.filesize import decimal
 
-from budgetflow import command_line, processes
+from budgetflow import command_line, in_python, processes
 from budgetflow.config import StudyConfig, load_config_file
 from budgetflow.config.loading import MOST_STUDIES
 from budgetflow.config.schema import to_json
@@ -71,6 +71,9 @@ _DRY_RUN = flags.DEFINE_bool(
 )
 _TRACEBACK = flags.DEFINE_bool(
     "traceback", False, "With what is refused, show where in budgetflow and your own code it arose."
+)
+_QUIET = flags.DEFINE_bool(
+    "quiet", False, "Print what each study found, in a sentence, and nothing while it runs."
 )
 _SAME_RESULTS = flags.DEFINE_bool(
     "same_results",
@@ -140,6 +143,7 @@ def launch(
     console: Console,
     profile_steps: tuple[int, int] | None = None,
     same_results: bool = False,
+    quiet: bool = False,
 ) -> dict[str, Any] | None:
     """Runs the studies of a chain, each after the one it builds on.
 
@@ -150,6 +154,7 @@ def launch(
         console: where to print.
         profile_steps: the steps of each study's first trial between which to write a trace.
         same_results: see :func:`budgetflow.studies.study.resolve`.
+        quiet: whether to print what was found and nothing else.
 
     Returns:
         The last study's outcome; None after a dry run.
@@ -168,6 +173,7 @@ def launch(
         print_plan(console, _plan(chain, folder_of_all, same_results), _notes(chain))
         return None
     planned.record(folder_of_all)
+    summary, console = console, Console(quiet=True) if quiet else console
     earlier: epath.Path | None = None
     results: list[StudyResult] = []
     outcome: dict[str, Any] | None = None
@@ -192,7 +198,7 @@ def launch(
         trained = trained or not was_complete
         earlier = folder
     if processes.is_main():
-        print_summary(console, results, trained)
+        print_summary(summary, results, trained)
     return outcome
 
 
@@ -307,6 +313,7 @@ def main(argv: Sequence[str]) -> None:
             console,
             profile_steps=profile_steps,
             same_results=_SAME_RESULTS.value,
+            quiet=_QUIET.value,
         )
 
 
@@ -380,6 +387,9 @@ def run() -> None:
         print("budgetflow: interrupted; launch again to go on from here", file=sys.stderr)
         processes.exit_at_once(130)
 
+
+# So that budgetflow.launch(config) runs a study, while "python -m budgetflow.launch" does, too.
+sys.modules[__name__].__class__ = in_python.Callable
 
 if __name__ == "__main__":
     run()

@@ -51,7 +51,11 @@ FLOORS = {
     # Imported when a model is restored, not before.
     "results.restoring": GROUND | {"config", "data", "training", "checkpoints", "results"},
     "launch": GROUND
-    | {"command_line", "config", "playbook", "studies", "results", "training.mesh", "workdir"},
+    | {"command_line", "config", "playbook", "studies", "results", "training.mesh", "workdir"}
+    | {"in_python"},
+    "in_python": {"launch", "results"},
+    "show": {"errors", "results"},
+    "command": {"errors"},
 }
 
 

@@ -238,7 +238,7 @@ def open_study(path: epath.PathLike) -> StudyResult:
         UserError: there is no study in that folder.
     """
     folder = _absolute(path)
-    if not (folder / "config.json").exists():
+    if not is_study(folder):
         if inside := _names(folder):
             raise UserError(
                 f"{folder} is no study, but holds some: open {' or '.join(inside)} in it, or all "
@@ -253,6 +253,11 @@ def open_study(path: epath.PathLike) -> StudyResult:
         read_json(folder / "config.json")["config"],
         read_json(outcome) if outcome.exists() else None,
     )
+
+
+def is_study(path: epath.PathLike) -> bool:
+    """Whether a folder is that of a study."""
+    return (_absolute(path) / "config.json").exists()
 
 
 def open_studies(workdir: epath.PathLike) -> dict[str, StudyResult]:
@@ -277,4 +282,4 @@ def _names(folder: epath.Path) -> list[str]:
     """The names of the studies in a folder, in order."""
     if not folder.is_dir():
         return []
-    return sorted(path.name for path in folder.iterdir() if (path / "config.json").exists())
+    return sorted(path.name for path in folder.iterdir() if is_study(path))
