@@ -34,7 +34,6 @@ from budgetflow.config.loading import MOST_STUDIES
 from budgetflow.config.schema import to_json
 from budgetflow.errors import ConfigError, UserError
 from budgetflow.playbook.planner_wording import plan_rows
-from budgetflow.results.progress import StudyProgress
 from budgetflow.results.reading import StudyResult, open_study
 from budgetflow.results.terminal import (
     print_outcome,
@@ -42,9 +41,9 @@ from budgetflow.results.terminal import (
     print_summary,
     print_table,
 )
+from budgetflow.results.tracking import check_trackers
 from budgetflow.results.views import planned_fields
 from budgetflow.studies.chain import planned_chain
-from budgetflow.studies.controller import run_study
 from budgetflow.studies.departures import departures
 from budgetflow.studies.folder import check_folder, is_complete
 from budgetflow.studies.kinds import check_follows, kind_of, parse_study
@@ -55,6 +54,7 @@ from budgetflow.studies.study import (
     study_peak_bytes,
 )
 from budgetflow.training.mesh import cpu_devices, cpu_devices_are_given, make_mesh
+from budgetflow.watching import run_watched
 from budgetflow.workdir import open_workdir
 
 # XLA makes the threads of each at once, and dies of too many.
@@ -184,15 +184,7 @@ def launch(
         was_complete = processes.on_main(is_complete, study)
         if not was_complete and processes.is_main():
             _import_reports()
-        devices = f"{study.mesh.size} x {study.mesh.devices.flat[0].device_kind}"
-        with StudyProgress(console, study_config.name, study.selection, devices) as progress:
-            outcome = run_study(
-                study,
-                progress,
-                profile_steps,
-                on_phase=progress.phase,
-                on_decision=progress.decided,
-            )
+        outcome = run_watched(study, console, profile_steps)
         if processes.is_main():
             results.append(_show(console, folder, was_complete))
         trained = trained or not was_complete
@@ -218,6 +210,7 @@ def check(chain: list[StudyConfig], workdir: str) -> epath.Path:
         folder = folder_of_all / study_config.name
         if processes.on_main(lambda path: path.exists() and not path.is_dir(), folder):
             raise UserError(f"{folder} is a file; give another --workdir or config.name")
+        check_trackers(study_config.trackers)
         check_study(study_config)
     return folder_of_all
 

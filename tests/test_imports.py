@@ -52,7 +52,8 @@ FLOORS = {
     "results.restoring": GROUND | {"config", "data", "training", "checkpoints", "results"},
     "launch": GROUND
     | {"command_line", "config", "playbook", "studies", "results", "training.mesh", "workdir"}
-    | {"in_python"},
+    | {"in_python", "watching"},
+    "watching": {"processes", "results", "studies"},
     "in_python": {"launch", "results"},
     "show": {"errors", "results"},
     "command": {"errors"},

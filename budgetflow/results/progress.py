@@ -124,7 +124,7 @@ class StudyProgress:
         self._due_at = start + max(every, REST * spent)
 
     def _show_in_notebook(self) -> None:
-        from IPython.display import display  # type: ignore[import-not-found]
+        from IPython.display import display
 
         if self._notebook is None:
             self._notebook = display(self._drawn(), display_id=True)
