@@ -2,11 +2,18 @@
 
 The Deep Learning Tuning Playbook's section "Determining the number of steps for each training
 run", as an experiment framework. ``python -m budgetflow.launch --config=...`` runs a study;
-:func:`open_study` reads one, :func:`open_studies` all of a folder.
+:func:`open_study` reads one, :func:`open_studies` all of a folder. In Python ``launch(config)``
+runs one.
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from budgetflow.results.comparing import StudyDifference, compare_studies
 from budgetflow.results.reading import StudyResult, TrialResult, open_studies, open_study
+
+if TYPE_CHECKING:
+    from budgetflow.in_python import launch
 
 __all__ = [
     "StudyDifference",
@@ -14,7 +21,15 @@ __all__ = [
     "TrialResult",
     "__version__",
     "compare_studies",
+    "launch",
     "open_studies",
     "open_study",
 ]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what trains once it is asked for: readers can do without."""
+    if name == "launch":
+        return importlib.import_module("budgetflow.launch")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

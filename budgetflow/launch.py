@@ -30,7 +30,7 @@ from etils import epath
 from rich.console import Console
 from rich.filesize import decimal
 
-from budgetflow import command_line, processes, stopping
+from budgetflow import command_line, in_python, processes, stopping
 from budgetflow.config import StudyConfig, load_config_file
 from budgetflow.config.loading import MOST_STUDIES
 from budgetflow.config.schema import to_json
@@ -38,15 +38,14 @@ from budgetflow.errors import ConfigError, UserError
 from budgetflow.playbook.planner_wording import plan_rows
 from budgetflow.results.reading import StudyResult, open_study
 from budgetflow.results.terminal import (
-    StudyProgress,
     print_outcome,
     print_plan,
     print_summary,
     print_table,
 )
+from budgetflow.results.tracking import check_trackers
 from budgetflow.results.views import planned_fields
 from budgetflow.studies.chain import planned_chain
-from budgetflow.studies.controller import run_study
 from budgetflow.studies.departures import departures
 from budgetflow.studies.folder import check_folder, is_complete
 from budgetflow.studies.kinds import check_follows, kind_of, parse_study
@@ -58,6 +57,7 @@ from budgetflow.studies.study import (
     study_peak_bytes,
 )
 from budgetflow.training.mesh import cpu_devices, cpu_devices_are_given, make_mesh
+from budgetflow.watching import run_watched
 from budgetflow.workdir import open_workdir
 
 # XLA makes the threads of each at once, and dies of too many.
@@ -74,6 +74,9 @@ _DRY_RUN = flags.DEFINE_bool(
 )
 _TRACEBACK = flags.DEFINE_bool(
     "traceback", False, "With what is refused, show where in budgetflow and your own code it arose."
+)
+_QUIET = flags.DEFINE_bool(
+    "quiet", False, "Print what each study found, in a sentence, and nothing while it runs."
 )
 _SAME_RESULTS = flags.DEFINE_bool(
     "same_results",
@@ -154,6 +157,7 @@ def launch(
     profile_steps: tuple[int, int] | None = None,
     same_results: bool = False,
     wait: bool = False,
+    quiet: bool = False,
 ) -> dict[str, Any] | None:
     """Runs the studies of a chain, each after the one it builds on.
 
@@ -165,6 +169,7 @@ def launch(
         profile_steps: the steps of each study's first trial between which to write a trace.
         same_results: see :func:`budgetflow.studies.study.resolve`.
         wait: whether to wait where another launcher runs a study.
+        quiet: whether to print what was found and nothing else.
 
     Returns:
         The last study's outcome; None after a dry run.
@@ -183,6 +188,7 @@ def launch(
         print_plan(console, _plan(chain, folder_of_all, same_results), _notes(chain))
         return None
     planned.record(folder_of_all)
+    summary, console = console, Console(quiet=True) if quiet else console
     earlier: epath.Path | None = None
     results: list[StudyResult] = []
     outcome: dict[str, Any] | None = None
@@ -193,17 +199,15 @@ def launch(
         was_complete = processes.on_main(is_complete, study)
         if not was_complete and processes.is_main():
             _import_reports()
-        with contextlib.ExitStack() as stack:
-            if not was_complete:
-                stack.enter_context(_locked(folder, wait, console))
-            progress = stack.enter_context(StudyProgress(console, study_config.name))
-            outcome = run_study(study, progress, profile_steps)
+        lock = contextlib.nullcontext() if was_complete else _locked(folder, wait, console)
+        with lock:
+            outcome = run_watched(study, console, profile_steps)
         if processes.is_main():
             results.append(_show(console, folder, was_complete))
         trained = trained or not was_complete
         earlier = folder
     if processes.is_main():
-        print_summary(console, results, trained)
+        print_summary(summary, results, trained)
     return outcome
 
 
@@ -223,6 +227,7 @@ def check(chain: list[StudyConfig], workdir: str) -> epath.Path:
         folder = folder_of_all / study_config.name
         if processes.on_main(lambda path: path.exists() and not path.is_dir(), folder):
             raise UserError(f"{folder} is a file; give another --workdir or config.name")
+        check_trackers(study_config.trackers)
         check_study(study_config)
     return folder_of_all
 
@@ -337,6 +342,7 @@ def main(argv: Sequence[str]) -> None:
             profile_steps=profile_steps,
             same_results=_SAME_RESULTS.value,
             wait=_WAIT.value,
+            quiet=_QUIET.value,
         )
 
 
@@ -415,6 +421,9 @@ def run() -> None:
         print("budgetflow: interrupted; launch again to go on from here", file=sys.stderr)
         processes.exit_at_once(130)
 
+
+# So that budgetflow.launch(config) runs a study, while "python -m budgetflow.launch" does, too.
+sys.modules[__name__].__class__ = in_python.Callable
 
 if __name__ == "__main__":
     run()

@@ -30,7 +30,16 @@ _INSTALLED = tuple(
     Path(folder).resolve() for folder in {*sysconfig.get_paths().values(), *site.getsitepackages()}
 )
 # The parts of budgetflow that only read what a study found.
-_READERS = ("results", "launch.py", "report.py")
+_READERS = (
+    "results",
+    "launch.py",
+    "watching.py",
+    "in_python.py",
+    "command.py",
+    "report.py",
+    "show.py",
+    "check.py",
+)
 
 
 def source_digests(path: str, field: str) -> dict[str, str]:

@@ -84,6 +84,7 @@ OTHER = {
     "ema_decay": 0.9,
     "weight_decay_mask": "matrices",
     "clip_gradient_norm": 1.0,
+    "trackers": ("tensorboard",),
     "mesh.trial": 1,
     "mesh.data": 1,
     "mesh.fsdp": -1,

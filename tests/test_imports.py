@@ -55,7 +55,12 @@ FLOORS = {
     "results.restoring": GROUND | {"config", "data", "training", "checkpoints", "results"},
     "report": {"errors", "files", "results"},
     "launch": GROUND
-    | {"command_line", "config", "playbook", "studies", "results", "training.mesh", "workdir"},
+    | {"command_line", "config", "playbook", "studies", "results", "training.mesh", "workdir"}
+    | {"in_python", "watching"},
+    "watching": {"processes", "results", "studies"},
+    "in_python": {"launch", "results"},
+    "show": {"errors", "results"},
+    "command": {"errors"},
 }
 
 

@@ -65,3 +65,18 @@ def decisions(study, monkeypatch):
 def test_the_trials_of_a_round_run_without_a_decision_before_each(tmp_path, monkeypatch):
     few, many = study_of(5, tmp_path / "few"), study_of(50, tmp_path / "many")
     assert decisions(few, monkeypatch) == decisions(many, monkeypatch) == 3
+
+
+def test_what_a_study_does_is_told(tmp_path):
+    """Phases by name; a decision only where trials join others."""
+    study, phases, decisions = study_of(3, tmp_path), [], []
+    run_study(
+        study,
+        lambda *_: None,
+        live=SimulatedTrials(study),
+        on_phase=phases.append,
+        on_decision=decisions.append,
+    )
+    assert phases[0] == "compiling" and phases[-1] == "concluding"
+    assert set(phases[1:-1]) == {f"training trial {n} to step 20" for n in range(1, 3)}
+    assert decisions == []

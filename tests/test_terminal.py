@@ -1,13 +1,10 @@
 import dataclasses
 import io
 
-import pytest
 from rich.console import Console
 
 from budgetflow.results import figures, terminal
 from budgetflow.results.reading import open_study
-from budgetflow.schedules import Schedule
-from budgetflow.studies.trial import TrialRecord
 
 KEY = "validation_error_rate"
 
@@ -60,39 +57,3 @@ def test_lines_are_not_wrapped_where_there_is_no_terminal():
     output = io.StringIO()
     terminal.say(Console(file=output, width=40), "word " * 50)
     assert len(output.getvalue().splitlines()) == 1
-
-
-def test_progress_is_a_bar_on_a_terminal_and_plain_lines_elsewhere(completed_workdir, monkeypatch):
-    monkeypatch.setattr(terminal, "PLAIN_LINE_SECONDS", 0)
-    records = [trial.record for trial in open_study(completed_workdir / "lr_sweep").trials]
-    for is_terminal in (False, True):
-        output = io.StringIO()
-        console = Console(file=output, width=100, force_terminal=is_terminal)
-        with terminal.StudyProgress(console, "lr_sweep") as progress:
-            progress(records, ())
-        text = output.getvalue()
-        assert "a trial fitted at step" in text
-        assert ("\x1b[" in text) == is_terminal
-        assert is_terminal or len(text.splitlines()) == 1
-
-
-def test_progress_counts_what_is_trained_and_what_is_yet_to_come(doubling_records):
-    output = io.StringIO()
-    with terminal.StudyProgress(Console(file=output, width=100), "lengths") as progress:
-        progress(doubling_records, (40, 50))
-    # Two of four trials are there; the steps taken over are not to be trained.
-    assert "2 of 4 trials finished, step 120 of at most 210" in output.getvalue()
-
-
-@pytest.fixture
-def doubling_records(monkeypatch):
-    """A trial of 50 steps and one of 100 that took over 30 of them."""
-    monkeypatch.setattr(terminal, "PLAIN_LINE_SECONDS", 0)
-    return [
-        TrialRecord(
-            trial=number, hyperparameters={}, schedule=Schedule(0.1, 0, length), seed=0,
-            max_train_steps=length, status="complete", step=length,
-            reused_from={"study": "s", "trial": 0, "step": 30} if number else None,
-        )
-        for number, length in enumerate((50, 100))
-    ]  # fmt: skip

@@ -312,6 +312,9 @@ class StudyConfig:
         ideas: named changes of the config, such as ``{"wider": {"model": {"hidden_sizes": (256,
             )}}}``, that a round compares with itself without them; see
             :mod:`budgetflow.playbook.ideas`.
+        trackers: where trials are written to besides: "tensorboard" (event files in the study's
+            folder), "wandb" (Weights & Biases; offline unless WANDB_MODE says otherwise), or both;
+            see :mod:`budgetflow.results.tracking`.
     """
 
     kind: Annotated[Text, Changes.OUTCOME]
@@ -363,6 +366,7 @@ class StudyConfig:
     rounds: Annotated[RoundsConfig, Changes.NOTHING] = RoundsConfig()
     ideas: Annotated[dict[str, dict[str, Any]], Changes.OUTCOME] = Field(default_factory=dict)
     comparison: Annotated[ComparisonConfig, Changes.OUTCOME] = ComparisonConfig()
+    trackers: Annotated[tuple[Literal["tensorboard", "wandb"], ...], Changes.NOTHING] = ()
 
 
 # The sections of any keys: arguments of what they name, and strengths.

@@ -11,6 +11,11 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
+def counted(number: int, what: str, several: str | None = None) -> str:
+    """A number of things: "1 trial", "2 trials"; ``several`` where an s does not make it plural."""
+    return f"{number:,} {what if number == 1 else several or what + 's'}"
+
+
 def metrics_in_words(split: str, values: dict[str, float]) -> list[str]:
     """The metrics of a checkpoint on a split, like "validation error rate 0.0125"."""
     return [f"{split} {words(name)} {_in_digits(value)}" for name, value in values.items()]

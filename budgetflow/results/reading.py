@@ -268,6 +268,12 @@ def open_study(path: epath.PathLike) -> StudyResult:
     )
 
 
+def is_study(path: epath.PathLike) -> bool:
+    """Whether a folder is that of a study, damaged or not."""
+    folder = absolute(path)
+    return (folder / "config.json").exists() or (folder / "trials").is_dir()
+
+
 def open_studies(workdir: epath.PathLike) -> dict[str, StudyResult]:
     """Opens all studies in a folder such as ``runs``, by name.
 
@@ -291,8 +297,3 @@ def _names(folder: epath.Path) -> list[str]:
     if not folder.is_dir():
         return []
     return sorted(path.name for path in folder.iterdir() if is_study(path))
-
-
-def is_study(folder: epath.Path) -> bool:
-    """Whether a folder is a study's, damaged or not."""
-    return (folder / "config.json").exists() or (folder / "trials").is_dir()

@@ -1,88 +1,22 @@
-"""What the launcher shows: a progress bar and tables on a terminal, plain lines elsewhere."""
+"""What is printed of studies: sentences and tables."""
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Iterable, Sequence
-from types import TracebackType
 from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from budgetflow.playbook.outcomes import TrialsOutcome
 from budgetflow.results.reading import StudyResult
 from budgetflow.results.views import ShownTable, headline, view_of
-from budgetflow.results.wording import format_cell, timing_line
-from budgetflow.studies.trial import TrialRecord, trial_folder
+from budgetflow.results.wording import format_cell, short_name, timing_line
+from budgetflow.studies.trial import trial_folder
 
-PLAIN_LINE_SECONDS, REDRAW_SECONDS = 10.0, 0.25
 MAX_TRIALS_SHOWN = 12
-
-
-class StudyProgress:
-    """Shows how far a study is; use as a context manager, and call it with the study's trials."""
-
-    def __init__(self, console: Console, name: str) -> None:
-        self._console = console
-        self._name = name
-        self._bar: Progress | None = None
-        self._shown_at = time.monotonic()
-        if console.is_terminal:
-            self._shown_at = -math.inf
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("steps"),
-                TimeRemainingColumn(),
-            )
-            self._bar = Progress(*columns, console=console, transient=True)
-            self._task = self._bar.add_task(name, total=None)
-
-    def __enter__(self) -> StudyProgress:
-        """Starts the bar."""
-        if self._bar:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        """Takes the bar away."""
-        if self._bar:
-            self._bar.stop()
-
-    def __call__(self, records: Iterable[TrialRecord], later_steps: Iterable[int]) -> None:
-        """Shows the trials' progress towards their lengths, now and then.
-
-        A sweep may end long before.
-        """
-        every = REDRAW_SECONDS if self._bar else PLAIN_LINE_SECONDS
-        if time.monotonic() - self._shown_at < every:
-            return
-        self._shown_at = time.monotonic()
-        records, later = list(records), list(later_steps)
-        reused = sum(record.steps_reused for record in records)
-        done = sum(record.step for record in records) - reused
-        lengths = (r.step if r.status == "diverged" else r.max_train_steps for r in records)
-        total = sum(lengths) - reused + sum(later)
-        finished = sum(record.status in ("complete", "diverged") for record in records)
-        trials = len(records) + len(later)
-        text = f"{self._name}: {finished} of {trials} trials finished"
-        if fitted := [r.fitted_at_step for r in records if r.fitted_at_step is not None]:
-            text = f"{self._name}: a trial fitted at step {min(fitted)}; checking the others"
-        if self._bar:
-            self._bar.update(self._task, description=text, completed=done, total=total)
-        else:
-            say(self._console, f"{text}, step {done} of at most {total}")
 
 
 def print_outcome(console: Console, study: StudyResult) -> None:
@@ -149,14 +83,10 @@ def print_table(console: Console, shown: ShownTable) -> None:
 def _trial_table(study: StudyResult) -> Table:
     assert study.found is not None
     frame = view_of(study.found).table(study, MAX_TRIALS_SHOWN)
-    names = ("trial", *(_short(name) for name in frame.columns))
+    names = ("trial", *(short_name(name) for name in frame.columns))
     table = Table(*names, box=box.SIMPLE, padding=(0, 1, 0, 0))
     for number, *cells in frame.itertuples(name=None):
         table.add_row(str(number), *map(format_cell, cells))
     if (hidden := len(study.trials) - len(frame)) > 0:
         table.caption = f"and {hidden} more, in the report"
     return table
-
-
-def _short(name: str) -> str:
-    return name.rpartition(".")[2].replace("validation_", "val. ").replace("_", " ")

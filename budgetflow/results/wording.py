@@ -85,3 +85,17 @@ def format_cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.3g}"
     return str(value)
+
+
+def short_name(column: str) -> str:
+    """A column's name for a narrow table: "schedule.base_learning_rate" is "base learning rate"."""
+    return column.rpartition(".")[2].replace("validation_", "val. ").replace("_", " ")
+
+
+def duration(seconds: float) -> str:
+    """A time in the units that one reads it in: "8 s", "3 min 20 s", "2 h 5 min", "3 d 4 h"."""
+    seconds = max(0, round(seconds))
+    for unit, size, smaller, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60)):
+        if seconds >= size:
+            return f"{seconds // size} {unit} {seconds % size // part} {smaller}"
+    return f"{seconds // 60} min {seconds % 60} s" if seconds >= 60 else f"{seconds} s"

@@ -18,6 +18,7 @@ from budgetflow import processes, stopping
 from budgetflow.checkpoints import TrialCheckpoints
 from budgetflow.data.read_ahead import readings
 from budgetflow.files import write_json
+from budgetflow.playbook.decision_wording import joining_in_words, trials_in_words
 from budgetflow.playbook.measurement import Add, Advance, Decision, Status
 from budgetflow.playbook.outcomes import Outcome
 from budgetflow.studies.completion import completed, timing
@@ -38,6 +39,12 @@ from budgetflow.training.trial_run import Measurement
 # Told after every evaluation: all records, and the steps to train of each trial yet to be added. To
 # look at thousands of them every time would take longer than short trials do.
 OnProgress = Callable[[Iterable[TrialRecord], Iterable[int]], None]
+# Told what begins, such as "compiling", or what was decided, in words.
+OnNews = Callable[[str], None]
+
+
+def _ignore(news: str) -> None:
+    pass
 
 
 def run_study(
@@ -45,6 +52,9 @@ def run_study(
     on_progress: OnProgress,
     profile_steps: tuple[int, int] | None = None,
     live: LiveTrials | None = None,
+    *,
+    on_phase: OnNews = _ignore,
+    on_decision: OnNews = _ignore,
 ) -> dict[str, Any]:
     """Runs a study to its outcome, or reads the outcome if it is complete.
 
@@ -53,6 +63,8 @@ def run_study(
         on_progress: see :data:`OnProgress`.
         profile_steps: the steps of the first trial between which to write a trace.
         live: what trains the trials, in place of the study's devices.
+        on_phase: told what the study begins to do, which may take long.
+        on_decision: told which trials join it, and why.
 
     Returns:
         What ``outcome.json`` holds.
@@ -63,7 +75,10 @@ def run_study(
     processes.on_main(open_folder, study)
     if (outcome := processes.on_main(read_outcome, study.folder)) is not None:
         return outcome
-    return _Controller(study, on_progress, live or LiveTrials(study, profile_steps)).run()
+    started_at = time.perf_counter()
+    on_phase("compiling")
+    live = live or LiveTrials(study, profile_steps)
+    return _Controller(study, live, started_at, on_progress, on_phase, on_decision).run()
 
 
 class _Controller:
@@ -72,12 +87,15 @@ class _Controller:
     def __init__(
         self,
         study: Study,
-        on_progress: OnProgress,
         live: LiveTrials,
+        started_at: float,
+        on_progress: OnProgress,
+        on_phase: OnNews,
+        on_decision: OnNews,
     ) -> None:
-        self._started_at = time.perf_counter()
+        self._started_at = started_at
         self._study = study
-        self._on_progress = on_progress
+        self._on_progress, self._on_phase, self._on_decision = on_progress, on_phase, on_decision
         self._live = live
         self._records: dict[int, TrialRecord] = {}
         self._plans: dict[int, TrialPlan] = {}
@@ -88,6 +106,8 @@ class _Controller:
         while True:
             decision = processes.on_main(self._decide)
             if isinstance(decision, Add):
+                if self._records:
+                    self._on_decision(joining_in_words(decision.trials, self._records))
                 added = processes.on_main(self._add, decision.trials)
                 self._records = dict(sorted((self._records | added).items()))
             elif isinstance(decision, Advance):
@@ -100,6 +120,8 @@ class _Controller:
         left = dict.fromkeys(decision.trials)
         while left:
             wave = self._live.wave(left)
+            if self._steps_trained:
+                self._on_phase(f"training {trials_in_words(wave)} to step {decision.to_step}")
             self._advance(wave, decision.to_step)
             if not decision.unconditional:
                 break
@@ -255,6 +277,7 @@ class _Controller:
                     self._close(number, save=study.kind.promotes or number == found.best_trial)
                 else:  # resumed at the very step where the race ended
                     self._write(self._records[number])
+        self._on_phase("concluding")
         outcome = completed(study, found, list(self._records.values()), self._live).to_json()
         if self._steps_trained:
             seconds = time.perf_counter() - self._started_at

@@ -1,0 +1,143 @@
+"""How a study stands: what its trials have done so far, who leads, and why the others stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+
+from budgetflow.playbook.decision_wording import trials_in_words
+from budgetflow.playbook.measurement import PARTIAL, Row, Selection, TrialRecord
+from budgetflow.playbook.wording import counted
+
+OVER = ("complete", "diverged", "stopped")
+
+
+@dataclasses.dataclass(frozen=True)
+class Standing:
+    """What the trials of a study have done so far.
+
+    Attributes:
+        trials: how many there are, those yet to be added among them.
+        over: how many of them are.
+        diverged: the numbers of those whose loss became infinite or NaN.
+        training: the numbers of those under way.
+        steps_done: trained so far, without those taken over from other trials.
+        steps_total: what they will come to; None while trials race, which ends nobody knows when.
+        ranked: the trials that have something to compare, best first, each with its best row; of a
+            race, with its last one.
+        races: whether its trials race to a perfect fit.
+    """
+
+    trials: int
+    over: int
+    diverged: tuple[int, ...]
+    training: tuple[int, ...]
+    steps_done: int
+    steps_total: int | None
+    ranked: tuple[tuple[TrialRecord, Row], ...]
+    races: bool
+
+
+def standing(
+    records: Iterable[TrialRecord], selection: Selection, later_steps: Iterable[int] = ()
+) -> Standing:
+    """How a study stands.
+
+    Args:
+        records: of its trials.
+        selection: what selects its trials.
+        later_steps: the steps to train of each trial that is yet to be added.
+    """
+    trials, later = list(records), list(later_steps)
+    # A race does not validate its trials before they fit.
+    races = any(t.rows and selection.key not in t.rows[-1] for t in trials)
+    reused = sum(trial.steps_reused for trial in trials)
+    lengths = (t.step if t.status in ("diverged", "stopped") else t.max_train_steps for t in trials)
+    return Standing(
+        trials=len(trials) + len(later),
+        over=sum(trial.status in OVER for trial in trials),
+        diverged=tuple(trial.trial for trial in trials if trial.diverged),
+        training=tuple(trial.trial for trial in trials if trial.status == "running"),
+        steps_done=sum(trial.step for trial in trials) - reused,
+        steps_total=None if races else sum(lengths) - reused + sum(later),
+        ranked=tuple(_by_fit(trials) if races else _by_best_step(trials, selection)),
+        races=races,
+    )
+
+
+def _by_fit(trials: Sequence[TrialRecord]) -> list[tuple[TrialRecord, Row]]:
+    """The first to fit, then those that have come furthest with the lowest training loss."""
+    usable = [trial for trial in trials if trial.rows and not trial.diverged]
+    usable.sort(
+        key=lambda t: (
+            t.fitted_at_step or math.inf,
+            -t.step,
+            t.rows[-1].get("train_loss", math.inf),
+        )
+    )
+    return [(trial, trial.rows[-1]) for trial in usable]
+
+
+def _by_best_step(
+    trials: Sequence[TrialRecord], selection: Selection
+) -> list[tuple[TrialRecord, Row]]:
+    """By the row of the best step, which need not be looked for among all rows again."""
+    best = []
+    for trial in trials:
+        row = next((r for r in reversed(trial.rows) if r["step"] == trial.best_step), None)
+        if row is not None and not trial.diverged:
+            best.append((trial, row))
+    return sorted(best, key=lambda item: (selection.cost(item[1]), item[0].trial))
+
+
+def leader_in_words(found: Standing, selection: Selection) -> str | None:
+    """Which trial leads, and by what; None while there is nothing to tell by."""
+    if not found.ranked:
+        return None
+    trial, row = found.ranked[0]
+    if not found.races:
+        value, count = row[selection.key], selection.count(row[selection.key])
+        counts = "" if count is None else f" ({count} of {selection.examples})"
+        return (
+            f"trial {trial.trial} leads: {selection.words} {value:.4g}{counts} at step "
+            f"{row['step']}"
+        )
+    rate = f"learning rate {trial.base_learning_rate:.4g}"
+    if trial.fitted_at_step is not None:
+        return (
+            f"trial {trial.trial} ({rate}) fitted the training set at step {trial.fitted_at_step}; "
+            "the others train to there at most, to see whether one fits earlier"
+        )
+    on = f" on {row[PARTIAL]} training examples" if PARTIAL in row else ""
+    loss = f"training loss {row.get('train_loss', math.nan):.3g}{on}"
+    return f"trial {trial.trial} ({rate}) leads: {loss} at step {row['step']}"
+
+
+def counts_in_words(found: Standing) -> str:
+    """How many trials are over, under way and to come, as in "6 of 16 trials over, 2 training"."""
+    parts = [f"{found.over} of {counted(found.trials, 'trial')} over"]
+    if found.training:
+        parts.append(f"{len(found.training)} begun")
+    if found.diverged:
+        parts.append(f"{trials_in_words(found.diverged)} diverged")
+    return ", ".join(parts)
+
+
+def steps_in_words(found: Standing) -> str:
+    """The steps done, and of how many if that is known."""
+    if found.steps_total is None:
+        return f"{found.steps_done:,} steps trained; the race ends when the fastest is known"
+    return f"{found.steps_done:,} of {found.steps_total:,} steps"
+
+
+def status_in_words(trial: TrialRecord) -> str:
+    """What a trial of a race does, or why it does nothing any more."""
+    if trial.fitted_at_step is not None:
+        return f"fitted at step {trial.fitted_at_step}"
+    return {
+        "complete": "did not fit",
+        "diverged": "diverged",
+        "stopped": "stopped, the race being decided",
+        "pending": "waiting",
+    }.get(trial.status, "racing")
