@@ -102,8 +102,8 @@ def test_a_wrong_value_in_a_file_is_refused(tmp_path, name, value):
     assert re.search(re.escape(repr(value)[:30].strip("(){},'")), message), message
 
 
-# Any text is a name, and one number a tuple of it.
-FINE_BY_FLAG = ("name", "sweep.learning_rates-3.5")
+# Any text is a name or a description, and one number a tuple of it.
+FINE_BY_FLAG = ("name", "description", "sweep.learning_rates-3.5")
 BY_FLAG = [(n, v) for n, v in GENERATED if n not in FINE_BY_FLAG and f"{n}-{v}" not in FINE_BY_FLAG]
 
 

@@ -51,7 +51,7 @@ def everything_recorded(folder):
     And for how the trials shared this process's devices, which are fewer than the launcher's.
     """
     paths = [p for p in folder.rglob("*.json*") if "checkpoints/" not in str(p)]
-    left_out = ("checksums.json", "timing.json", "strategy.json")
+    left_out = ("checksums.json", "timing.json", "strategy.json", "begun.json")
     return {str(p.relative_to(folder)): p.read_text() for p in paths if p.name not in left_out}
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from budgetflow.decays import BOUNDARIES, DECAYS, DROPS, Decay, DecayName
 from budgetflow.errors import DamagedFileError
+from budgetflow.files import read_json, write_json
 from budgetflow.playbook.best_step import shortened
 from budgetflow.playbook.transfer import NoTransferRuleError, compare, stretch, transfer
 from budgetflow.schedules import Schedule, common_prefix_steps
@@ -180,7 +181,9 @@ def test_a_decay_that_does_not_exist_is_refused_and_the_nearest_named(name, hint
 def test_a_record_with_a_decay_that_does_not_exist_is_damaged(tmp_path):
     write_trial(tmp_path, TrialRecord(0, {}, Schedule(0.1, 0, 10, 10, "cosine"), 0, 20))
     path = trial_folder(tmp_path, 0) / "trial.json"
-    path.write_text(path.read_text().replace('"cosine"', '"cosin"'))
+    record = read_json(path)
+    record["schedule"]["decay"] = "cosin"
+    write_json(path, record)
     with pytest.raises(DamagedFileError, match=r"trial\.json is damaged: .*'cosin'.*'cosine'"):
         read_trials(tmp_path)
 

@@ -282,7 +282,7 @@ def test_the_fingerprint_follows_what_can_change_a_result(tmp_path):
     harmless = {"name", "builds_on", "max_train_steps_factor", "data.data_dir", "mesh.trial",
                 "mesh.data", "mesh.fsdp", "mesh.min_sharded_size",
                 "checkpoints.keep_best", "checkpoints.every_seconds",
-                "transfer.refuse_below", "description"}  # fmt: skip
+                "transfer.refuse_below", "description", "trackers"}  # fmt: skip
     # The rounds of a plan have their lengths and their trials from it.
     harmless |= {name for name in OTHER if name.startswith("rounds.")}
     for name in OTHER:

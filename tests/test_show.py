@@ -1,5 +1,6 @@
 """How studies stand, as another terminal prints it: complete ones, and ones under way."""
 
+import dataclasses
 import io
 import json
 import subprocess
@@ -7,9 +8,11 @@ import sys
 
 from rich.console import Console
 
+from budgetflow.playbook.measurement import Selection
 from budgetflow.results.reading import open_study
 from budgetflow.results.views import headline
 from budgetflow.show import show
+from budgetflow.studies.trial import read_trial, write_trial
 
 
 def shown(workdir, width=400):
@@ -21,13 +24,10 @@ def shown(workdir, width=400):
 def begin(folder, running, rows):
     """Makes a complete study one under way, with one of its trials at an earlier evaluation."""
     (folder / "outcome.json").unlink()
-    trial = folder / "trials" / f"{running:04d}"
-    lines = (trial / "measurements.jsonl").read_text().splitlines()[:rows]
-    (trial / "measurements.jsonl").write_text("\n".join(lines) + "\n")
-    content = json.loads((trial / "trial.json").read_text())
-    step = json.loads(lines[-1])["step"]
-    content |= {"status": "running", "step": step, "best_step": step}
-    (trial / "trial.json").write_text(json.dumps(content))
+    record = read_trial(folder / "trials" / f"{running:04d}")
+    step = record.rows[rows - 1]["step"]
+    record = record.back_to(step, Selection("validation_error_rate"))
+    write_trial(folder, dataclasses.replace(record, status="running", best_step=step))
     return step
 
 
