@@ -147,12 +147,9 @@ def main() -> None:
             kills = len(launches["SIGKILL"]) + len(launches["SIGTERM"])
             again = sum(map(sum, launches.values())) - steps
             killed, twice, turn = killed + kills, twice + again, turn + 1
-            print(
-                f"{config}: {len(launches['SIGKILL'])} SIGKILL, {len(launches['SIGTERM'])} SIGTERM; "
-                f"{again} of {steps} steps trained twice; "
-                f"{'differs in ' + ', '.join(differing) if differing else 'identical'}",
-                flush=True,
-            )
+            ended = f"{len(launches['SIGKILL'])} SIGKILL, {len(launches['SIGTERM'])} SIGTERM"
+            result = f"differs in {', '.join(differing)}" if differing else "identical"
+            print(f"{config}: {ended}; {again} of {steps} steps twice; {result}", flush=True)
     print(
         f"{killed} kills: {different} of {turn} runs differ; {twice / max(1, killed):.0f} steps "
         "trained twice for each"
