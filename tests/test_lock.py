@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import signal
 import subprocess
 import sys
 import threading
@@ -115,10 +116,27 @@ def test_one_on_another_machine_that_goes_on_speaking_is_not(tmp_path):
 
 def test_who_was_taken_for_lost_stops(tmp_path):
     """As a machine that slept, while another one took over."""
+    script = f"{QUICKLY}\n{HOLD.replace('import sys', 'import signal, sys')}".replace(
+        "with locked", "signal.signal(signal.SIGINT, lambda *_: None)\nwith locked"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path), "30"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "held\n"
+        write_json(epath.Path(tmp_path) / LOCK, dataclasses.asdict(elsewhere()))
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 2 and "was taken over by process" in error
+    assert read_json(epath.Path(tmp_path) / LOCK)["host"] == "tpu-vm-7"
+
+
+def test_a_notebook_that_was_taken_for_lost_is_interrupted(tmp_path):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = epath.Path(tmp_path)
     with pytest.raises(KeyboardInterrupt), locked(folder, False, print):
         write_json(folder / LOCK, dataclasses.asdict(elsewhere()))
         time.sleep(5)
+    signal.signal(signal.SIGINT, before)
     assert read_json(folder / LOCK)["host"] == "tpu-vm-7"
 
 

@@ -158,7 +158,8 @@ def test_a_notebook_has_one_display_that_is_updated(monkeypatch):
 
 
 RUN = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 from rich.console import Console
 from test_progress import shown
 shown(Console(), before=lambda: time.sleep(1.2))

@@ -10,6 +10,7 @@ import _thread
 import contextlib
 import dataclasses
 import os
+import signal
 import socket
 import sys
 import threading
@@ -20,6 +21,7 @@ from etils import epath
 
 from budgetflow.errors import DamagedFileError, UserError
 from budgetflow.files import read_json, write_json
+from budgetflow.processes import exit_at_once
 
 LOCK = "running.lock"
 # How often a launcher says that it runs, and after what silence it counts as lost.
@@ -160,7 +162,9 @@ def _beat(path: epath.Path, mine: Launcher, ended: threading.Event) -> None:
         other = _read(path)
         if other is not None and not mine.is_same(other):
             print(f"budgetflow: {path.parent} was taken over by {other}", file=sys.stderr)
-            _thread.interrupt_main()
+            if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+                exit_at_once(2)  # rather than save what is another's by now
+            _thread.interrupt_main()  # a notebook lives on
             return
         mine = dataclasses.replace(mine, beats=mine.beats + 1)
         with contextlib.suppress(OSError):  # a full disk; what is written elsewhere says so
