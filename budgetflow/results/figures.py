@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import math
 import statistics
 from collections.abc import Sequence
@@ -320,10 +322,18 @@ def _panels(rows: int, columns: int, height: float) -> tuple[Figure, Any]:
     from matplotlib.figure import Figure  # takes a second, which not every launch needs
 
     figure = Figure(figsize=(10, height))
+    # Notebooks show it, also before they have loaded what shows the figures of pyplot.
+    vars(figure)["_repr_png_"] = functools.partial(_png, figure)
     figure.subplots_adjust(
         left=0.08, right=0.98, top=1 - 0.4 / height, bottom=0.55 / height, wspace=0.2, hspace=0.3
     )
     return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def _png(figure: Figure) -> bytes:
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    return picture.getvalue()
 
 
 def _style(axes: Axes, title: str) -> None:
