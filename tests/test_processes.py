@@ -97,7 +97,7 @@ def finish(running, status=0):
 def recorded(workdir, study):
     """All that a study's folder records about its results."""
     paths = [p for p in (workdir / study).rglob("*.json*") if "checkpoints/" not in str(p)]
-    skipped = ("checksums.json", "timing.json", "config.json", "strategy.json")
+    skipped = ("checksums.json", "timing.json", "config.json", "strategy.json", "begun.json")
     return {str(p.relative_to(workdir)): p.read_text() for p in paths if p.name not in skipped}
 
 
