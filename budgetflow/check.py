@@ -8,14 +8,13 @@ It changes nothing. Exit status 0 if all is as it was written, 1 if something is
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
 from rich.console import Console
 from rich.progress import track
 
-from budgetflow.errors import UserError
+from budgetflow.command import parser, run
 from budgetflow.results.checking import checks, studies_in
 
 
@@ -47,25 +46,9 @@ def check(workdir: str, console: Console) -> int:
 
 def main(argv: Sequence[str]) -> None:
     """The command, given its arguments."""
-    parser = argparse.ArgumentParser(
-        prog="budgetflow check",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--workdir", default="runs", help="a study's folder, or one that holds some"
-    )
-    sys.exit(1 if check(parser.parse_args(argv).workdir, Console()) else 0)
-
-
-def run() -> None:
-    """Checks what the command line asks for; user errors become one line and exit status 2."""
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        print(f"budgetflow: {error}", file=sys.stderr)
-        sys.exit(2)
+    given = parser("check", __doc__).parse_args(argv)
+    sys.exit(1 if check(given.workdir, Console()) else 0)
 
 
 if __name__ == "__main__":
-    run()
+    run(main)

@@ -73,6 +73,9 @@ class TrialCheckpoints:
         folder: the trial's folder.
         every_seconds: how long to hold states before they are saved; 0 saves at once.
         to_all: makes a state one that every process has a share in, as Orbax needs it.
+
+    Attributes:
+        folder: the trial's folder.
     """
 
     def __init__(
@@ -81,7 +84,7 @@ class TrialCheckpoints:
         every_seconds: float = 60.0,
         to_all: Callable[[Any], Any] = lambda state: state,
     ) -> None:
-        self.folder = self._folder = epath.Path(folder)
+        self.folder = epath.Path(folder)
         self._every_seconds = every_seconds
         self._to_all = to_all
         self._saved_at = time.monotonic()
@@ -138,7 +141,7 @@ class TrialCheckpoints:
         checksums = self._checksums()
         checksums |= {str(step): _file_checksums(self._path(step)) for step in written}
         write_json(
-            self._folder / "checksums.json", {s: checksums[s] for s in sorted(checksums, key=int)}
+            self.folder / "checksums.json", {s: checksums[s] for s in sorted(checksums, key=int)}
         )
         self._clear([int(step) for step in checksums if int(step) not in keep])
 
@@ -154,7 +157,7 @@ class TrialCheckpoints:
         damaged = []
         for step in self.steps():
             try:
-                verify(self._folder, step)
+                verify(self.folder, step)
             except DamagedFileError:
                 damaged.append(step)
         self._forget(damaged)
@@ -175,7 +178,7 @@ class TrialCheckpoints:
         Raises:
             DamagedFileError: the checkpoint is not what was saved; the message names the file.
         """
-        processes.on_main(verify, self._folder, step)
+        processes.on_main(verify, self.folder, step)
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like._asdict())
         devices = jax.tree.leaves(target)[0].sharding.device_set
         taking_part = tuple(sorted({device.process_index for device in devices}))
@@ -200,7 +203,7 @@ class TrialCheckpoints:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 (source / name).copy(target, overwrite=True)
             checksums[str(step)] = theirs[str(step)]
-        write_json(self._folder / "checksums.json", checksums)
+        write_json(self.folder / "checksums.json", checksums)
 
     def _clear(self, steps: Sequence[int]) -> None:
         """Deletes checkpoints, their checksums first: a kill leaves none that seems damaged."""
@@ -214,14 +217,14 @@ class TrialCheckpoints:
         if steps:
             known = self._checksums().items()
             checksums = {s: files for s, files in known if int(s) not in steps}
-            write_json(self._folder / "checksums.json", checksums)
+            write_json(self.folder / "checksums.json", checksums)
 
     def _path(self, step: int) -> epath.Path:
-        return self._folder / "checkpoints" / str(step)
+        return self.folder / "checkpoints" / str(step)
 
     def _checksums(self) -> dict[str, dict[str, str]]:
         """Those of the files of each checkpoint; without them, no checkpoint counts."""
-        path = self._folder / "checksums.json"
+        path = self.folder / "checksums.json"
         try:
             found = read_json(path) if path.exists() else {}
         except DamagedFileError:

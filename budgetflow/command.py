@@ -5,10 +5,12 @@ budgetflow launch --config=configs/round2.py    # python -m budgetflow.launch â€
 
 from __future__ import annotations
 
+import argparse
 import runpy
 import sys
+from collections.abc import Callable, Sequence
 
-from budgetflow.errors import nearest
+from budgetflow.errors import UserError, nearest
 
 COMMANDS = {
     "launch": "run the study of a config, and first those that it builds on",
@@ -16,6 +18,29 @@ COMMANDS = {
     "check": "verify all that studies recorded, and say what each damage costs",
     "show": "print how studies stand: decision, ranking, what still runs",
 }
+
+
+def parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    """The arguments of a command that reads studies: --workdir, to which others can be added."""
+    arguments = argparse.ArgumentParser(
+        prog=f"budgetflow {name}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    arguments.add_argument(
+        "--workdir", default="runs", help="a study's folder, or one that holds some"
+    )
+    return arguments
+
+
+def run(command: Callable[[Sequence[str]], None]) -> None:
+    """Runs a command on the command line; user errors become one line and exit status 2."""
+    try:
+        command(sys.argv[1:])
+    except UserError as error:
+        print(f"budgetflow: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def main() -> None:

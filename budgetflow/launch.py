@@ -49,7 +49,6 @@ from budgetflow.studies.chain import planned_chain
 from budgetflow.studies.departures import departures
 from budgetflow.studies.folder import check_folder, is_complete
 from budgetflow.studies.kinds import check_follows, kind_of, parse_study
-from budgetflow.studies.lock import locked
 from budgetflow.studies.study import (
     check_study,
     resolve,
@@ -57,7 +56,7 @@ from budgetflow.studies.study import (
     study_peak_bytes,
 )
 from budgetflow.training.mesh import cpu_devices, cpu_devices_are_given, make_mesh
-from budgetflow.watching import run_watched
+from budgetflow.watching import held, run_watched
 from budgetflow.workdir import open_workdir
 
 # XLA makes the threads of each at once, and dies of too many.
@@ -199,8 +198,7 @@ def launch(
         was_complete = processes.on_main(is_complete, study)
         if not was_complete and processes.is_main():
             _import_reports()
-        lock = contextlib.nullcontext() if was_complete else _locked(folder, wait, console)
-        with lock:
+        with contextlib.nullcontext() if was_complete else held(folder, wait, console):
             outcome = run_watched(study, console, profile_steps)
         if processes.is_main():
             results.append(_show(console, folder, was_complete))
@@ -230,22 +228,6 @@ def check(chain: list[StudyConfig], workdir: str) -> epath.Path:
         check_trackers(study_config.trackers)
         check_study(study_config)
     return folder_of_all
-
-
-@contextlib.contextmanager
-def _locked(folder: epath.Path, wait: bool, console: Console) -> Iterator[None]:
-    """Keeps other launchers from a study's folder, for all processes of this one."""
-
-    def say(sentence: str) -> None:
-        console.print(f"{folder.name}: {sentence}", style="dim", soft_wrap=True, highlight=False)
-
-    lock = locked(folder, wait, say)
-    processes.on_main(lock.__enter__)
-    try:
-        yield
-    finally:
-        if processes.is_main():
-            lock.__exit__(None, None, None)
 
 
 def _import_reports() -> None:

@@ -6,16 +6,15 @@ them, or of several side by side. A study that is under way is reported as far a
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
 from collections.abc import Sequence
 
 from etils import epath
 
+from budgetflow.command import parser, run
 from budgetflow.errors import UserError, nearest
 from budgetflow.files import write_text
-from budgetflow.results.reading import open_studies
+from budgetflow.results.reading import absolute, is_study, open_studies
 from budgetflow.results.report import (
     render_index,
     render_report,
@@ -34,15 +33,13 @@ def report(workdir: str, names: Sequence[str] = (), output: str | None = None) -
     Raises:
         UserError: there is no such study, or the page cannot be written.
     """
-    path = os.path.expanduser(workdir)
-    if not names and (epath.Path(path) / "config.json").exists():
-        path, name = os.path.split(os.path.abspath(path))
-        names = (name,)
-    studies = open_studies(path)
+    folder = absolute(workdir)
+    if not names and is_study(folder):
+        folder, names = folder.parent, (folder.name,)
+    studies = open_studies(folder)
     for name in names:
         if name not in studies:
             raise UserError(f"--study={name}: {workdir} has none; {nearest(name, studies)}")
-    folder = next(iter(studies.values())).folder.parent
     if len(names) == 1:
         pages = {names[0] + "/report.html": render_report(studies[names[0]], studies)}
     elif names:
@@ -66,22 +63,15 @@ def report(workdir: str, names: Sequence[str] = (), output: str | None = None) -
     return folder / place
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command line; errors become one line and exit status 2."""
-    parser = argparse.ArgumentParser(
-        prog="python -m budgetflow.report", description=__doc__, allow_abbrev=False
-    )
-    parser.add_argument("--workdir", default="runs", help="the folder of studies, or a study")
-    parser.add_argument("--study", default="", help="the names of studies, with commas between")
-    parser.add_argument("--output", help="the file to write; by default beside the studies")
-    given = parser.parse_args(argv)
-    try:
-        names = [name for name in given.study.split(",") if name]
-        print(f"Report: {report(given.workdir, names, given.output)}")
-    except UserError as error:
-        print(f"budgetflow: {error}", file=sys.stderr)
-        sys.exit(2)
+def main(argv: Sequence[str]) -> None:
+    """The command, given its arguments."""
+    arguments = parser("report", __doc__)
+    arguments.add_argument("--study", default="", help="the names of studies, with commas between")
+    arguments.add_argument("--output", help="the file to write; by default beside the studies")
+    given = arguments.parse_args(argv)
+    names = [name for name in given.study.split(",") if name]
+    print(f"Report: {report(given.workdir, names, given.output)}")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -8,14 +8,12 @@ It reads the studies' folders and nothing else: also of a study that runs elsewh
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 from collections.abc import Sequence
 
 from rich.console import Console
 
-from budgetflow.errors import UserError
+from budgetflow.command import parser, run
 from budgetflow.results.progress import trial_table
 from budgetflow.results.reading import StudyResult, is_study, open_studies, open_study
 from budgetflow.results.standing import (
@@ -70,25 +68,8 @@ def _last_written(study: StudyResult) -> str | None:
 
 def main(argv: Sequence[str]) -> None:
     """The command, given its arguments."""
-    parser = argparse.ArgumentParser(
-        prog="budgetflow show",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--workdir", default="runs", help="a study's folder, or one that holds some"
-    )
-    show(parser.parse_args(argv).workdir, Console())
-
-
-def run() -> None:
-    """Prints what the command line asks for; user errors become one line and exit status 2."""
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        print(f"budgetflow: {error}", file=sys.stderr)
-        sys.exit(2)
+    show(parser("show", __doc__).parse_args(argv).workdir, Console())
 
 
 if __name__ == "__main__":
-    run()
+    run(main)

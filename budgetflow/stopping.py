@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import sys
 import threading
 from types import FrameType
 
@@ -38,6 +38,8 @@ def listen(grace_seconds: float) -> None:
         if _asked.is_set():
             _end(f"{name} again; what was trained since the last save is trained again")
         _asked.set()
+        if number == signal.SIGINT:  # somebody is looking
+            _say("saving every trial; interrupt again to end at once")
         late = f"{name}, and not saved within --grace_seconds={grace_seconds:g}"
         timer = threading.Timer(grace_seconds, _end, [late])
         timer.daemon = True
@@ -48,5 +50,10 @@ def listen(grace_seconds: float) -> None:
 
 
 def _end(why: str) -> None:
-    print(f"budgetflow: stopped by {why}; launch again to go on", file=sys.stderr)
+    _say(f"stopped by {why}; launch again to go on")
     exit_at_once(STOPPED_STATUS)
+
+
+def _say(sentence: str) -> None:
+    # Not by print, which a signal may have come in the middle of.
+    os.write(2, f"budgetflow: {sentence}\n".encode())

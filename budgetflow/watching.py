@@ -1,10 +1,12 @@
-"""Running a study while it is watched: shown on the terminal, and written to trackers."""
+"""Running a study while it is watched: shown on the terminal, written to trackers, kept alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from etils import epath
 from rich.console import Console
 
 from budgetflow import processes
@@ -12,8 +14,27 @@ from budgetflow.results.progress import StudyProgress
 from budgetflow.results.terminal import say
 from budgetflow.results.tracking import Tracking
 from budgetflow.studies.controller import run_study
+from budgetflow.studies.lock import locked
 from budgetflow.studies.study import Study
 from budgetflow.studies.trial import TrialRecord
+
+
+@contextlib.contextmanager
+def held(folder: epath.Path, wait: bool, console: Console) -> Iterator[None]:
+    """Keeps other launchers from a study's folder; for all processes of a run, by the first.
+
+    Args:
+        folder: the study's.
+        wait: whether to wait where another launcher runs the study.
+        console: where it is said what is waited for.
+    """
+    lock = locked(folder, wait, lambda sentence: say(console, sentence, folder.name, style="dim"))
+    processes.on_main(lock.__enter__)
+    try:
+        yield
+    finally:
+        if processes.is_main():
+            lock.__exit__(None, None, None)
 
 
 def run_watched(

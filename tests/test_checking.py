@@ -53,6 +53,16 @@ def test_what_it_says_of_an_outcome_is_true(workdir, capsys):
     assert told(capsys, f"workdir={workdir / 'round1'}")[1] == 0
 
 
+def test_what_it_says_of_a_studys_checksums_is_true(workdir, capsys):
+    (workdir / "round1" / "checksums.json").write_text("{")
+    output, _ = told(capsys, f"workdir={workdir / 'round1'}")
+    assert "checksums.json is damaged" in output
+    assert "no training: delete outcome.json and launch again" in output
+    (workdir / "round1" / "outcome.json").unlink()
+    run(edited_config("round1"), workdir)
+    assert told(capsys, f"workdir={workdir / 'round1'}")[1] == 0
+
+
 def test_no_study_is_said(tmp_path):
     with pytest.raises(UserError, match="there are no studies in"):
         check.main([f"--workdir={tmp_path}"])

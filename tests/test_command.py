@@ -32,7 +32,7 @@ def test_without_a_word_it_lists_them():
         assert f"\n  {name}" in result.stdout
 
 
-@pytest.mark.parametrize("name", ["launch", "show"])
+@pytest.mark.parametrize("name", command.COMMANDS)
 def test_each_word_is_the_module_of_that_name(name):
     result = run(name, "--help")
     assert (result.returncode, result.stderr) == (0, "")

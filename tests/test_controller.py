@@ -17,6 +17,7 @@ from budgetflow.config import load_config_file, log_uniform, parse_config
 from budgetflow.config.keys import replace_fields
 from budgetflow.errors import DamagedFileError, UserError
 from budgetflow.files import read_json
+from budgetflow.playbook.measurement import Selection
 from budgetflow.results.reading import open_study
 from budgetflow.schedules import Schedule
 from budgetflow.studies.trial import read_trials, write_trial
@@ -346,6 +347,27 @@ def test_a_damaged_record_is_named(workdir):
         with pytest.raises(DamagedFileError, match=f"0003/{name} is damaged"):
             run(edited_config("round1"), workdir)
         path.write_text(intact)
+
+
+def test_a_damaged_checkpoint_past_the_record_leaves_the_record_where_it_is(tmp_path, chain):
+    def config():
+        loaded = load_config_file(chain[0] / "first.py")
+        loaded.checkpoints.update(every_seconds=0.0, keep_best=9)
+        return loaded
+
+    run(config(), tmp_path)
+    expected = read_trials(tmp_path / "first")
+    # Killed after two checkpoints, before the record of either was written; then one is damaged.
+    (tmp_path / "first" / "outcome.json").unlink()
+    folder = tmp_path / "first" / "trials" / "0000"
+    saved = [int(step) for step in read_json(folder / "checksums.json")]
+    record = expected[0].back_to(saved[-3], Selection("validation_error_rate"))
+    write_trial(tmp_path / "first", dataclasses.replace(record, status="running"), back=True)
+    victim = next(p for p in (folder / "checkpoints" / str(saved[-1])).rglob("*") if p.is_file())
+    victim.write_bytes(b"")
+    run(config(), tmp_path)
+    again = read_trials(tmp_path / "first")
+    assert again[0].damaged and dataclasses.replace(again[0], damaged=()) == expected[0]
 
 
 def test_a_damaged_checkpoint_is_not_taken_over(workdir):

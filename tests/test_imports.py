@@ -47,19 +47,19 @@ FLOORS = {
     "config": GROUND,
     "command_line": {"config", "errors"},
     "workdir": {"errors"},
-    "check": {"errors", "results"},
+    "check": {"command", "results"},
     "training": GROUND | {"config", "models", "tasks", "optimizers", "data"},
     "studies": GROUND | {"config", "playbook", "training", "tasks", "data", "checkpoints"},
     "results": GROUND | {"config.search_space", "playbook", "studies.trial", "checkpoints"},
     # Imported when a model is restored, not before.
     "results.restoring": GROUND | {"config", "data", "training", "checkpoints", "results"},
-    "report": {"errors", "files", "results"},
+    "report": {"command", "errors", "files", "results"},
     "launch": GROUND
     | {"command_line", "config", "playbook", "studies", "results", "training.mesh", "workdir"}
     | {"in_python", "watching"},
     "watching": {"processes", "results", "studies"},
     "in_python": {"launch", "results"},
-    "show": {"errors", "results"},
+    "show": {"command", "errors", "results"},
     "command": {"errors"},
 }
 

@@ -141,9 +141,18 @@ def test_a_notebook_that_was_taken_for_lost_is_interrupted(tmp_path):
 
 
 def test_of_many_at_once_one_runs_at_a_time(tmp_path):
-    command = [sys.executable, "-c", HOLD.replace("False", "True"), str(tmp_path), "0.2"]
-    crowd = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(3)]
-    assert [process.wait(60) for process in crowd] == [0, 0, 0]
+    script = HOLD.replace("False", "True").replace(
+        "    time.sleep", "    print(time.monotonic())\n    time.sleep"
+    )
+    command = [sys.executable, "-c", script + "    print(time.monotonic())\n", str(tmp_path), "0.2"]
+    crowd = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    held = []
+    for process in crowd:
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 0
+        held.append(tuple(map(float, output.split("held\n")[1].split())))
+    first, second, third = sorted(held)
+    assert first[1] <= second[0] and second[1] <= third[0]
 
 
 @pytest.mark.slow

@@ -30,6 +30,13 @@ def test_a_promoted_trial_can_get_another_schedule(studies, chain):
         run(config, studies)
 
 
+def test_a_plan_that_takes_over_all_steps_evaluates_nothing(studies, chain):
+    config = load_config_file(chain[0] / "second.py")
+    config.max_train_steps = 60
+    _, output = run(config, studies, dry_run=True)
+    assert "0, and 60 taken over" in output and "about 0% of the work" in output
+
+
 def test_another_schedule_keeps_the_trials_own_warmup_from_where_it_began(tmp_path):
     start = {"schedule.warmup_start_learning_rate": 0.05}
     config = write_chain(tmp_path, start, {"schedule.decay": "cosine"})

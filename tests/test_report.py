@@ -16,7 +16,7 @@ from budgetflow.results.island import shown, trials
 from budgetflow.results.panels import panels
 from budgetflow.results.provenance import next_step, order_of
 from budgetflow.results.reading import open_studies, open_study
-from budgetflow.results.report import render_report
+from budgetflow.results.report import render_report, write_report
 from budgetflow.schedules import Schedule
 from budgetflow.studies.trial import write_trial
 
@@ -207,3 +207,10 @@ def test_the_command_reports_one_study_several_or_all(workdir):
     command = [sys.executable, "-m", "budgetflow.report", f"--workdir={workdir / 'no'}"]
     refused = subprocess.run(command, capture_output=True, text=True)
     assert refused.returncode == 2 and refused.stderr.count("\n") == 1
+
+
+def test_what_is_wrong_with_another_study_is_no_reason_to_have_no_report(workdir):
+    (workdir / "lr_sweep" / "config.json").unlink()
+    (workdir / "round2" / "outcome.json").write_text("{")
+    (workdir / "round1" / "report.html").unlink()
+    assert write_report(open_study(workdir / "round1")).exists()

@@ -1,5 +1,6 @@
 """Asked to stop at any step, a study saves all, and goes on to the very same results."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from test_controller import everything_recorded
 from budgetflow import stopping
 from budgetflow.checkpoints import TrialCheckpoints
 from budgetflow.config import load_config_file
+from budgetflow.files import read_json, write_json
 from budgetflow.launch import load_chain
 from budgetflow.studies.controller import run_study
 from budgetflow.studies.study import resolve
@@ -69,6 +71,32 @@ def test_a_study_that_is_stopped_at_every_call_is_the_undisturbed_one(
     assert {path: found[path] for path in found if path not in between} == expected
 
 
+def test_what_a_trial_had_noticed_is_not_believed_of_another(tmp_path, chain, asked):
+    config = load_config_file(chain[0] / "first.py")
+    config.update(max_train_steps=300, evaluation={"evaluations": 2})
+    run(config, tmp_path / "undisturbed")
+    study = resolve(load_chain(config)[-1], epath.Path(tmp_path / "stopped" / "first"), None)
+    asked.set()
+    with pytest.raises(stopping.StoppedError):
+        run_study(study, lambda records, steps: None)
+    asked.clear()
+    (path,) = (tmp_path / "stopped").rglob("stopped_at.json")
+    content = read_json(path)
+    assert 0 < content["step"] < 150 and content["fitted_at_step"] == -1
+    # Another trial's, stopped at the same step, that had diverged; and one that is damaged.
+    for spoilt in ({**content, "trial": 7, "diverged_at_step": 3}, None):
+        copy = tmp_path / ("another" if spoilt else "damaged")
+        shutil.copytree(tmp_path / "stopped", copy)
+        write_json(copy / path.relative_to(tmp_path / "stopped"), spoilt or {})
+        if spoilt is None:
+            (copy / path.relative_to(tmp_path / "stopped")).write_text("{")
+        run(config, copy)
+        found, expected = (
+            everything_recorded(f / "first") for f in (copy, tmp_path / "undisturbed")
+        )
+        assert {n: t for n, t in found.items() if "stopped_at" not in n} == expected
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_launcher_that_is_signalled_saves_all_and_says_so(tmp_path, number):
@@ -85,7 +113,10 @@ def test_a_launcher_that_is_signalled_saves_all_and_says_so(tmp_path, number):
         process.send_signal(number)
         _, error = process.communicate(timeout=30)
     assert process.returncode == stopping.STOPPED_STATUS
-    assert error == "budgetflow: stopped, all saved; launch again to go on from here\n"
+    said = "budgetflow: stopped, all saved; launch again to go on from here\n"
+    if number == signal.SIGINT:
+        said = f"budgetflow: saving every trial; interrupt again to end at once\n{said}"
+    assert error == said
     running = [record for record in read_trials(tmp_path / "lr_sweep") if record.step]
     assert running
     for record in running:

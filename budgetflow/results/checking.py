@@ -20,6 +20,7 @@ COSTS = {
     "config.json": "nothing here can be read or gone on with: put a copy back, or delete the "
     "study's folder and train it again",
     "outcome.json": "no training: delete it and launch again to find the same outcome",
+    "checksums.json": "no training: delete outcome.json and launch again, which writes both anew",
     "plan.json": "no training: delete it, and the plan is made again; a budget in hours is timed "
     "anew, though, and may plan other rounds",
 }
@@ -73,7 +74,7 @@ def checks(folder: epath.Path) -> Iterator[Check]:
     for path in sorted(trials.iterdir()) if trials.exists() else ():
         if (path / "trial.json").exists():
             yield from _of_trial(path)
-    costs = "no training: the records are those of another time than the outcome"
+    costs = "no training, but for that of trials whose record is missing"
     yield Check(folder, functools.partial(read_trials, folder), costs)
 
 

@@ -8,6 +8,7 @@ printer print, and whose specifications are plain JSON that a notebook shows as 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.resources
 import json
@@ -20,12 +21,13 @@ import pandas as pd
 import vl_convert
 from etils import epath
 
+from budgetflow.errors import UserError
 from budgetflow.files import write_text
 from budgetflow.results.comparing import compare_studies
 from budgetflow.results.island import Shown, curves, shown, stride, trials
 from budgetflow.results.panels import panels
 from budgetflow.results.provenance import builds_on, facts, next_step, order_of
-from budgetflow.results.reading import StudyResult, open_studies
+from budgetflow.results.reading import StudyResult, open_study
 from budgetflow.results.step_panels import of_one_trial
 from budgetflow.results.views import ShownTable, view_of
 from budgetflow.results.wording import format_cell, timing_line, under_way
@@ -53,8 +55,13 @@ _THEME = {
 
 def write_report(study: StudyResult) -> epath.Path:
     """Writes ``report.html`` into the study's folder and returns its path."""
+    others = {}
+    for folder in study.folder.parent.iterdir():
+        # What is wrong with another study is no reason to have no report of this one.
+        with contextlib.suppress(UserError):
+            others[folder.name] = open_study(folder)
     path = study.folder / "report.html"
-    write_text(path, render_report(study, open_studies(study.folder.parent)))
+    write_text(path, render_report(study, others))
     return path
 
 

@@ -149,7 +149,7 @@ class _Controller:
         checkpoints = TrialCheckpoints(folder)
         damaged = checkpoints.set_aside_damaged()
         words = (f"step {step} (kept as checkpoints/{step}.damaged)" for step in damaged)
-        until = min(damaged, default=record.step + 1)
+        until = min([*damaged, record.step + 1])
         latest = max((step for step in checkpoints.steps() if step < until), default=0)
         if latest < record.steps_reused:
             # Its own measurements are not those that it took over, at other steps.
@@ -163,7 +163,7 @@ class _Controller:
             again = dataclasses.replace(again, damaged=(*again.damaged, *words))
             write_trial(self._study.folder, again)
             return again
-        if latest < record.step:
+        if latest < record.step or damaged:
             record = dataclasses.replace(record, damaged=(*record.damaged, *words))
             record = record.back_to(latest, self._study.selection)
             write_trial(self._study.folder, record, back=True)

@@ -61,7 +61,7 @@ def evaluation_share(study: Study) -> float:
         later = [s for s in study.kind.stops(study, plan) if s > plan.length_steps - steps]
         evaluated += len(later) * examples / 3
         trained += steps * plan.config.data.batch_size
-    return evaluated / (evaluated + trained)
+    return evaluated / (evaluated + trained) if trained else 0.0
 
 
 def plans_in_rows(study: Study) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from budgetflow import processes
 from budgetflow.checkpoints import TrialCheckpoints
 from budgetflow.data.records import Split
+from budgetflow.errors import DamagedFileError
 from budgetflow.files import read_json, write_json
 from budgetflow.studies.plans import TrialPlan
 from budgetflow.studies.reuse import kept_steps
@@ -157,7 +158,8 @@ class LiveTrials:
         if live.run and live.run.step > record.step:
             noticed = live.run.noticed
             live.checkpoints.hold(noticed.step, live.state, keep := {*keep, noticed.step})
-            write_json(live.checkpoints.folder / STOPPED_AT, dataclasses.asdict(noticed))
+            content = {"trial": record.trial, **dataclasses.asdict(noticed)}
+            write_json(live.checkpoints.folder / STOPPED_AT, content)
         live.checkpoints.save(keep)
         live.checkpoints.finish()
 
@@ -170,11 +172,14 @@ class LiveTrials:
 def _noticed(record: TrialRecord, checkpoints: TrialCheckpoints) -> Noticed | None:
     """What is known of a state after the record's step, where one was saved in between."""
     path = checkpoints.folder / STOPPED_AT
-    if not path.exists():
+    try:
+        content = read_json(path)
+    except (FileNotFoundError, DamagedFileError):  # then it goes on from the record's step
         return None
-    noticed = Noticed(**read_json(path))
+    is_its_own = content.pop("trial") == record.trial
+    noticed = Noticed(**content)
     is_next = noticed.checked_step == record.step and noticed.step in checkpoints.steps()
-    return noticed if is_next else None
+    return noticed if is_its_own and is_next else None
 
 
 def _strategy(study: Study) -> Strategy:

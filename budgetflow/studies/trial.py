@@ -56,8 +56,10 @@ def write_trial(study_folder: epath.PathLike, record: TrialRecord, back: bool = 
     fields = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
     rows = fields.pop("rows")
     if rows and not back:
-        write_rows(folder / MEASUREMENTS, rows)
-    fields |= {"schedule": vars(record.schedule), ROWS_CHECKSUM: checksum_of_rows(rows)}
+        checksum = write_rows(folder / MEASUREMENTS, rows)
+    else:
+        checksum = checksum_of_rows(rows)
+    fields |= {"schedule": vars(record.schedule), ROWS_CHECKSUM: checksum}
     write_fields(folder / "trial.json", fields)
 
 
