@@ -4,6 +4,7 @@ import dataclasses
 import json
 import typing
 
+import jax
 import pytest
 from conftest import (
     assert_as_from_scratch,
@@ -304,11 +305,22 @@ def test_differences_are_named_for_people(splits, words):
     )
     found = [dependencies(c, study_dataset(c), Changes.OUTCOME) for c in (base, other)]
     assert in_words(sorted(differing_fields(*found), reverse=True)) == words
-    names = ["budgetflow.source", "code.model.name.my_lab.layers", "budgetflow.version"]
+    names = ["budgetflow.source", "code.model.name.my_lab.layers", "budgetflow.version", "settings"]
     assert in_words(names) == (
         "budgetflow's code, the code behind config.model.name (my_lab.layers), the version of "
-        "budgetflow"
+        "budgetflow, settings of JAX and XLA"
     )
+
+
+def test_states_made_under_another_setting_of_jax_are_others():
+    as_usual = keys(small_config())[0]
+    with jax.default_matmul_precision("float32"):
+        precise = keys(small_config())[0]
+    names = differing_fields(as_usual, precise)
+    assert in_words(names) == "settings of JAX and XLA"
+    assert differing_fields(precise, precise | {"settings": {}}) == [
+        "settings.jax_default_matmul_precision"
+    ]
 
 
 def without(found_on, field):

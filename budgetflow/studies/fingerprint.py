@@ -23,6 +23,7 @@ from budgetflow.data.source import Dataset
 from budgetflow.fields import Changes
 from budgetflow.import_path import is_import_path
 from budgetflow.source_code import framework_source, source_digests
+from budgetflow.training.exactness import settings
 from budgetflow.training.mesh import device_kind
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax")
@@ -131,7 +132,7 @@ def state_key(
     """All that a trial's states depend on, but for its schedule, as JSON values.
 
     How a batch is divided among devices changes the order of sums, and so the last bits; so do
-    libraries and the kind of device.
+    libraries, the kind of device, and settings of JAX and XLA.
 
     Args:
         config: the trial's config, its hyperparameters filled in.
@@ -151,6 +152,7 @@ def state_key(
         "checks_fit": checks_fit,
         "devices": devices,
         "libraries": libraries(),
+        **({"settings": changed} if (changed := settings()) else {}),
     }
 
 
@@ -197,6 +199,8 @@ def in_words(names: Sequence[str]) -> str:
             module = rest.removeprefix(field).strip(".")
             behind = f" ({module})" if module else ""
             words.append(f"the code behind config.{field}{behind}")
+        elif head == "settings":
+            words.append(f"{rest or 'settings'} of JAX and XLA")
         elif head == "derived":
             words.append("what is derived from the earlier round")
         elif head == "content":

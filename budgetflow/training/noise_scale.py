@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from budgetflow.data.records import stacked
+from budgetflow.training.exactness import compiler_options
 from budgetflow.training.mesh import place_everywhere
 from budgetflow.training.spec import ProgramSpec
 from budgetflow.training.step import TrainState, batch_gradients
@@ -88,7 +89,8 @@ def _compiled(spec: ProgramSpec, mesh: Mesh) -> tuple[Any, Any]:
         found = gradient(state, batches, number, numbers)
         return _dot(found, found), _dot(found, mean)
 
-    return jax.jit(add), jax.jit(products)
+    exactly = compiler_options(mesh.devices.flat[0].platform)
+    return jax.jit(add, compiler_options=exactly), jax.jit(products, compiler_options=exactly)
 
 
 def _dot(a: Any, b: Any) -> jax.Array:

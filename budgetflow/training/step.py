@@ -30,6 +30,7 @@ from budgetflow.training.apply import (
     predict,
     split_model,
 )
+from budgetflow.training.exactness import compiler_options
 from budgetflow.training.fit_check import Progress, check_fit, is_fitted
 from budgetflow.training.mesh import replicated, state_shardings
 from budgetflow.training.spec import ProgramSpec, apply_model, augmented, model_inputs
@@ -112,9 +113,14 @@ def make_program(spec: ProgramSpec, mesh: Mesh, min_sharded_size: int) -> Progra
     state = state_shardings(shapes, mesh, min_sharded_size)
     everywhere = replicated(mesh)
 
+    exactly = compiler_options(mesh.devices.flat[0].platform)
+
     def compiled(function: Any, out_shardings: Any, **options: Any) -> Any:
         return jax.jit(
-            functools.partial(function, spec, mesh), out_shardings=out_shardings, **options
+            functools.partial(function, spec, mesh),
+            out_shardings=out_shardings,
+            compiler_options=exactly,
+            **options,
         )
 
     return Program(
@@ -129,7 +135,7 @@ def make_program(spec: ProgramSpec, mesh: Mesh, min_sharded_size: int) -> Progra
         init=jax.jit(
             functools.partial(init, spec),
             out_shardings=state,
-            compiler_options={"xla_backend_optimization_level": 1} if on_cpu(mesh) else None,
+            compiler_options={"xla_backend_optimization_level": 1} if on_cpu(mesh) else exactly,
         ),
         train_steps=compiled(train_steps, (state, everywhere), donate_argnums=0),
         eval_step=compiled(eval_step, everywhere),
