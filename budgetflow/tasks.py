@@ -193,7 +193,7 @@ class Regression:
 
     def bad_targets(self, targets: np.ndarray, num_outputs: int) -> tuple[np.ndarray, str]:
         """Which targets are not finite, or of another shape, bool [examples], and what to be."""
-        should_be = f"{num_outputs} finite number(s)"
+        should_be = f"{num_outputs} finite numbers" if num_outputs > 1 else "a finite number"
         if targets.reshape(len(targets), -1).shape[1] != num_outputs:
             return np.ones(len(targets), bool), should_be
         finite = np.isfinite(targets.astype(np.float64)).reshape(len(targets), -1)

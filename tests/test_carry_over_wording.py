@@ -268,7 +268,7 @@ def test_which_runs_chose_the_learning_rate():
 def test_the_best_learning_rate_at_an_edge():
     assert rates(edge="high", inner_competing=3)[1:] == [
         "THE BEST BASE LEARNING RATE, 0.1, IS AT THE HIGH END of what was tried (0.001 to 0.1; "
-        "within 5% of it, in decades). 3 trial(s) away from that end compete, too. Try beyond the "
+        "within 5% of it, in decades). 3 trials away from that end compete, too. Try beyond the "
         "highest."
     ]
     assert rates(edge="high", runs="undecayed")[1:] == [

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from budgetflow.playbook.competing import compete
 from budgetflow.playbook.measurement import Selection
+from budgetflow.playbook.wording import counted
 from budgetflow.schedules import Schedule
 
 METRIC = "validation_error_rate"
@@ -79,9 +80,8 @@ def test_no_number_of_hopeless_and_diverged_trials_changes_the_verdict(study, hi
     assert {key: after[key] for key in VERDICT} == {key: before[key] for key in VERDICT}
     hopeless = sum(t.status != "diverged" for t in added)
     assert len(after["hopeless_trials"]) == len(before["hopeless_trials"]) + hopeless
-    assert f"{len(after['hopeless_trials'])} other trial(s) do not compete" in after["means"] or (
-        not after["hopeless_trials"]
-    )
+    others = counted(len(after["hopeless_trials"]), "other trial")
+    assert others in after["means"] or not after["hopeless_trials"]
 
 
 @modest
@@ -229,6 +229,6 @@ def test_where_too_few_compete_it_is_undecided_and_said_what_to_do():
     assert diagnosis["verdict"] == "undecided"
     assert diagnosis["suggested_max_train_steps"] is None
     assert diagnosis["competing_trials"] == [0, 1]
-    assert "2 trial(s) that compete for the best result (best at step" in diagnosis["means"]
-    assert "search closer to the best trial" in diagnosis["means"]
-    assert "30 other trial(s) do not compete" in diagnosis["means"]
+    assert "2 trials that compete for the best result (best at step" in diagnosis["means"]
+    assert "Search closer to the best one" in diagnosis["means"]
+    assert "30 other trials do not compete" in diagnosis["means"]

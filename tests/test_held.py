@@ -265,7 +265,7 @@ def test_within_noise_nothing_is_to_be_tuned_again():
 @pytest.mark.parametrize(
     ("study", "options", "message"),
     [
-        ([setting([1.0], True)], {}, "takes 2"),
+        ([setting([1.0], True)], {}, "takes two"),
         ([setting([1.0]), setting([1.0])], {}, "0 settings are marked"),
         ([setting([1.0], True), setting([1.0], True)], {}, "2 settings are marked"),
         ([setting([1.0], True), setting([])], {}, "setting 1 has no cost"),

@@ -35,7 +35,7 @@ def test_held():
     assert reasons(found) == [
         "The earlier round's choice held: of 2 settings with 2 seeds each it is still the best "
         "with a probability of 99.8%.",
-        f"{NOISE}(2 degree(s) of freedom), the same for all settings; with that, such a verdict is "
+        f"{NOISE}(2 degrees of freedom), the same for all settings; with that, such a verdict is "
         "wrong in at most 0.05 of studies.",
         "The order of 2 settings in both rounds: Kendall's tau-b 1.00, from too few to say "
         "anything (an interval takes 5).",
@@ -92,7 +92,7 @@ def test_did_not_hold_and_nothing_differs():
         ),
         (
             study((INF, 1.0), (2.0, 2.1)),
-            "2 settings with 2 seeds each: it diverged in 1 of 2 seed(s) of the later round, which "
+            "2 settings with 2 seeds each: it diverged in 1 of 2 seeds of the later round, which "
             "may be chance: run config.search.seeds = 3.",
         ),
         (
@@ -121,7 +121,7 @@ def test_a_lower_mean_within_noise_is_no_move():
 def test_a_choice_that_diverged_did_not_hold():
     found = study((INF,) * 3, (1.0,) * 3, lr=[0.1, 0.2])
     against = (
-        "it diverged in 3 of 3 seeds of the later round, more often than the 1 other setting(s) do "
+        "it diverged in 3 of 3 seeds of the later round, more often than the other settings do "
         "(Fisher's exact test at 0.05)."
     )
     assert reasons(found)[0] == f"The earlier round's choice did not hold: {against}"
@@ -132,7 +132,7 @@ def test_a_choice_that_diverged_did_not_hold():
 def test_others_that_diverged_are_counted():
     found = study(BEST, (INF, 1.0), WORST)
     assert (
-        "1 other setting(s), of which a seed diverged in the later round, count as worse."
+        "1 other setting, of which a seed diverged in the later round, counts as worse."
         in reasons(found)
     )
 

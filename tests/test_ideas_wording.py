@@ -51,11 +51,11 @@ EVIDENCE = "90% interval of idea minus baseline"
         ),
         (
             result("diverged", diverged=2),
-            "The idea 'wider' diverged in 2 seed(s): it is not promoted.",
+            "The idea 'wider' diverged in 2 seeds: it is not promoted.",
         ),
         (
             result("cannot_tell", seeds=2, difference=-5.0),
-            "Whether the idea 'wider' is better cannot be told from 2 seed(s) that it and the "
+            "Whether the idea 'wider' is better cannot be told from 2 seeds that it and the "
             "baseline both have; it takes 3: run config.search.seeds = 3. It is not promoted.",
         ),
         (

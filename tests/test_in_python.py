@@ -33,7 +33,7 @@ def test_quietly_nothing_but_what_was_found_is_printed(tmp_path, capsys):
     budgetflow.launch(small(), workdir=tmp_path, quiet=True)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("Summary")
-    assert lines[1].startswith("small: Best of 1 trial")
+    assert lines[1].startswith("small: One trial of 8 steps, best at step")
 
 
 def test_what_is_wrong_with_a_config_is_said(tmp_path):

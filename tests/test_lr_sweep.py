@@ -642,7 +642,7 @@ def test_a_race_of_few_epochs_is_undecided():
     assert outcome["regime"] == "undecided"
     assert outcome["not_fitted_because"] == "n_too_small"
     assert outcome["suggested_max_train_steps"] == 2000
-    assert any("2 epoch(s)" in reason for reason in outcome["reasons"])
+    assert any("(2 epochs)" in reason for reason in outcome["reasons"])
 
 
 def test_a_fit_at_the_very_last_step_cannot_be_seen_to_hold():

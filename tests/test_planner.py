@@ -223,7 +223,10 @@ def test_what_half_and_twice_the_budget_buy():
         ({"production_steps": 0}, "production_steps = 0: should be at least 1"),
         ({"budget_steps": -1}, "budget_steps = -1: should be at least 0"),
         ({"num_rounds": 11}, "num_rounds = 11: should be at most 10"),
-        ({"production_steps": 4, "num_rounds": 5}, "from 1 to 4 steps there are lengths for 4 r"),
+        (
+            {"production_steps": 4, "num_rounds": 5},
+            "there are lengths for no more than 4 r",
+        ),
         ({"first_round_fraction": 1.0}, "first_round_fraction = 1.0: should be between 0 and 1"),
         ({"last_round_share": 0.0}, "last_round_share = 0.0: should be between 0 and 1"),
         ({"constant_fraction": 1.5}, "constant_fraction = 1.5: should be in"),

@@ -255,7 +255,7 @@ def test_a_few_epochs_are_no_sign_of_anything(steps_per_epoch, epochs, exponent,
     least = max(MIN_EPOCHS * steps_per_epoch, 2 * length)
     assert least <= suggested <= 1.2 * least + 1
     for told in (
-        f"N = {length}, {length / steps_per_epoch:.2g} epoch(s)", str(suggested),
+        f"N = {length} ({length / steps_per_epoch:.2g} epoch", str(suggested),
         f"{MIN_EPOCHS} epochs", "compute-bound by choice", "tune in rounds",
     ):  # fmt: skip
         assert told in reading.reason

@@ -156,9 +156,9 @@ COMPETES = (
     [
         (
             diagnosis("undecided", 100, 900),
-            "2 trial(s) that compete for the best result (best at step 100, 900) are too few to "
-            "judge max_train_steps by; it takes 3: search closer to the best trial, or try more "
-            f"points. {COMPETES}",
+            "2 trials that compete for the best result (best at step 100, 900) cannot tell whether "
+            "max_train_steps was right: it takes 3 such trials. Search closer to the best one, or "
+            f"try more points. {COMPETES}",
         ),
         (
             diagnosis("too_long", 10, 20, 30, in_first=3, suggested_max_train_steps=60),
@@ -195,10 +195,10 @@ def test_trials_that_do_not_compete():
         "undecided", 100, hopeless=(10, 20, 990), hopeless_in_first=2, hopeless_in_last=1
     )
     assert diagnosis_means(found, SELECTION) == (
-        "1 trial(s) that compete for the best result (best at step 100) are too few to judge "
-        "max_train_steps by; it takes 3: search closer to the best trial, or try more points. 3 "
-        "other trial(s) do not compete (2 with the best step in the first 10%, 1 in the last 25%) "
-        f"and do not count. {COMPETES}"
+        "The one trial that competes (best at step 100) cannot tell whether max_train_steps was "
+        "right: it takes 3 such trials. Search closer to the best one, or try more points. 3 other "
+        "trials do not compete (2 with the best step in the first 10%, 1 in the last 25%) and do "
+        f"not count. {COMPETES}"
     )
 
 
@@ -231,7 +231,7 @@ def test_caveats():
         "too_short", 999, 999, schedule=LINEAR, diverged=2, no_schedule_because="no rule"
     )
     assert list(diagnosis_caveats(uncertain)) == [
-        "2 trial(s) that diverged are left out.",
+        "2 trials that diverged are left out.",
         "The learning rate of 2 of 2 trials decays to zero, which by itself pushes best steps to "
         "the end; late best steps alone do not show that training was too short.",
         "There is no suggested schedule: no rule.",

@@ -206,7 +206,7 @@ PATIENCE = "choose the length by patience, and tune in rounds."
         (
             CurveReading("too_few_epochs", 2000),
             dataclasses.replace(SETTINGS, steps_per_epoch=500),
-            "N = 1000, 2 epoch(s), is too small to read a curve: in fewer than 40 epochs a "
+            "N = 1000 (2 epochs) is too small to read a curve: in fewer than 40 epochs a "
             "training set that will be fitted can look like one that never will. Try "
             "--config.max_train_steps=2000: the race ends as soon as a trial fits. If nobody can "
             f"wait for so many, it is compute-bound by choice: {PATIENCE}",
@@ -214,7 +214,7 @@ PATIENCE = "choose the length by patience, and tune in rounds."
         (
             CurveReading("too_few_epochs", 2000, *POINTS, 0.19),
             dataclasses.replace(SETTINGS, steps_per_epoch=500),
-            "N = 1000, 2 epoch(s), is too small to read a curve: in fewer than 40 epochs a "
+            "N = 1000 (2 epochs) is too small to read a curve: in fewer than 40 epochs a "
             "training set that will be fitted can look like one that never will. The best "
             f"training loss went {WENT}, a fall of 19.0%. Try --config.max_train_steps=2000: the "
             "race ends as soon as a trial fits. If nobody can wait for so many, it is "

@@ -65,7 +65,7 @@ def test_regression_is_the_squared_error_and_its_root():
 def test_targets_of_a_regression_are_checked():
     targets = np.asarray([1.0, np.nan, np.inf, -2.0])
     bad, words = Regression().bad_targets(targets, 1)
-    assert bad.tolist() == [False, True, True, False] and words == "1 finite number(s)"
+    assert bad.tolist() == [False, True, True, False] and words == "a finite number"
     assert Regression().bad_targets(np.zeros((2, 3)), 1)[0].all()
     with pytest.raises(ValueError, match="num_targets = 0"):
         Regression(num_targets=0)

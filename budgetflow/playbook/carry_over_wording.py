@@ -248,9 +248,11 @@ def rate_sentences(found: RateAtEdge) -> Iterator[str]:
         return
     end = "lowest" if found.edge == "low" else "highest"
     inner = (
-        f"{found.inner_competing} trial(s) away from that end compete, too."
-        if found.inner_competing
-        else "No trial away from that end competes."
+        "No trial away from that end competes."
+        if not found.inner_competing
+        else "A trial away from that end competes, too."
+        if found.inner_competing == 1
+        else f"{found.inner_competing} trials away from that end compete, too."
     )
     yield (
         f"THE BEST BASE LEARNING RATE, {found.best:.4g}, IS AT THE {found.edge.upper()} END of "

@@ -194,7 +194,7 @@ def _check(
     settings: Sequence[Setting], noise: Noise | None, resolution: float, alpha: float
 ) -> None:
     if len(settings) < 2:
-        raise ValueError(f"{len(settings)} setting(s) run in both rounds: it takes 2 to compare")
+        raise ValueError("fewer than two settings run in both rounds: it takes two to compare")
     if (promoted := sum(setting.promoted for setting in settings)) != 1:
         raise ValueError(f"{promoted} settings are marked as promoted: it should be 1")
     for number, setting in enumerate(settings):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from budgetflow.playbook.held import Held, Moved
 from budgetflow.playbook.measurement import Selection
 from budgetflow.playbook.rank_correlation import CONFIDENCE, MIN_SETTINGS, RankCorrelation
-from budgetflow.playbook.wording import in_words
+from budgetflow.playbook.wording import counted, in_words
 
 MIN_SEEDS = 3
 
@@ -29,15 +29,17 @@ def held_reasons(found: Held, selection: Selection) -> Iterator[str]:
             if found.verdict == "cannot_tell"
             else (f"; with that, such a verdict is wrong in at most {found.alpha:.3g} of studies")
         )
+        degrees = "degree" if found.noise_degrees_of_freedom == 1 else "degrees"
         yield (
             f"The noise between seeds is taken to be {found.noise_sd:.3g} in {selection.words} "
-            f"({found.noise_degrees_of_freedom:.4g} degree(s) of freedom), the same for all "
+            f"({found.noise_degrees_of_freedom:.4g} {degrees} of freedom), the same for all "
             f"settings{sure}."
         )
     if found.others_diverged:
+        count = "counts" if found.others_diverged == 1 else "count"
         yield (
-            f"{found.others_diverged} other setting(s), of which a seed diverged in the later "
-            "round, count as worse."
+            f"{counted(found.others_diverged, 'other setting')}, of which a seed diverged in the "
+            f"later round, {count} as worse."
         )
     if found.rank_correlation:
         yield _order(found.rank_correlation, found.settings)
@@ -60,8 +62,8 @@ def _against(found: Held) -> str:
     if found.promoted_diverged:
         return (
             f"it diverged in {found.promoted_diverged} of {found.promoted_seeds} seeds of the "
-            f"later round, more often than the {found.settings - 1} other setting(s) do (Fisher's "
-            f"exact test at {found.alpha:.3g})"
+            f"later round, more often than the other settings do (Fisher's exact test at "
+            f"{found.alpha:.3g})"
         )
     return (
         f"of {_settings(found)}, setting {found.preferred} is better with a probability of "
@@ -75,8 +77,9 @@ def _cannot_tell(found: Held) -> str:
         return f"{unknown}: each has a seed that diverged in the later round."
     if found.promoted_diverged:
         return (
-            f"{unknown}: it diverged in {found.promoted_diverged} of {found.promoted_seeds} "
-            f"seed(s) of the later round, which may be chance: {_more_seeds(found)}."
+            f"{unknown}: it diverged in {found.promoted_diverged} of "
+            f"{counted(found.promoted_seeds, 'seed')} of the later round, which may be chance: "
+            f"{_more_seeds(found)}."
         )
     if found.probability_still_best is None:
         why = "" if found.most_seeds == 1 else ", whose seeds do not show their noise"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from budgetflow.playbook.ideas import MIN_SEEDS, IdeaResult
 from budgetflow.playbook.measurement import Selection
-from budgetflow.playbook.wording import words
+from budgetflow.playbook.wording import counted, words
 
 LEDGER_COLUMNS = ("idea", "difference", "relative", "interval", "p (Holm)", "seeds", "status")
 UNKNOWN = "-"
@@ -49,13 +49,13 @@ def ideas_reasons(results: Sequence[IdeaResult], selection: Selection) -> Iterat
 def _sentence(result: IdeaResult, selection: Selection) -> str:
     idea = f"The idea {result.name!r}"
     if result.status == "diverged":
-        return f"{idea} diverged in {result.diverged} seed(s): it is not promoted."
+        return f"{idea} diverged in {counted(result.diverged, 'seed')}: it is not promoted."
     if result.status == "cannot_tell":
         if result.seeds < MIN_SEEDS:
             return (
-                f"Whether {_lower(idea)} is better cannot be told from {result.seeds} seed(s) that "
-                f"it and the baseline both have; it takes {MIN_SEEDS}: run "
-                f"config.search.seeds = {MIN_SEEDS}. It is not promoted."
+                f"Whether {_lower(idea)} is better cannot be told from "
+                f"{counted(result.seeds, 'seed')} that it and the baseline both have; it takes "
+                f"{MIN_SEEDS}: run config.search.seeds = {MIN_SEEDS}. It is not promoted."
             )
         return (
             f"Whether {_lower(idea)} is better cannot be told: its difference from the baseline is "

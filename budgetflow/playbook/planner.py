@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from budgetflow.playbook.budget import exact
+from budgetflow.playbook.wording import counted
 
 MOST_ROUNDS = 10
 # Conclusions of a first round below this share of production are unlikely to carry over.
@@ -87,13 +88,14 @@ class BudgetRequest:
         if self.num_rounds > 1 and self.num_rounds > room:
             raise ValueError(
                 f"num_rounds = {self.num_rounds}: from {self._first_length} to "
-                f"{self.production_steps} steps there are lengths for {room} round(s) at most"
+                f"{self.production_steps} steps there are lengths for no more "
+                f"than {counted(room, 'round')}"
             )
         least = max(self.least_trials)
         if self.max_trials is not None and self.max_trials < least:
             raise ValueError(
                 f"max_trials = {self.max_trials}: a round takes {least} trials or more (its fewest "
-                f"settings, each in {self.seeds} seed(s)); the nearest that fits: {least}"
+                f"settings, each in {counted(self.seeds, 'seed')}); the nearest that fits: {least}"
             )
 
     @property

@@ -9,7 +9,7 @@ from budgetflow.playbook import best_step, decay_spread
 from budgetflow.playbook.measurement import Selection, TrialRecord
 from budgetflow.playbook.outcomes import CooldownsOutcome, LengthResult, RoundOutcome
 from budgetflow.playbook.transfer import Transfer
-from budgetflow.playbook.wording import metrics_in_words, words
+from budgetflow.playbook.wording import counted, metrics_in_words, words
 from budgetflow.schedules import Schedule
 
 COMPETING = "that compete for the best result"
@@ -88,10 +88,11 @@ def diagnosis_means(found: best_step.Diagnosis, selection: Selection) -> str:
         return "No trial is left to judge max_train_steps by. Every trial diverged."
     parts = [_verdict(found)]
     if hopeless:
+        do = "does" if len(hopeless) == 1 else "do"
         parts.append(
-            f"{len(hopeless)} other trial(s) do not compete ({found.hopeless_in_first} with the "
-            f"best step in the first {FIRST}, {found.hopeless_in_last} in the last {LAST}) and do "
-            "not count."
+            f"{counted(len(hopeless), 'other trial')} {do} not compete "
+            f"({found.hopeless_in_first} with the best step in the first {FIRST}, "
+            f"{found.hopeless_in_last} in the last {LAST}) and {do} not count."
         )
     best, _ = competing[0]
     parts.append(
@@ -112,10 +113,11 @@ def _verdict(found: best_step.Diagnosis) -> str:
     steps = [row["step"] for _, row in found.competition.competing]
     count, suggestion = len(steps), found.suggested_max_train_steps
     if found.verdict == "undecided":
+        who = "The one trial that competes" if count == 1 else f"{count} trials {COMPETING}"
         return (
-            f"{count} trial(s) {COMPETING} (best at step {', '.join(map(str, steps))}) are too few "
-            f"to judge max_train_steps by; it takes {best_step.MIN_TRIALS}: search closer to the "
-            "best trial, or try more points."
+            f"{who} (best at step {', '.join(map(str, steps))}) cannot tell whether "
+            f"max_train_steps was right: it takes {best_step.MIN_TRIALS} such trials. Search "
+            "closer to the best one, or try more points."
         )
     if found.verdict == "too_long":
         return (
@@ -138,7 +140,8 @@ def _verdict(found: best_step.Diagnosis) -> str:
 def diagnosis_caveats(found: best_step.Diagnosis) -> Iterator[str]:
     """What makes the verdict of a diagnosis less certain."""
     if found.diverged:
-        yield f"{found.diverged} trial(s) that diverged are left out."
+        left = "trial that diverged is" if found.diverged == 1 else "trials that diverged are"
+        yield f"{found.diverged} {left} left out."
     trials = [trial for trial, _ in found.competition.competing]
     if decaying := sum(trial.decays_to_zero for trial in trials):
         yield (

@@ -210,8 +210,9 @@ def _point(row: Row) -> str:
 
 
 def _too_few_epochs(settings: SweepSettings, suggestion: int | None, seen: str) -> str:
+    epochs = "epoch" if settings.epochs == 1 else "epochs"
     return (
-        f"N = {settings.max_train_steps}, {settings.epochs:.2g} epoch(s), is too small to read a "
+        f"N = {settings.max_train_steps} ({settings.epochs:.2g} {epochs}) is too small to read a "
         f"curve: in fewer than {MIN_EPOCHS} epochs a training set that will be fitted can look "
         f"like one that never will.{seen} Try --config.max_train_steps={suggestion}: the race ends "
         "as soon as a trial fits. If nobody can wait for so many, it is compute-bound by choice: "

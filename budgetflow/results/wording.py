@@ -26,10 +26,13 @@ def trials_headline(outcome: TrialsOutcome) -> str:
         return "Every trial diverged."
     values = metrics_in_words("validation", outcome.best_validation)
     values += metrics_in_words("test", outcome.best_test or {})
-    return (
-        f"Best of {outcome.trials} trials of {outcome.max_train_steps} steps: trial "
-        f"{outcome.best_trial} at step {outcome.best_step}: {', '.join(values)}."
-    )
+    best = f"One trial of {outcome.max_train_steps} steps, best at step {outcome.best_step}"
+    if outcome.trials > 1:
+        best = (
+            f"Best of {outcome.trials} trials of {outcome.max_train_steps} steps: trial "
+            f"{outcome.best_trial} at step {outcome.best_step}"
+        )
+    return f"{best}: {', '.join(values)}."
 
 
 def sweep_headline(outcome: SweepOutcome) -> str:
