@@ -4,8 +4,8 @@
     .venv/bin/python scripts/bench_many_trials.py --trained [--trials N] [--evaluations M]
 
 With --trained the trials are real ones of 20 steps, of an MLP on digits, checkpoints included.
-Without it the plan, the controller, the records and the outcome are the real ones; no checkpoint is written.
-Half way the study is interrupted, and resumed in the same process.
+Without it the plan, the controller, the records and the outcome are the real ones, and no
+checkpoint is written. Half way the study is interrupted, and resumed in the same process.
 """
 
 import argparse

@@ -14,6 +14,7 @@ SHORT = {
     "bench_lr_sweep.py": ("--workloads=mlp --turns=1 --n=20 --methods budgetflow vmap", "| mlp |"),
     "bench_lr_sweep.py --limit": ("--workloads=mlp --turns=1", r"mlp: [\d.]+ x the least; "),
     "bench_many_trials.py": ("--trials=40", r"second half: [\d.]+ s, [\d.]+ ms a trial"),
+    "bench_many_trials.py --trained": ("--trials=5", r"trained: [\d.]+ ms a trial; "),
     "bench_reading.py": ("--trials=40", r"[\d.]+ s"),
     "bench_train_loop.py": ("--workloads=transformer --turns=1", r"budgetflow +[\d.]+ steps/s"),
 }
