@@ -36,6 +36,7 @@ from budgetflow.config.loading import MOST_STUDIES
 from budgetflow.config.schema import to_json
 from budgetflow.errors import ConfigError, UserError
 from budgetflow.playbook.planner_wording import plan_rows
+from budgetflow.refusals import told_in_one_line
 from budgetflow.results.reading import StudyResult, open_study
 from budgetflow.results.terminal import (
     print_outcome,
@@ -186,7 +187,21 @@ def launch(
     if dry_run:
         print_plan(console, _plan(chain, folder_of_all, same_results), _notes(chain))
         return None
-    planned.record(folder_of_all)
+    with told_in_one_line(folder_of_all):
+        planned.record(folder_of_all)
+        return _run_chain(chain, folder_of_all, console, profile_steps, same_results, wait, quiet)
+
+
+def _run_chain(
+    chain: list[StudyConfig],
+    folder_of_all: epath.Path,
+    console: Console,
+    profile_steps: tuple[int, int] | None,
+    same_results: bool,
+    wait: bool,
+    quiet: bool,
+) -> dict[str, Any] | None:
+    """Runs the studies of a chain, each in its folder; see :func:`launch`."""
     summary, console = console, Console(quiet=True) if quiet else console
     earlier: epath.Path | None = None
     results: list[StudyResult] = []

@@ -138,15 +138,16 @@ def on_main(function: Callable[..., Value], *arguments: Any) -> Value:
     """Calls a function on process 0 alone and gives every process its result.
 
     Raises:
-        UserError: what the function raised, on every process.
+        UserError, OSError: what the function raised, on every process.
     """
     if jax.process_count() == 1:
         return function(*arguments)
-    result: tuple[Any, UserError | None] = (None, None)
+    result: tuple[Any, UserError | OSError | None] = (None, None)
     if is_main():
         try:
             result = (function(*arguments), None)
-        except UserError as error:
+        except (UserError, OSError) as error:
+            # Whatever it is, the others must not wait for what will not come.
             result = (None, error)
     value, raised = gather(result)[0]
     if raised is not None:
