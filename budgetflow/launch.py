@@ -328,8 +328,7 @@ def main(argv: Sequence[str]) -> None:
             jax.devices()
         except RuntimeError as error:
             raise UserError(f"JAX finds no devices to run on: {error}") from error
-        if jax.process_count() == 1:  # several cannot know at which step the others were asked
-            stopping.listen(_GRACE_SECONDS.value)
+        stopping.listen(_GRACE_SECONDS.value)
         console = Console(quiet=not processes.is_main())
         launch(
             chain,
@@ -411,7 +410,10 @@ def run() -> None:
         print(f"budgetflow: {error}", file=sys.stderr)
         processes.exit_at_once(2)
     except stopping.StoppedError:
-        print("budgetflow: stopped, all saved; launch again to go on from here", file=sys.stderr)
+        if processes.is_main():
+            words = "budgetflow: stopped, all saved; launch again to go on from here"
+            print(words, file=sys.stderr)
+        processes.part()
         processes.exit_at_once(stopping.STOPPED_STATUS)
     except KeyboardInterrupt:
         # What is recorded is safe at any time.
