@@ -237,6 +237,8 @@ class TrialCheckpoints:
 @functools.cache
 def _checkpointer(taking_part: tuple[int, ...] = ()) -> ocp.StandardCheckpointer:
     """One for each set of processes (none given: all); each has threads of its own."""
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).addFilter(_is_not_raised_again)
     if len(taking_part) in (0, jax.process_count()):
         return ocp.StandardCheckpointer()
     return ocp.StandardCheckpointer(
@@ -246,6 +248,11 @@ def _checkpointer(taking_part: tuple[int, ...] = ()) -> ocp.StandardCheckpointer
             barrier_sync_key_prefix=f"processes_{'_'.join(map(str, taking_part))}",
         )
     )
+
+
+def _is_not_raised_again(line: logging.LogRecord) -> bool:
+    """Whether a line is more than a refusal of the file system, which Orbax raises as well."""
+    return not (line.exc_info and "os_error_code=" in str(line.exc_info[1]))
 
 
 @functools.cache

@@ -48,6 +48,7 @@ FLOORS = {
     "config": GROUND,
     "command_line": {"config", "errors"},
     "workdir": {"errors"},
+    "refusals": {"errors"},
     "check": {"command", "results"},
     "training": GROUND | {"config", "models", "tasks", "optimizers", "data"},
     "studies": GROUND | {"config", "playbook", "training", "tasks", "data", "checkpoints"},
@@ -57,7 +58,7 @@ FLOORS = {
     "report": {"command", "errors", "files", "results"},
     "launch": GROUND
     | {"command_line", "config", "playbook", "studies", "results", "training.mesh", "workdir"}
-    | {"in_python", "watching"},
+    | {"in_python", "refusals", "watching"},
     "watching": {"processes", "results", "studies"},
     "in_python": {"launch", "results"},
     "show": {"command", "errors", "results"},
