@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import re
 from collections.abc import Iterator
 
@@ -39,7 +38,8 @@ def refusal(error: BaseException, folder: epath.PathLike | None = None) -> UserE
     """
     numbers = re.findall(r"os_error_code='(\d+)'", str(error))
     if numbers:
-        number, name = int(numbers[0]), None
+        # TensorStore's own words name the file, in quotation marks.
+        number, name = int(numbers[0]), next(iter(re.findall(r'"(/[^"]*)"', str(error))), None)
     elif isinstance(error, OSError) and error.errno is not None:
         number, name = error.errno, error.filename2 or error.filename
     else:
@@ -50,7 +50,7 @@ def refusal(error: BaseException, folder: epath.PathLike | None = None) -> UserE
         if number not in _FULL and str(folder) not in str(error):
             return None
         name = folder or "the studies' folder"
-    elif folder is not None and not os.fspath(str(name)).startswith(os.fspath(folder)):
+    elif folder is not None and not epath.Path(str(name)).is_relative_to(folder):
         return None
     remedy = _REMEDY.get(number, "mend that")
     return UserError(

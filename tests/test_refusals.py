@@ -60,6 +60,8 @@ def test_refusals_are_told_in_one_line(error, words):
     [
         FileNotFoundError(errno.ENOENT, "x", "/data/train.bin"),  # of the user's own code
         OSError("no number"),
+        FileNotFoundError(errno.ENOENT, "x", "/w2/train.bin"),
+        ValueError("Error reading \"/data/x\": [os_error_code='2']"),
         ConnectionResetError(errno.ECONNRESET, "x"),
         PermissionError(errno.EACCES, "x"),
         ValueError("28"),
@@ -201,9 +203,7 @@ def test_a_folder_that_vanishes_is_named(tmp_path, undisturbed, monkeypatch):
         return advance(self, *arguments)
 
     monkeypatch.setattr(LiveTrials, "advance", then_gone)
-    try:
+    with pytest.raises(UserError, match="is gone"):
         run(tmp_path / "runs", SMALL)
-    except UserError as error:
-        assert "is gone" in str(error)
-        run(tmp_path / "runs", SMALL)
+    run(tmp_path / "runs", SMALL)
     assert recorded(tmp_path / "runs") == recorded(undisturbed)
