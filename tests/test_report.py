@@ -127,9 +127,9 @@ def test_what_a_trial_does_not_say_is_as_the_config_has_it(completed_workdir, mo
     of = shown(study)
     assert set(of.varied) == {"seed", "optimizer.momentum"}
     by_number = {record.trial: record for record in of.records}
-    assert of.setting(by_number[first.trial], "seed") == 0
+    assert of.setting(by_number[first.record.trial], "seed") == 0
     momentum = study.config["optimizer"]["momentum"]
-    assert of.setting(by_number[first.trial], "optimizer.momentum") == momentum
+    assert of.setting(by_number[first.record.trial], "optimizer.momentum") == momentum
     (axis,) = (panel for panel in panels(of) if panel.title == "seed")
     assert "nominal" in json.dumps(axis.spec)  # a name, not a quantity
 
