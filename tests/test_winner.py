@@ -36,7 +36,7 @@ def test_the_best_trials_figure_is_a_count_with_its_ties():
     assert told == [
         "That is 1 of 270 validation examples wrong (95% interval of the rate: 0.01% to 2.05%); "
         "the best of many trials and steps is likely to be flattered.",
-        "As well trial 2 does: of equals, the lowest number is taken.",
+        "Trial 2 does as well; of equals, the one with the lowest number is taken.",
         "Trial 1 is as good at 2 of its evaluations: the first is taken.",
     ]
     accuracy = dataclasses.replace(SELECTION, higher_is_better=True)

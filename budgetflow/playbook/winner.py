@@ -51,8 +51,8 @@ def winner_sentences(trials: Sequence[TrialRecord], selection: Selection) -> Ite
     steps = sum(selection.cost(other) == cost for other in best.rows)
     if others:
         numbers = ", ".join(map(str, others[:8])) + (", …" if len(others) > 8 else "")
-        which = f"trial {numbers} does" if len(others) == 1 else f"trials {numbers} do"
-        yield f"As well {which}: of equals, the lowest number is taken."
+        which = f"Trial {numbers} does" if len(others) == 1 else f"Trials {numbers} do"
+        yield f"{which} as well; of equals, the one with the lowest number is taken."
     if steps > 1:
         yield f"Trial {best.trial} is as good at {steps} of its evaluations: the first is taken."
 

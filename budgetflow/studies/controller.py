@@ -101,6 +101,7 @@ class _Controller:
         self._plans: dict[int, TrialPlan] = {}
         self._records = processes.on_main(self._read_records)
         self._steps_trained = self._examples_trained = 0
+        self._training = ""
 
     def run(self) -> dict[str, Any]:
         while True:
@@ -120,8 +121,9 @@ class _Controller:
         left = dict.fromkeys(decision.trials)
         while left:
             wave = self._live.wave(left)
+            self._training = f"training {trials_in_words(wave)} to step {decision.to_step}"
             if self._steps_trained:
-                self._on_phase(f"training {trials_in_words(wave)} to step {decision.to_step}")
+                self._on_phase(self._training)
             self._advance(wave, decision.to_step)
             if not decision.unconditional:
                 break
@@ -241,6 +243,8 @@ class _Controller:
         before = self._records[number]
         record = before.measured(measurement.row, self._study.selection)
         steps = record.step - before.step
+        if not self._steps_trained:  # all is compiled by now
+            self._on_phase(self._training)
         self._steps_trained += steps
         self._examples_trained += steps * self._plan(number).config.data.batch_size
         status: Status = "running"
