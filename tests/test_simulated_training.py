@@ -79,5 +79,5 @@ def test_what_a_study_does_is_told(tmp_path):
     )
     assert phases[0] == "compiling" and phases[-1] == "concluding"
     assert phases[1].startswith("training ") and "compiling" not in phases[1:]
-    assert set(phases[1:-1]) == {f"training trial {n} to step 20" for n in range(1, 3)}
+    assert set(phases[1:-1]) == {f"training trial {n} to step 20" for n in range(3)}
     assert decisions == []
