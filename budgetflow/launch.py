@@ -12,6 +12,7 @@ of model, task, optimizer, regularization and augmentation that the config file 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import importlib
 import itertools
@@ -45,7 +46,7 @@ from budgetflow.results.terminal import (
 )
 from budgetflow.results.tracking import check_trackers
 from budgetflow.results.views import planned_fields
-from budgetflow.studies.chain import planned_chain
+from budgetflow.studies.chain import lengths_to_come, planned_chain
 from budgetflow.studies.departures import departures
 from budgetflow.studies.folder import check_folder, is_complete
 from budgetflow.studies.kinds import check_follows, kind_of, parse_study
@@ -192,9 +193,11 @@ def launch(
     results: list[StudyResult] = []
     outcome: dict[str, Any] | None = None
     trained = False
-    for study_config in chain:
+    for number, study_config in enumerate(chain):
         folder = folder_of_all / study_config.name
         study = resolve(study_config, folder, earlier, same_results)
+        to_come = lengths_to_come(study.max_train_steps, chain[number + 1 :])
+        study = dataclasses.replace(study, lengths_to_come=to_come)
         was_complete = processes.on_main(is_complete, study)
         if not was_complete and processes.is_main():
             _import_reports()

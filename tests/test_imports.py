@@ -16,6 +16,7 @@ GROUND = {
     "errors",
     "fields",
     "files",
+    "forecast_ledger",
     "import_path",
     "metrics",
     "processes",
@@ -28,6 +29,7 @@ GROUND = {
 FLOORS = {
     "errors": set(),
     "files": {"errors"},
+    "forecast_ledger": {"files"},
     "user_code": {"errors"},
     "import_path": {"errors", "user_code"},
     "processes": {"errors"},

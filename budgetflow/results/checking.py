@@ -21,6 +21,8 @@ COSTS = {
     "study's folder and train it again",
     "outcome.json": "no training: delete it and launch again to find the same outcome",
     "checksums.json": "no training: delete outcome.json and launch again, which writes both anew",
+    "receipts.json": "no training: delete it, and forecasts are as wide as their law says, if the "
+    "study is not complete",
     "plan.json": "no training: delete it, and the plan is made again; a budget in hours is timed "
     "anew, though, and may plan other rounds",
 }

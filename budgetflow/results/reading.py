@@ -20,6 +20,9 @@ if TYPE_CHECKING:  # these take a second to import, which not every reader needs
     import pandas as pd
     from flax import nnx
 
+    from budgetflow.playbook.study_forecast import LongerRun
+    from budgetflow.schedules import Schedule
+
 # The step of a checkpoint, or that of the best one by the validation metric.
 Step = int | Literal["best"]
 
@@ -192,6 +195,36 @@ class StudyResult:
         if found.best_trial is None:
             raise UserError(f"{self.folder} has no best trial: every trial diverged")
         return self.trial(found.best_trial)
+
+    def forecast(self, schedule: Schedule | int) -> LongerRun:
+        """What a longer run of the best setting would give, by the study's measured curves.
+
+        The validation loss at its end with a 90 % interval, and the selection metric as it follows
+        the loss; or why that cannot be told. The setting, and how much wider intervals are after
+        earlier forecasts, are those of the outcome.
+
+        Args:
+            schedule: of the run; or its steps, for the trial's own schedule carried over.
+
+        Raises:
+            UserError: the study has no outcome yet, every trial diverged, or the run is shorter
+                than the study's.
+        """
+        from budgetflow.playbook.study_forecast import carried_trial, outlook
+
+        best = self.best_trial.record
+        trials = [trial.record for trial in self.trials]
+        of = carried_trial(trials, self.selection) or best
+        said = getattr(self.found, "forecast", None)
+        seen = outlook(trials, of, self.selection, said.wider if said else 1.0)
+        if not isinstance(schedule, int):
+            return seen.run(schedule)
+        if schedule < of.schedule.total_steps:
+            raise UserError(
+                f"a run of {schedule} steps is shorter than trial {of.trial}, of "
+                f"{of.schedule.total_steps}: give as many or more, or a Schedule"
+            )
+        return seen.carried(schedule)
 
     def to_pandas(self) -> pd.DataFrame:
         """One row per trial: hyperparameters, status, steps, and metrics at its best step.

@@ -16,6 +16,12 @@ from budgetflow.playbook import carry_over_wording
 from budgetflow.playbook.carry_over import PlannedField
 from budgetflow.playbook.comparison_outcome import ComparisonOutcome
 from budgetflow.playbook.comparison_wording import comparison_headline
+from budgetflow.playbook.forecast_wording import (
+    LONGER_COLUMNS,
+    RECEIPT_COLUMNS,
+    longer_rows,
+    receipt_rows,
+)
 from budgetflow.playbook.ideas_wording import LEDGER_COLUMNS, ledger_rows
 from budgetflow.playbook.measurement import PARTIAL, Selection
 from budgetflow.playbook.outcomes import (
@@ -25,6 +31,7 @@ from budgetflow.playbook.outcomes import (
     SweepOutcome,
     TrialsOutcome,
 )
+from budgetflow.playbook.receipts import Receipt
 from budgetflow.results import wording
 from budgetflow.results.reading import StudyResult
 
@@ -123,7 +130,17 @@ def _tables_of_a_round(outcome: RoundOutcome) -> list[ShownTable]:
         selection = Selection(metric, bool(outcome.higher_is_better))
         rows = ledger_rows(outcome.ideas, selection)
         found.append(ShownTable("Ideas", LEDGER_COLUMNS, rows))
+    if outcome.forecast:
+        rows = longer_rows(outcome.forecast)
+        found.append(ShownTable("What longer runs would give", LONGER_COLUMNS, rows))
+    if outcome.receipts:
+        found.append(receipts_table(outcome.receipts, "What was forecast for this round"))
     return found
+
+
+def receipts_table(receipts: Sequence[Receipt], title: str) -> ShownTable:
+    """Forecasts beside what came."""
+    return ShownTable(title, RECEIPT_COLUMNS, receipt_rows(receipts))
 
 
 def _nearest_to_the_best(study: StudyResult, most: int) -> pd.DataFrame:
