@@ -45,7 +45,7 @@ from budgetflow.results.terminal import (
     print_table,
 )
 from budgetflow.results.tracking import check_trackers
-from budgetflow.results.views import planned_fields
+from budgetflow.results.views import longer_in_words, planned_fields
 from budgetflow.studies.chain import lengths_to_come, planned_chain
 from budgetflow.studies.departures import departures
 from budgetflow.studies.folder import check_folder, is_complete
@@ -185,7 +185,8 @@ def launch(
         print_plan(console, plan_rows(planned.plan), planned.sentences())
         print_table(console, planned_fields(planned.fields()))
     if dry_run:
-        print_plan(console, _plan(chain, folder_of_all, same_results), _notes(chain))
+        rows = _plan(chain, folder_of_all, same_results)
+        print_plan(console, rows, [*_notes(chain), *_forecasts(rows, folder_of_all)])
         return None
     planned.record(folder_of_all)
     summary, console = console, Console(quiet=True) if quiet else console
@@ -299,6 +300,14 @@ def _notes(chain: list[StudyConfig]) -> Iterator[str]:
         kind = kind_of(earlier)
         found = departures(config, to_json(earlier), kind, study_dataset(config))
         yield from (f"{config.name}: {sentence}" for sentence in found)
+
+
+def _forecasts(rows: list[dict[str, Any]], workdir: epath.Path) -> Iterator[str]:
+    """What the rounds that are complete say of longer ones, and what these would cost."""
+    for row in rows:
+        if row["status"] == "complete":
+            study = open_study(workdir / row["study"])
+            yield from (f"{study.name}: {sentence}" for sentence in longer_in_words(study))
 
 
 def main(argv: Sequence[str]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
 
 from budgetflow.playbook.metric_by_loss import Expected
 from budgetflow.playbook.receipts import Receipt
@@ -17,7 +19,9 @@ RECEIPT_COLUMNS = ("forecast", "steps", "said", "came", "off", "inside", "width 
 def forecast_sentences(
     said: StudyForecast, length: int, metric: str, seconds_per_step: float | None = None
 ) -> Iterator[str]:
-    """What longer runs would give and what they cost: the one to read first is the first.
+    """What longer runs would give and what they cost, four times the steps first.
+
+    Twice the steps are left to :func:`worth`, unless they are all that can be told.
 
     Args:
         said: the forecast.
@@ -26,62 +30,59 @@ def forecast_sentences(
         seconds_per_step: where it is known, for the cost.
     """
     told = [run for run in said.longer if run.loss]
-    if not told:
-        for reason in dict.fromkeys(run.cannot_tell for run in said.longer):
-            yield f"What longer runs would give cannot be told: {reason}."
-        return
-    # Four times first, as the playbook's second round often is, then the others.
-    for run in sorted(told, key=lambda run: (run.length_steps != 4 * length, run.length_steps)):
+    shown = [run for run in told if run.length_steps != 2 * length] or told
+    for run in sorted(shown, key=lambda run: (run.length_steps != 4 * length, run.length_steps)):
         yield _longer(said, run, length, metric, seconds_per_step)
-    for run in said.longer:
-        if run.cannot_tell:
-            yield f"What {run.length_steps} steps would give cannot be told: {run.cannot_tell}."
-    reasons = dict.fromkeys(run.metric_cannot_tell for run in told if run.metric_cannot_tell)
-    for reason in reasons:
-        yield f"What the validation {words(metric)} would be cannot be told: {reason}."
-    if said.wider > 1:
+    yield from _not_told({run.length_steps: run.cannot_tell for run in said.longer})
+    if why := next((run.metric_cannot_tell for run in told if run.metric_cannot_tell), None):
+        yield f"What the validation {words(metric)} would be cannot be told: {why}."
+    if told and said.wider > 1:
         yield (
-            f"Its intervals are {said.wider:.2g} times as wide as its law says, after what "
-            f"{counted(len(said.receipts), 'earlier forecast')} in this workdir needed."
+            f"Forecasts here are {said.wider:.2g} times as wide as their law says, after what "
+            f"{counted(len(said.receipts), 'earlier one')} in this workdir needed."
         )
 
 
-def worth(said: StudyForecast, length: int) -> str:
-    """Which length is worth it, in one sentence."""
+def worth(said: StudyForecast, length: int, seconds_per_step: float | None = None) -> str:
+    """What twice the steps would gain, and up to which length that goes on, in one sentence."""
     run = said.at(2 * length)
     if run is None or run.gain is None:
-        reason = (run.cannot_tell if run else None) or said.not_told_because
-        return f"What twice the steps would gain cannot be told: {reason}."
+        return "What twice the steps would gain cannot be told."
     gain = (
-        f"Twice the steps are expected to lower the validation loss by {_with_ends(run.gain)}"
-        f"{_at_what_cost(run, None)}"
+        f"Twice the steps ({run.length_steps}) are expected to lower the validation loss by "
+        f"{with_ends(run.gain)}{_at_what_cost(run, seconds_per_step)}"
     )
+    noise = f"the noise between seeds ({said.seed_noise:.2g})" if said.seed_noise else ""
     if said.worth_until_steps == length:
-        return (
-            f"{gain}, less than the noise between seeds ({said.seed_noise:.2g}): longer training "
-            "is not expected to show."
-        )
+        return f"{gain}, less than {noise}: longer training is not expected to show."
     if said.worth_until_steps is not None:
         return (
             f"{gain}; from {said.worth_until_steps} steps on, twice as many would gain less than "
-            f"the noise between seeds ({said.seed_noise:.2g})."
+            f"{noise}."
         )
-    return f"{gain}; up to which length that goes on cannot be told: {said.not_told_because}."
+    return f"{gain}; up to which length that is worth it cannot be told: {said.not_told_because}."
+
+
+def _not_told(reasons: Mapping[int, str | None]) -> Iterator[str]:
+    """That the forecasts of some lengths cannot be told, a sentence for each reason."""
+    for reason in dict.fromkeys(filter(None, reasons.values())):
+        lengths = [str(steps) for steps, why in reasons.items() if why == reason]
+        yield f"What {' and '.join(lengths)} steps would give cannot be told: {reason}."
 
 
 def receipt_sentence(receipt: Receipt) -> str:
     """How a forecast turned out."""
     sides = "inside" if receipt.inside else "OUTSIDE"
     found = (
-        f"Before these {receipt.length_steps} steps were run, {receipt.study} forecast a validation "
-        f"loss of {_with_ends(receipt.loss)} at their end: {receipt.came:.4g} came, {sides} the "
-        f"interval, and the middle was {abs(receipt.error):.1%} too "
+        f"Before these {receipt.length_steps} steps were run, {receipt.study} forecast a "
+        f"validation loss of {with_ends(receipt.loss)} at their end: {receipt.came:.4g} came, "
+        f"{sides} the interval, and the middle was {abs(receipt.error):.1%} too "
         f"{'high' if receipt.error > 0 else 'low'}."
     )
     if receipt.metric and receipt.metric_expected:
         inside = "inside" if receipt.metric_inside else "outside"
         found += (
-            f" Of the {words(receipt.metric)} it said {_with_ends(receipt.metric_expected)}, and "
+            f" Of the {words(receipt.metric)} it said {with_ends(receipt.metric_expected)}, and "
             f"{receipt.metric_came:.4g} came, {inside}."
         )
     if not receipt.inside:
@@ -110,9 +111,9 @@ def longer_rows(said: StudyForecast) -> list[tuple[str, ...]]:
         (
             str(run.length_steps),
             str(run.steps_to_train) if run.steps_to_train is not None else "-",
-            _with_ends(run.loss) if run.loss else f"cannot be told: {run.cannot_tell}",
-            _with_ends(run.gain) if run.gain else "-",
-            _with_ends(run.metric) if run.metric else "-",
+            with_ends(run.loss) if run.loss else "cannot be told",
+            with_ends(run.gain) if run.gain else "-",
+            with_ends(run.metric) if run.metric else "-",
         )
         for run in said.longer
     ]
@@ -124,7 +125,7 @@ def receipt_rows(receipts: Sequence[Receipt]) -> list[tuple[str, ...]]:
         (
             receipt.study,
             str(receipt.length_steps),
-            _with_ends(receipt.loss),
+            with_ends(receipt.loss),
             f"{receipt.came:.4g}",
             f"{receipt.error:+.1%}",
             "yes" if receipt.inside else "no",
@@ -148,10 +149,10 @@ def _longer(
     who = f"A run of {run.length_steps} steps"
     if times in _TIMES:
         who = f"{_TIMES[int(times)]} the steps ({run.length_steps})"
-    found = f"{who} would bring the validation loss {now}to about {_with_ends(run.loss)}"
+    found = f"{who} would bring the validation loss {now}to about {with_ends(run.loss)}"
     if run.metric:
         before = f"from {said.metric:.4g} " if said.metric is not None else ""
-        found += f", and the {words(metric)} {before}to about {_with_ends(run.metric)}"
+        found += f", and the {words(metric)} {before}to about {with_ends(run.metric)}"
     return f"{found}{_at_what_cost(run, seconds_per_step)}."
 
 
@@ -172,6 +173,9 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} hours"
 
 
-def _with_ends(expected: Expected) -> str:
-    """As in "1.44 (1.41 to 1.47)", each to four digits of the middle."""
-    return f"{expected.value:.4g} ({expected.low:.4g} to {expected.high:.4g})"
+def with_ends(expected: Expected) -> str:
+    """As in "1.441 (1.412 to 1.470)": as many digits as the interval has two of."""
+    width = expected.high - expected.low
+    decimals = max(0, 1 - math.floor(math.log10(width))) if width > 0 else 4
+    value, low, high = (f"{v:.{decimals}f}" for v in dataclasses.astuple(expected))
+    return f"{value} ({low} to {high})"

@@ -76,7 +76,7 @@ class Relation:
         found = [self._metric(each) for each in (middle, middle - below, middle + above)]
         low, high = self.bounds
         if not low <= found[0] <= high:
-            return CannotTell(f"the relation to the loss leads to {found[0]:.4g}, which it cannot be")
+            return CannotTell(f"a line of the loss leads to {found[0]:.2g}, which it cannot be")
         return Expected(found[0], max(found[1], low), min(found[2], high))
 
     def _line(self, loss: float) -> float:
@@ -123,7 +123,7 @@ def relation(
         )
     spread = error / float(np.median(y)) if log_metric else error
     low = 0.0 if y.min() >= 0 else -math.inf
-    bounds = (0.0, 1.0) if is_share and 0 <= y.min() and y.max() <= 1 else (low, math.inf)
+    bounds = (0.0, 1.0) if is_share and y.min() >= 0 and y.max() <= 1 else (low, math.inf)
     ends = float(x.min()), float(x.max())
     return Relation(slope, intercept, log_loss, log_metric, spread, ends, bounds)
 

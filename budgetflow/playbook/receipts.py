@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import pydantic
 
 from budgetflow.playbook.forecast import wider_after
 from budgetflow.playbook.measurement import Selection, TrialRecord
@@ -61,13 +64,18 @@ class Receipt:
         return f"{self.study} ({self.fingerprint}) at {self.length_steps} steps"
 
 
+def receipts_from(rows: Iterable[dict[str, Any]]) -> tuple[Receipt, ...]:
+    """Receipts from JSON values, of this version or an older one."""
+    return _READER.validate_python(tuple(rows))
+
+
 def scored(
     said: StudyForecast,
     by: TrialRecord,
     trials: Sequence[TrialRecord],
     selection: Selection,
     is_same: IsSame,
-    **names: str | None,
+    **names: Any,
 ) -> Receipt | str | None:
     """How the forecast of an earlier round turned out.
 
@@ -104,7 +112,7 @@ def scored(
     if last.get("step") != run.length_steps or not (math.isfinite(came) and came > 0):
         return f"trial {trial.trial}, which it is of, has no loss above 0 at its end"
     return Receipt(
-        **names,  # type: ignore[arg-type]
+        **names,
         trial=said.trial,
         length_steps=run.length_steps,
         scored_trial=trial.trial,
@@ -129,7 +137,7 @@ def _is_of(run: LongerRun, trial: TrialRecord) -> bool:
     return run.schedule is None or run.schedule == trial.schedule
 
 
-def _of_metric(run: LongerRun, came: float, selection: Selection) -> dict[str, object]:
+def _of_metric(run: LongerRun, came: float, selection: Selection) -> dict[str, Any]:
     if run.metric is None or not math.isfinite(came):
         return {}
     return {
@@ -142,3 +150,6 @@ def _of_metric(run: LongerRun, came: float, selection: Selection) -> dict[str, o
 
 def _holds(expected: Expected, came: float) -> bool:
     return expected.low <= came <= expected.high
+
+
+_READER = pydantic.TypeAdapter(tuple[Receipt, ...])

@@ -43,7 +43,9 @@ LENGTHS = 13
 TURNS_UP = 3.0
 # Of a curve, the share of evaluations that makes a stretch.
 STRETCH = 0.1
-# A role of trials that are there to compare ideas; the next round goes on from another one.
+# An interval from one end to so many times that says nothing.
+MOST_UNSURE = 3.0
+# Roles of trials that are there to compare ideas; the next round goes on from another one.
 OF_IDEAS = ("baseline", "idea")
 
 
@@ -155,18 +157,19 @@ class Outlook:
         if isinstance(said, CannotTell):
             return dataclasses.replace(about, cannot_tell=said.reason)
         (end,) = said
+        if end.high > MOST_UNSURE * end.low:
+            reason = f"the interval of the loss, {end.low:.2g} to {end.high:.2g}, says nothing"
+            return dataclasses.replace(about, cannot_tell=reason)
         loss, now = Expected(end.loss, end.low, end.high), self.of.rows[-1][LOSS]
         gain = Expected(now - loss.value, now - loss.high, now - loss.low)
+        told = dataclasses.replace(about, loss=loss, gain=gain)
+        if self.metric is None:
+            return told
         metric = self.metric
-        if isinstance(metric, Relation):
-            metric = metric.at(loss, self.wider)
-        return dataclasses.replace(
-            about,
-            loss=loss,
-            gain=gain,
-            metric=metric if isinstance(metric, Expected) else None,
-            metric_cannot_tell=metric.reason if isinstance(metric, CannotTell) else None,
-        )
+        found = metric.at(loss, self.wider) if isinstance(metric, Relation) else metric
+        if isinstance(found, CannotTell):
+            return dataclasses.replace(told, metric_cannot_tell=found.reason)
+        return dataclasses.replace(told, metric=found)
 
     def carried(self, length_steps: int) -> LongerRun:
         """What a run of another length would give, the schedule carried over by its rule.
@@ -353,9 +356,13 @@ def _worth(
         if once.value - twice.value < noise.sd:
             return noise.sd, steps, None
     farthest = math.floor(lengths[-1])
-    return noise.sd, None, (
-        f"at {farthest} steps, the farthest that is told, twice as many still gain more than the "
-        "noise between seeds"
+    return (
+        noise.sd,
+        None,
+        (
+            f"at {farthest} steps, the farthest that is told, twice as many still gain more than the "
+            "noise between seeds"
+        ),
     )
 
 

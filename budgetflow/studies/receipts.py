@@ -11,14 +11,12 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-import pydantic
 from etils import epath
 
-from budgetflow.errors import DamagedFileError
 from budgetflow.files import finite, read_json, write_json
 from budgetflow.forecast_ledger import add_to_ledger, read_ledger
 from budgetflow.playbook.outcomes import Outcome, RoundOutcome
-from budgetflow.playbook.receipts import Receipt
+from budgetflow.playbook.receipts import Receipt, receipts_from
 from budgetflow.studies.lock import locked
 
 # In a study's folder.
@@ -54,11 +52,7 @@ def begun_with(folder: epath.Path) -> Begun:
     if not path.exists():
         return Begun()
     content = read_json(path)
-    try:
-        receipts = _READER.validate_python(content["receipts"])
-    except pydantic.ValidationError as error:
-        raise DamagedFileError(f"{path} is damaged: {error}") from error
-    return Begun(receipts, tuple(content["damaged"]))
+    return Begun(receipts_from(content["receipts"]), tuple(content["damaged"]))
 
 
 def keep_receipts(folder: epath.Path, outcome: Outcome) -> None:
@@ -80,6 +74,3 @@ def by_name(receipts: Iterable[Receipt]) -> dict[str, Receipt]:
 
 def _name(row: dict[str, Any]) -> str:
     return f"{row['study']} ({row['fingerprint']}) at {row['length_steps']} steps"
-
-
-_READER = pydantic.TypeAdapter(tuple[Receipt, ...])

@@ -29,9 +29,7 @@ if TYPE_CHECKING:
 _LAST_BITS = ("varied", "devices", "libraries", "settings", "checks_fit")
 
 
-def with_forecast(
-    study: Study, trials: Sequence[TrialRecord], found: RoundOutcome
-) -> RoundOutcome:
+def with_forecast(study: Study, trials: Sequence[TrialRecord], found: RoundOutcome) -> RoundOutcome:
     """An outcome with the receipts of what was forecast for it, and its forecast for longer rounds.
 
     Args:
@@ -54,9 +52,10 @@ def with_forecast(
     # Beside the rule of the best steps, which knows nothing of how much there is to gain.
     before = found.best_step_diagnosis
     diagnosis = dataclasses.replace(before, means=f"{before.means} {worth(said, length)}")
-    told = tuple(diagnosis.means if r == before.means else r for r in found.reasons)
+    at = found.reasons.index(before.means)
+    reasons = [*found.reasons[:at], *reasons, diagnosis.means, *found.reasons[at + 1 :]]
     return dataclasses.replace(
-        added, forecast=said, best_step_diagnosis=diagnosis, reasons=(*told, *reasons)
+        added, forecast=said, best_step_diagnosis=diagnosis, reasons=tuple(reasons)
     )
 
 
@@ -67,9 +66,7 @@ def lengths_ahead(study: Study) -> list[int]:
     return sorted(steps for steps in ahead if length < steps <= MAX_STEPS)
 
 
-def _receipts(
-    study: Study, trials: Sequence[TrialRecord]
-) -> tuple[tuple[Receipt, ...], list[str]]:
+def _receipts(study: Study, trials: Sequence[TrialRecord]) -> tuple[tuple[Receipt, ...], list[str]]:
     """The receipts of what the round before forecast for this one, and sentences about them."""
     if study.earlier is None or not (path := study.earlier / "outcome.json").exists():
         return (), []
