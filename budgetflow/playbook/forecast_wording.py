@@ -86,7 +86,10 @@ def receipt_sentence(receipt: Receipt) -> str:
             f"{receipt.metric_came:.4g} came, {inside}."
         )
     if not receipt.inside:
-        found += f" The next intervals here are {receipt.needed * receipt.wider:.2g} times as wide."
+        found += (
+            f" It had to be {receipt.needed:.2g} times as wide, and the next ones here are wider "
+            "for it."
+        )
     return found
 
 

@@ -20,6 +20,8 @@ from budgetflow.playbook.forecast import MIN_EVALUATIONS, POOR_FIT, SPREADS, Can
 NEAREST = 0.5
 # Of these, held out to choose the scale by, and to see what a line misses further on.
 HELD_OUT = 0.3
+# Another scale that misses at most this many times as much is as likely.
+AS_LIKELY = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +47,10 @@ class Relation:
         log_loss, log_metric: whether it is one of their logarithms.
         spread: what it misses, as a standard deviation of the metric (or of its logarithm).
         losses: the lowest and the highest that it is fitted to.
+        points: how many it is fitted to; their mean and their standard deviation on the line's
+            scale of the loss tell how unsure its slope is.
         bounds: what values the metric can have.
+        others: lines in other scales that are about as likely.
     """
 
     slope: float
@@ -54,7 +59,11 @@ class Relation:
     log_metric: bool
     spread: float
     losses: tuple[float, float]
+    points: int
+    mean: float
+    deviation: float
     bounds: tuple[float, float]
+    others: tuple[Relation, ...] = ()
 
     def at(self, loss: Expected, wider: float = 1.0) -> Expected | CannotTell:
         """The metric where the loss is as expected.
@@ -70,9 +79,12 @@ class Relation:
                 "to the loss is measured to"
             )
         middle, *ends = (self._line(each) for each in (loss.value, loss.low, loss.high))
-        own = wider * SPREADS * self.spread
-        below = math.hypot(middle - min(middle, *ends), own)
-        above = math.hypot(max(middle, *ends) - middle, own)
+        # A line is the less sure, the farther it is from the middle of what it is fitted to.
+        away = (self._scaled(loss.value) - self.mean) / self.deviation
+        own = wider * SPREADS * self.spread * math.sqrt(1 + (1 + away**2) / self.points)
+        apart = [self._apart(middle, other, loss.value) for other in self.others]
+        below = math.hypot(middle - min(middle, *ends), own, *apart)
+        above = math.hypot(max(middle, *ends) - middle, own, *apart)
         found = [self._metric(each) for each in (middle, middle - below, middle + above)]
         low, high = self.bounds
         if not low <= found[0] <= high:
@@ -80,7 +92,17 @@ class Relation:
         return Expected(found[0], max(found[1], low), min(found[2], high))
 
     def _line(self, loss: float) -> float:
-        return self.intercept + self.slope * (math.log(loss) if self.log_loss else loss)
+        return self.intercept + self.slope * self._scaled(loss)
+
+    def _apart(self, middle: float, other: Relation, loss: float) -> float:
+        """How far another line is from this one's value, on this one's scale of the metric."""
+        value = other._metric(other._line(loss))
+        if not self.log_metric:
+            return value - middle
+        return math.log(value) - middle if value > 0 else math.inf
+
+    def _scaled(self, loss: float) -> float:
+        return math.log(loss) if self.log_loss else loss
 
     def _metric(self, value: float) -> float:
         return math.exp(value) if self.log_metric else value
@@ -112,20 +134,45 @@ def relation(
         return CannotTell("the loss or the metric hardly changes, so their relation is not seen")
     scales = [(a, b) for b in (False, True) if not b or y.min() > 0 for a in (False, True)]
     missed = {scale: _held_out(x, y, *scale) for scale in scales}
-    log_loss, log_metric = min(missed, key=lambda scale: missed[scale])
-    slope, intercept = _fitted(x, y, log_loss, log_metric)
-    off = y - _values(x, slope, intercept, log_loss, log_metric)
-    error = math.hypot(float(np.sqrt(np.mean(off**2))), missed[log_loss, log_metric])
-    if (slope > 0) == higher_is_better or error > POOR_FIT * falls:
+    best = min(scales, key=lambda scale: missed[scale])
+    likely = [s for s in scales if s != best and missed[s] <= AS_LIKELY * missed[best]]
+    in_share = is_share and y.min() >= 0 and y.max() <= 1
+    bounds = (0.0, 1.0) if in_share else (0.0 if y.min() >= 0 else -math.inf, math.inf)
+    found, *others = (_line(x, y, scale, missed[scale], bounds) for scale in (best, *likely))
+    error = found.spread * float(np.median(y)) if found.log_metric else found.spread
+    if (found.slope > 0) == higher_is_better or error > POOR_FIT * falls:
         return CannotTell(
             f"it follows the loss too loosely: what a line misses, {error:.2g}, is too much of the "
             f"{falls:.2g} that it changes by where the loss is lowest"
         )
-    spread = error / float(np.median(y)) if log_metric else error
-    low = 0.0 if y.min() >= 0 else -math.inf
-    bounds = (0.0, 1.0) if is_share and y.min() >= 0 and y.max() <= 1 else (low, math.inf)
-    ends = float(x.min()), float(x.max())
-    return Relation(slope, intercept, log_loss, log_metric, spread, ends, bounds)
+    return dataclasses.replace(found, others=tuple(others))
+
+
+def _line(
+    x: np.ndarray,
+    y: np.ndarray,
+    scale: tuple[bool, bool],
+    missed: float,
+    bounds: tuple[float, float],
+) -> Relation:
+    """The line through points in a scale; ``missed`` is what it misses of what is held out."""
+    log_loss, log_metric = scale
+    slope, intercept = _fitted(x, y, log_loss, log_metric)
+    off = y - _values(x, slope, intercept, log_loss, log_metric)
+    error = math.hypot(float(np.sqrt(np.mean(off**2))), missed)
+    scaled = np.log(x) if log_loss else x
+    return Relation(
+        slope=slope,
+        intercept=intercept,
+        log_loss=log_loss,
+        log_metric=log_metric,
+        spread=error / float(np.median(y)) if log_metric else error,
+        losses=(float(x.min()), float(x.max())),
+        points=len(x),
+        mean=float(scaled.mean()),
+        deviation=float(scaled.std()),
+        bounds=bounds,
+    )
 
 
 def _fitted(x: np.ndarray, y: np.ndarray, log_loss: bool, log_metric: bool) -> tuple[float, float]:
