@@ -11,6 +11,7 @@ from budgetflow.results.island import Shown, number, stride
 from budgetflow.results.marks import Panel, Spec, is_number, layers, metric_axis, quantity
 
 SECTION = "What would longer runs give?"
+_BEFORE = "forecast before this round ran"
 
 
 def forecasts(of: Shown) -> Iterator[Panel]:
@@ -33,7 +34,7 @@ def forecasts(of: Shown) -> Iterator[Panel]:
         for end in said.ends
     ]
     receipts = [
-        {"step": r.length_steps, "loss": number(r.loss.value), "what": "forecast before"}
+        {"step": r.length_steps, "loss": number(r.loss.value), "what": _BEFORE}
         | {"low": number(r.loss.low), "high": number(r.loss.high)}
         for r in found.receipts or ()
     ]
@@ -43,13 +44,15 @@ def forecasts(of: Shown) -> Iterator[Panel]:
     near = [row["loss"] for row in rows[len(rows) // 10 :]]
     values = [*near, *(row[end] for row in (*band, *receipts) for end in ("low", "high"))]
     y = metric_axis("loss", LOSS.replace("_", " "), values, max(filter(is_number, values)))
-    y["scale"]["domain"] = [min(filter(is_number, values)), y["scale"]["domain"][1]]
+    # Not pressed against its end: a curve that begins beyond it comes in from there.
+    y["scale"] |= {"domain": [min(filter(is_number, values)), y["scale"]["domain"][1]]}
+    y["scale"] |= {"clamp": False}
     x = quantity("step", "step; of a forecast, the length of the run")
-    what: Spec = {"field": "what", "legend": {"title": None}}
-    what["scale"] = {
-        "domain": ["measured", "forecast", "forecast before"],
-        "range": ["var(--best)", "var(--warm)", "var(--muted)"],
-    }
+    drawn = {"measured": "var(--best)", "forecast": "var(--warm)", _BEFORE: "var(--muted)"}
+    if not receipts:
+        del drawn[_BEFORE]
+    what: Spec = {"field": "what", "legend": {"title": None, "symbolOpacity": 1}}
+    what["scale"] = {"domain": list(drawn), "range": list(drawn.values())}
     base: Spec = {"x": x, "y": y, "color": what}
     ends: Spec = {"x": x, "y": y | {"field": "low"}, "y2": {"field": "high"}, "color": what}
     line: Spec = {"type": "line", "clip": True}
