@@ -60,14 +60,12 @@ def forecasts(of: Shown) -> Iterator[Panel]:
     middle: Spec = {"mark": line | {"strokeDash": [5, 3]}, "encoding": base}
     bar: Spec = {"mark": {"type": "rule", "strokeWidth": 2, "clip": True}, "encoding": ends}
     dot: Spec = {"mark": {"type": "point", "filled": True, "size": 60}, "encoding": base}
-    spec = layers(
-        rows,
-        {"data": {"values": band}, **shade},
-        {"mark": line, "encoding": base | {"detail": {"field": "trial"}}},
-        {"data": {"values": band}, **middle},
-        {"data": {"values": receipts}, **bar},
-        {"data": {"values": receipts}, **dot},
-    )
+    parts: list[Spec] = [{"mark": line, "encoding": base | {"detail": {"field": "trial"}}}]
+    if band:
+        parts = [{"data": {"values": band}, **shade}, *parts, {"data": {"values": band}, **middle}]
+    if receipts:
+        parts += [{"data": {"values": receipts}, **mark} for mark in (bar, dot)]
+    spec = layers(rows, *parts)
     metric = of.study.config["evaluation"]["selection_metric"]
     first = next(forecast_sentences(said, length, metric), "")
     note = f"{first} Shaded: where {said.level:.0%} of runs are to end, schedule carried over."
