@@ -37,7 +37,7 @@ def read_ledger(workdir: epath.Path) -> Ledger:
     for number, line in enumerate(read_lines(path), start=1):
         row = _row(line)
         if row is None:
-            damaged.append(f"line {number} of {path} is damaged: delete it to be rid of this note")
+            damaged.append(f"line {number} of {path} is damaged (delete it, if no copy is at hand)")
         else:
             rows.append(row)
     return Ledger(tuple(rows), tuple(damaged))

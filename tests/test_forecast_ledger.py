@@ -4,6 +4,7 @@ import pytest
 from etils import epath
 
 from budgetflow.forecast_ledger import LEDGER, add_to_ledger, read_ledger
+from budgetflow.results.checking import ledger_checks
 
 
 def add(folder, *names):
@@ -35,6 +36,8 @@ def test_a_damaged_line_is_named_and_the_others_are_read_and_kept(folder, damage
     assert [row["name"] for row in ledger.rows] == ["a", "c"]
     (words,) = ledger.damaged
     assert "line 2 of" in words and LEDGER in words
+    (check,) = ledger_checks(folder)
+    assert check.damage() == words
     add(folder, "d")
     assert [row["name"] for row in read_ledger(folder).rows] == ["a", "c", "d"]
     assert len(read_ledger(folder).damaged) == 1

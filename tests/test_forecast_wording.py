@@ -42,9 +42,9 @@ def said(**fields):
 def test_a_newcomer_reads_in_one_sentence_what_four_times_the_steps_would_buy():
     first, far = forecast_sentences(SAID, 400, "error_rate")
     assert first == (
-        "Four times the steps (1600) would bring the validation loss from 1.52 to about 1.440 "
-        "(1.410 to 1.470), and the error rate from 0.35 to about 0.310 (0.290 to 0.330) for 1,280 "
-        "more steps to train."
+        "Four times the steps (1600) would bring the validation loss of trial 3 from 1.52 to about "
+        "1.440 (1.410 to 1.470), and the error rate from 0.35 to about 0.310 (0.290 to 0.330) for "
+        "1,280 more steps to train."
     )
     assert far == "What 9000 steps would give cannot be told: 9000 steps are too many."
     timed = next(forecast_sentences(SAID, 400, "error_rate", 0.1))
@@ -62,7 +62,9 @@ def test_one_reason_for_several_lengths_is_said_once():
 def test_twice_the_steps_are_told_where_nothing_else_is():
     only = said(longer=(TWICE, FAR), wider=1.8, receipts=("a",))
     first, _, wider = forecast_sentences(only, 400, "loss")
-    assert first.startswith("Twice the steps (800) would bring the validation loss from 1.52 to")
+    assert first.startswith(
+        "Twice the steps (800) would bring the validation loss of trial 3 from 1.52"
+    )
     assert wider == (
         "Forecasts here are 1.8 times as wide as their law says, after what 1 earlier one in this "
         "workdir needed."
@@ -139,6 +141,7 @@ def test_the_table_has_a_row_for_each_length():
     [
         (Expected(3412.2, 3260.0, 3570.0), "3412 (3260 to 3570)"),
         (Expected(0.0123, 0.0119, 0.0127), "0.01230 (0.01190 to 0.01270)"),
+        (Expected(0.1, -0.004, 0.2), "0.10 (0.00 to 0.20)"),
         (Expected(0.5, 0.5, 0.5), "0.5000 (0.5000 to 0.5000)"),
     ],
 )

@@ -46,7 +46,7 @@ def test_the_forecast_is_written_before_the_longer_round_and_scored_by_it(two_ro
     assert receipt["inside"] == (
         receipt["loss"]["low"] <= receipt["came"] <= receipt["loss"]["high"]
     )
-    assert "Four times the steps (800) would bring the validation loss from" in first
+    assert "Four times the steps (800) would bring the validation loss of trial" in first
     assert "Before these 400 steps were run, first forecast a validation loss of" in second
     (row,) = read_ledger(folder).rows
     assert row == receipt
@@ -113,7 +113,7 @@ def test_another_setting_is_not_scored(tmp_path):
 
 def test_the_plan_says_what_a_longer_round_would_gain_and_cost(two_rounds):
     _, output = run(load_config_file(two_rounds[0] / "second.py"), two_rounds[0], dry_run=True)
-    assert "first: Four times the steps (800) would bring the validation loss from" in output
+    assert "first: Four times the steps (800) would bring the validation loss of trial" in output
     assert "more steps to train, about" in output and "at this speed" in output
 
 

@@ -152,7 +152,8 @@ def _longer(
     who = f"A run of {run.length_steps} steps"
     if times in _TIMES:
         who = f"{_TIMES[int(times)]} the steps ({run.length_steps})"
-    found = f"{who} would bring the validation loss {now}to about {with_ends(run.loss)}"
+    found = f"{who} would bring the validation loss of trial {said.trial} {now}to about "
+    found += with_ends(run.loss)
     if run.metric:
         before = f"from {said.metric:.4g} " if said.metric is not None else ""
         found += f", and the {words(metric)} {before}to about {with_ends(run.metric)}"
@@ -180,5 +181,6 @@ def with_ends(expected: Expected) -> str:
     """As in "1.441 (1.412 to 1.470)": as many digits as the interval has two of."""
     width = expected.high - expected.low
     decimals = max(0, 1 - math.floor(math.log10(width))) if width > 0 else 4
-    value, low, high = (f"{v:.{decimals}f}" for v in dataclasses.astuple(expected))
+    # The "z" makes of -0.00 what it is.
+    value, low, high = (f"{v:z.{decimals}f}" for v in dataclasses.astuple(expected))
     return f"{value} ({low} to {high})"

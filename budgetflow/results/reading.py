@@ -13,7 +13,8 @@ from etils import epath
 from budgetflow.errors import DamagedFileError, UserError, nearest
 from budgetflow.files import read_json
 from budgetflow.playbook.measurement import PARTIAL, Selection
-from budgetflow.playbook.outcomes import Outcome, from_json
+from budgetflow.playbook.outcomes import Outcome, RoundOutcome, TrialsOutcome, from_json
+from budgetflow.schedules import Schedule
 from budgetflow.studies.trial import TrialRecord, read_trials, trial_folder
 
 if TYPE_CHECKING:  # these take a second to import, which not every reader needs
@@ -21,7 +22,6 @@ if TYPE_CHECKING:  # these take a second to import, which not every reader needs
     from flax import nnx
 
     from budgetflow.playbook.study_forecast import LongerRun
-    from budgetflow.schedules import Schedule
 
 # The step of a checkpoint, or that of the best one by the validation metric.
 Step = int | Literal["best"]
@@ -207,24 +207,26 @@ class StudyResult:
             schedule: of the run; or its steps, for the trial's own schedule carried over.
 
         Raises:
-            UserError: the study has no outcome yet, every trial diverged, or the run is shorter
-                than the study's.
+            UserError: the study has no outcome yet, it is a race to a fit, every trial diverged, or
+                the run is shorter than the study's.
         """
         from budgetflow.playbook.study_forecast import carried_trial, outlook
 
-        best = self.best_trial.record
+        found, best = self.found, self.best_trial.record
+        if not isinstance(found, TrialsOutcome):
+            raise UserError(f"{self.folder} is a race to a fit; ask a round for a forecast")
         trials = [trial.record for trial in self.trials]
         of = carried_trial(trials, self.selection) or best
-        said = getattr(self.found, "forecast", None)
+        said = found.forecast if isinstance(found, RoundOutcome) else None
         seen = outlook(trials, of, self.selection, said.wider if said else 1.0)
-        if not isinstance(schedule, int):
+        if isinstance(schedule, Schedule):
             return seen.run(schedule)
         if schedule < of.schedule.total_steps:
             raise UserError(
                 f"a run of {schedule} steps is shorter than trial {of.trial}, of "
                 f"{of.schedule.total_steps}: give as many or more, or a Schedule"
             )
-        return seen.carried(schedule)
+        return seen.carried(int(schedule))
 
     def to_pandas(self) -> pd.DataFrame:
         """One row per trial: hyperparameters, status, steps, and metrics at its best step.
