@@ -118,3 +118,9 @@ def test_reading_never_imports_training():
     assert "budgetflow.results.report" in loaded
     assert not {name for name in loaded if name.startswith("budgetflow.training")}
     assert "jax" not in loaded
+
+
+def test_a_launch_begins_without_scipy():
+    loaded = modules_after("import budgetflow.launch")
+    assert "budgetflow.playbook.study_forecast" in loaded
+    assert not {name for name in loaded if name.startswith("scipy")}

@@ -14,14 +14,13 @@ from budgetflow.errors import DamagedFileError, UserError, nearest
 from budgetflow.files import read_json
 from budgetflow.playbook.measurement import PARTIAL, Selection
 from budgetflow.playbook.outcomes import Outcome, RoundOutcome, TrialsOutcome, from_json
+from budgetflow.playbook.study_forecast import LongerRun, carried_trial, outlook
 from budgetflow.schedules import Schedule
 from budgetflow.studies.trial import TrialRecord, read_trials, trial_folder
 
 if TYPE_CHECKING:  # these take a second to import, which not every reader needs
     import pandas as pd
     from flax import nnx
-
-    from budgetflow.playbook.study_forecast import LongerRun
 
 # The step of a checkpoint, or that of the best one by the validation metric.
 Step = int | Literal["best"]
@@ -210,8 +209,6 @@ class StudyResult:
             UserError: the study has no outcome yet, it is a race to a fit, every trial diverged, or
                 the run is shorter than the study's.
         """
-        from budgetflow.playbook.study_forecast import carried_trial, outlook
-
         found, best = self.found, self.best_trial.record
         if not isinstance(found, TrialsOutcome):
             raise UserError(f"{self.folder} is a race to a fit; ask a round for a forecast")
