@@ -14,6 +14,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,14 +23,14 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from budgetflow import processes
+from budgetflow import processes, small_checkpoints
 from budgetflow.errors import DamagedFileError
 from budgetflow.files import read_json, write_json
 
 # States up to this size wait on the device for the next save; larger ones are written at once.
 COPY_LIMIT_BYTES = 256 * 2**20
-# States up to this size, and of so few arrays, are written at once, a file an array: another thread
-# and a database of arrays take longer than to write them.
+# States up to this size, and of so few arrays, are written at once, a file an array (by
+# :mod:`budgetflow.small_checkpoints`): another thread and a database of arrays take longer.
 SMALL_BYTES, FEW_ARRAYS = 2**20, 64
 
 
@@ -121,10 +122,11 @@ class TrialCheckpoints:
         processes.on_main(self._clear, list(self._held))
         for step, state in sorted(self._held.items()):
             tree = self._to_all(state)._asdict()
-            if _is_small(tree):
-                _small_checkpointer().save(self._path(step), args=ocp.args.StandardSave(tree))
+            path = self._path(step)
+            if _is_small(tree) and "://" not in str(path):
+                small_checkpoints.save(Path(path), tree, _save_small)
             else:
-                _checkpointer().save(self._path(step), tree)
+                _checkpointer().save(path, tree)
         self._pending = (sorted(self._held), keep)
         self._held = {}
         self._saved_at = time.monotonic()
@@ -235,6 +237,8 @@ class TrialCheckpoints:
 @functools.cache
 def _checkpointer(taking_part: tuple[int, ...] = ()) -> ocp.StandardCheckpointer:
     """One for each set of processes (none given: all); each has threads of its own."""
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).addFilter(_is_not_raised_again)
     if len(taking_part) in (0, jax.process_count()):
         return ocp.StandardCheckpointer()
     return ocp.StandardCheckpointer(
@@ -246,11 +250,20 @@ def _checkpointer(taking_part: tuple[int, ...] = ()) -> ocp.StandardCheckpointer
     )
 
 
+def _is_not_raised_again(line: logging.LogRecord) -> bool:
+    """Whether a line is more than a refusal of the file system, which Orbax raises as well."""
+    return not (line.exc_info and "os_error_code=" in str(line.exc_info[1]))
+
+
 @functools.cache
 def _small_checkpointer() -> ocp.Checkpointer:
     # Of every checkpoint it says that there is no database to merge.
     logging.getLogger("absl").addFilter(lambda line: "Skipping merge of OCDBT" not in str(line.msg))
     return ocp.Checkpointer(ocp.StandardCheckpointHandler(use_ocdbt=False))
+
+
+def _save_small(path: epath.PathLike, tree: Any) -> None:
+    _small_checkpointer().save(path, args=ocp.args.StandardSave(tree))
 
 
 def _is_small(tree: Any) -> bool:

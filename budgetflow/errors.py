@@ -17,6 +17,10 @@ class UserError(Exception):
         return " ".join(line.strip() for line in super().__str__().splitlines())
 
 
+class StoppedError(Exception):
+    """A run that was asked to stop, and does."""
+
+
 class ConfigError(UserError):
     """A config that is refused, with the bad value named and the nearest good one if there is."""
 

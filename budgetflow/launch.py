@@ -37,6 +37,7 @@ from budgetflow.config.loading import MOST_STUDIES
 from budgetflow.config.schema import to_json
 from budgetflow.errors import ConfigError, UserError
 from budgetflow.playbook.planner_wording import plan_rows
+from budgetflow.refusals import told_in_one_line
 from budgetflow.results.reading import StudyResult, open_study
 from budgetflow.results.terminal import (
     print_outcome,
@@ -188,7 +189,21 @@ def launch(
         rows = _plan(chain, folder_of_all, same_results)
         print_plan(console, rows, [*_notes(chain), *_forecasts(rows, folder_of_all)])
         return None
-    planned.record(folder_of_all)
+    with told_in_one_line(folder_of_all):
+        planned.record(folder_of_all)
+        return _run_chain(chain, folder_of_all, console, profile_steps, same_results, wait, quiet)
+
+
+def _run_chain(
+    chain: list[StudyConfig],
+    folder_of_all: epath.Path,
+    console: Console,
+    profile_steps: tuple[int, int] | None,
+    same_results: bool,
+    wait: bool,
+    quiet: bool,
+) -> dict[str, Any] | None:
+    """Runs the studies of a chain, each in its folder; see :func:`launch`."""
     summary, console = console, Console(quiet=True) if quiet else console
     earlier: epath.Path | None = None
     results: list[StudyResult] = []
@@ -325,8 +340,7 @@ def main(argv: Sequence[str]) -> None:
             jax.devices()
         except RuntimeError as error:
             raise UserError(f"JAX finds no devices to run on: {error}") from error
-        if jax.process_count() == 1:  # several cannot know at which step the others were asked
-            stopping.listen(_GRACE_SECONDS.value)
+        stopping.listen(_GRACE_SECONDS.value)
         console = Console(quiet=not processes.is_main())
         launch(
             chain,
@@ -408,7 +422,10 @@ def run() -> None:
         print(f"budgetflow: {error}", file=sys.stderr)
         processes.exit_at_once(2)
     except stopping.StoppedError:
-        print("budgetflow: stopped, all saved; launch again to go on from here", file=sys.stderr)
+        if processes.is_main():
+            words = "budgetflow: stopped, all saved; launch again to go on from here"
+            print(words, file=sys.stderr)
+        processes.part()
         processes.exit_at_once(stopping.STOPPED_STATUS)
     except KeyboardInterrupt:
         # What is recorded is safe at any time.

@@ -20,7 +20,7 @@ from typing import Any, NoReturn, TypeVar
 import jax
 import numpy as np
 
-from budgetflow.errors import UserError
+from budgetflow.errors import StoppedError, UserError
 
 Value = TypeVar("Value")
 # A process that is silent for so long counts as lost; the others then end themselves.
@@ -82,7 +82,7 @@ def joined(
     )
     try:
         yield
-    except (UserError, KeyboardInterrupt):
+    except (UserError, StoppedError, KeyboardInterrupt):
         watcher.communicate("ended\n")
         raise
     except Exception as error:
@@ -99,6 +99,12 @@ def exit_at_once(status: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
+
+
+def part() -> None:
+    """Waits for the run's other processes, which would take one that ends before them for lost."""
+    if jax.process_count() > 1:
+        jax.distributed.shutdown()
 
 
 def num_tasks() -> int:
@@ -138,15 +144,16 @@ def on_main(function: Callable[..., Value], *arguments: Any) -> Value:
     """Calls a function on process 0 alone and gives every process its result.
 
     Raises:
-        UserError: what the function raised, on every process.
+        UserError, OSError: what the function raised, on every process.
     """
     if jax.process_count() == 1:
         return function(*arguments)
-    result: tuple[Any, UserError | None] = (None, None)
+    result: tuple[Any, UserError | OSError | None] = (None, None)
     if is_main():
         try:
             result = (function(*arguments), None)
-        except UserError as error:
+        except (UserError, OSError) as error:
+            # Whatever it is, the others must not wait for what will not come.
             result = (None, error)
     value, raised = gather(result)[0]
     if raised is not None:

@@ -1,4 +1,7 @@
-"""Asked to stop, by a signal: the call under way is finished, every live trial saved."""
+"""Asked to stop, by a signal: the call under way is finished, every live trial saved.
+
+Several processes stop at the same step, so one that is asked goes on until they all know.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,10 @@ import signal
 import threading
 from types import FrameType
 
-from budgetflow.processes import exit_at_once
+import jax
+
+from budgetflow.errors import StoppedError as StoppedError
+from budgetflow.processes import exit_at_once, gather
 
 # "Temporary failure" (sysexits.h): schedulers start it again.
 STOPPED_STATUS = 75
@@ -15,15 +21,20 @@ STOPPED_STATUS = 75
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 _asked = threading.Event()
-
-
-class StoppedError(Exception):
-    """A run that was asked to stop, and does."""
+# Of several processes: whether all know that one of them was asked.
+_agreed = threading.Event()
 
 
 def is_asked() -> bool:
-    """Whether this process was asked to stop."""
-    return _asked.is_set()
+    """Whether the run was asked to stop; of several processes, whether all of them know."""
+    return (_asked if jax.process_count() == 1 else _agreed).is_set()
+
+
+def agree() -> bool:
+    """Has every process know whether one was asked to stop; all must call it at the same point."""
+    if any(gather(_asked.is_set())):
+        _agreed.set()
+    return _agreed.is_set()
 
 
 def listen(grace_seconds: float) -> None:

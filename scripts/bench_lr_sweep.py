@@ -1,7 +1,8 @@
 """Times the learning-rate sweep against what a user would pick instead, whole process.
 
     .venv/bin/pip install -e ".[benchmark]"
-    .venv/bin/python scripts/bench_lr_sweep.py [--record] [--json FILE]
+    .venv/bin/python scripts/bench_lr_sweep.py [--workloads mlp] [--record] [--json FILE]
+    .venv/bin/python scripts/bench_lr_sweep.py --limit
 
 Every method sweeps the same 16 learning rates of the same model over the same batches, in a process
 of its own, imports and compiling included; the methods take turns, so that whatever else the
@@ -41,6 +42,8 @@ METHODS = (
 )
 # The configs name models in this repository, from wherever this script is run.
 sys.path.insert(0, str(ROOT))
+from budgetflow.errors import UserError  # noqa: E402
+
 # Peers train up to this N.
 MAX_STEPS = 5000
 
@@ -216,6 +219,14 @@ def main():
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
     print(f"{os.cpu_count()} CPU cores, Python {sys.version.split()[0]}")
+    try:
+        run(arguments)
+    except UserError as error:  # such as data that are not there
+        parser.error(str(error))
+
+
+def run(arguments):
+    """Takes the times that are asked for."""
     if arguments.limit:
         for workload in arguments.workloads:
             spent = measure_limit(workload, arguments.turns)

@@ -1,21 +1,30 @@
 """Times a study of thousands of trials whose losses come from a formula: all but the training.
 
     .venv/bin/python scripts/bench_many_trials.py [--trials N]
+    .venv/bin/python scripts/bench_many_trials.py --trained [--trials N] [--evaluations M]
 
-The plan, the controller, the records and the outcome are the real ones; no checkpoint is written.
-Half way the study is interrupted, and resumed in the same process.
+With --trained the trials are real ones of 20 steps, of an MLP on digits, checkpoints included.
+Without it the plan, the controller, the records and the outcome are the real ones, and no
+checkpoint is written. Half way the study is interrupted, and resumed in the same process.
 """
 
 import argparse
+import json
 import resource
 import tempfile
 import time
 
 from etils import epath
+from rich.console import Console
 from simulated_training import SimulatedTrials, simulated_config
 
+from budgetflow.config import default_config, log_uniform
+from budgetflow.launch import launch, load_chain
 from budgetflow.studies.controller import run_study
 from budgetflow.studies.study import check_study, resolve
+
+# Of each real trial.
+STEPS = 20
 
 
 def timed(what, trials, function, *arguments):
@@ -35,11 +44,32 @@ def timed(what, trials, function, *arguments):
     return result
 
 
+def train(trials, evaluations):
+    """Times a study of real trials, everything compiled, and prints where the time went."""
+    config = default_config("round")
+    config.max_train_steps = STEPS
+    config.model = {"name": "budgetflow.models.MLP", "hidden_sizes": (128, 128)}
+    config.evaluation.evaluations = evaluations
+    config.search.space = (log_uniform("schedule.base_learning_rate", 0.01, 1.0),)
+    with tempfile.TemporaryDirectory() as workdir:
+        for config.name, config.search.trials in (("first", 4), ("timed", trials)):
+            launch(load_chain(config), workdir, False, Console(quiet=True))
+        spent = json.loads((epath.Path(workdir) / "timed" / "timing.json").read_text())
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in spent["share_of_time"].items())
+    print(f"trained: {1000 * spent['seconds'] / trials:.1f} ms a trial; {shares}")
+
+
 def main():
     """Parses the command line and prints the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--trials", type=int, default=10_000)
-    trials = parser.parse_args().trials
+    parser.add_argument("--trials", type=int, help="10,000 unless given; of real ones 200")
+    parser.add_argument("--trained", action="store_true", help="train them")
+    parser.add_argument("--evaluations", type=int, default=STEPS, help="of each real one")
+    arguments = parser.parse_args()
+    if arguments.trained:
+        train(arguments.trials or 200, arguments.evaluations)
+        return
+    trials = arguments.trials or 10_000
     config = simulated_config(trials)
     with tempfile.TemporaryDirectory() as workdir:
         timed("check", trials, check_study, config)

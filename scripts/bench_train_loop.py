@@ -1,6 +1,6 @@
 """Times the train loop against a bare jitted step and a loop as flax's documentation writes it.
 
-    .venv/bin/python scripts/bench_train_loop.py [--scaling] [--json FILE]
+    .venv/bin/python scripts/bench_train_loop.py [--workloads mlp conv] [--scaling] [--json FILE]
 
 The same model, data, batches and optimizer, the three loops in turn, so that whatever else the
 machine does hits all of them. ``bare`` is the least that a JAX program can do: a jitted step with a
@@ -219,6 +219,7 @@ def main():
     """Parses the command line and prints the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--turns", type=int, default=9, help="how often each loop has its turn")
+    parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
     parser.add_argument("--scaling", action="store_true", help="the scaling curves instead")
     parser.add_argument("--scale", help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
@@ -229,7 +230,7 @@ def main():
         return
     print(f"{os.cpu_count()} CPU cores, {jax.devices()[0].device_kind}, jax {jax.__version__}")
     results = {}
-    for name in WORKLOADS:
+    for name in arguments.workloads:
         results[name] = print_scaling(name) if arguments.scaling else compare(name, arguments.turns)
         if not arguments.scaling:
             for loop, figures in results[name].items():

@@ -58,7 +58,9 @@ def launch_and_count() -> None:
 
 def command(config: str, workdir: Path) -> list[str]:
     """A launch of a config that counts its steps."""
-    return [sys.executable, __file__, "--child", f"--config={config}", f"--workdir={workdir}"]
+    arguments = [f"--config={config}", f"--workdir={workdir}"]
+    # Timing would say how many trials to train at a time, and so how far those that lost a race go.
+    return [sys.executable, __file__, "--child", *arguments, "--config.mesh.trial=1"]
 
 
 def recorded(workdir: Path) -> dict[str, str]:

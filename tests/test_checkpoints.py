@@ -142,7 +142,7 @@ def test_a_checkpoint_that_is_written_again_does_not_count_until_it_is_complete(
     again = TrialCheckpoints(tmp_path)
     again.hold(1, make_state(1), {1})
     with monkeypatch.context() as patch:
-        patch.setattr(ocp.Checkpointer, "save", killed)
+        patch.setattr("budgetflow.small_checkpoints.tensorstore.open", killed)
         with pytest.raises(KeyboardInterrupt):
             again.save({1})
     assert TrialCheckpoints(tmp_path).steps() == []

@@ -44,11 +44,13 @@ FLOORS = {
     "tasks": GROUND,
     "optimizers": GROUND,
     "data": GROUND,
-    "checkpoints": GROUND,
+    "small_checkpoints": set(),
+    "checkpoints": GROUND | {"small_checkpoints"},
     "playbook": {"config.search_space", "errors", "import_path", "schedules"},
     "config": GROUND,
     "command_line": {"config", "errors"},
     "workdir": {"errors"},
+    "refusals": {"errors"},
     "check": {"command", "results"},
     "training": GROUND | {"config", "models", "tasks", "optimizers", "data"},
     "studies": GROUND | {"config", "playbook", "training", "tasks", "data", "checkpoints"},
@@ -58,7 +60,7 @@ FLOORS = {
     "report": {"command", "errors", "files", "results"},
     "launch": GROUND
     | {"command_line", "config", "playbook", "studies", "results", "training.mesh", "workdir"}
-    | {"in_python", "watching"},
+    | {"in_python", "refusals", "watching"},
     "watching": {"processes", "results", "studies"},
     "in_python": {"launch", "results"},
     "show": {"command", "errors", "results"},

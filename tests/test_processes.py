@@ -12,7 +12,7 @@ import time
 import pytest
 from conftest import REPOSITORY, run
 
-from budgetflow import processes
+from budgetflow import processes, stopping
 from budgetflow.config import load_config_file
 from budgetflow.errors import ConfigError
 from budgetflow.results.reading import open_study
@@ -211,6 +211,34 @@ def test_a_run_goes_on_on_other_devices(config, tmp_path, lost, undisturbed):
         == expected[["trial", "step", "learning_rate"]].values
     ).all()
     assert ours["validation_loss"].values == pytest.approx(expected["validation_loss"], rel=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mesh", "signals"),
+    [("fsdp", ((1, signal.SIGTERM), (0, signal.SIGUSR1))), ("trial", ((1, signal.SIGTERM),))],
+    ids=["one trial over both", "a trial on each"],
+)
+def test_all_processes_stop_at_one_step_when_one_is_asked(mesh, signals, config, tmp_path):
+    options = (f"--config.mesh.{mesh}=2", "--config.max_train_steps=240")
+    finish(start(2, config, tmp_path / "undisturbed", *options))
+    workdir = tmp_path / "stopped"
+    for victim, number in signals:
+        running = start(2, config, workdir, *options)
+        before = measurements(workdir)
+        while measurements(workdir) == before:
+            assert running[0].poll() is None
+            time.sleep(0.02)
+        running[victim].send_signal(number)
+        (_, first), (_, second) = finish(running, status=stopping.STOPPED_STATUS)
+        assert first == "budgetflow: stopped, all saved; launch again to go on from here\n"
+        assert second == ""
+    finish(start(2, config, workdir, *options))
+    assert recorded(workdir, "split") == recorded(tmp_path / "undisturbed", "split")
+
+
+def measurements(workdir):
+    return [path.read_text() for path in sorted(workdir.glob("*/trials/*/measurements.jsonl"))]
 
 
 @pytest.mark.slow

@@ -90,7 +90,7 @@ class StudyProgress:
     def __call__(self, records: Iterable[TrialRecord], later_steps: Iterable[int]) -> None:
         """Shows how far the trials are, now and then."""
         now, is_first = time.monotonic(), self._standing is None
-        if now < self._due_at and not is_first:
+        if self._console.quiet or (now < self._due_at and not is_first):
             return
         self._standing = standing(records, self._selection, later_steps)
         self._seen_at = now

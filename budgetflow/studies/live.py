@@ -155,11 +155,12 @@ class LiveTrials:
         """Saves a trial that was asked to stop, between two evaluations perhaps."""
         live = self._live[record.trial]
         keep = kept_steps(self._study, plan, record.rows, record.step)
-        if live.run and live.run.step > record.step:
-            noticed = live.run.noticed
+        is_further = live.run is not None and live.run.step > record.step
+        found = processes.gather(live.run.noticed if live.run and is_further else None)
+        if noticed := next(filter(None, found), None):
             live.checkpoints.hold(noticed.step, live.state, keep := {*keep, noticed.step})
             content = {"trial": record.trial, **dataclasses.asdict(noticed)}
-            write_json(live.checkpoints.folder / STOPPED_AT, content)
+            processes.on_main(write_json, live.checkpoints.folder / STOPPED_AT, content)
         live.checkpoints.save(keep)
         live.checkpoints.finish()
 

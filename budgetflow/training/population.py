@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import itertools
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -11,11 +12,13 @@ from typing import TypeVar
 import jax
 from jax.sharding import Mesh
 
-from budgetflow import processes
+from budgetflow import processes, stopping
 from budgetflow.training.mesh import trial_slices
 from budgetflow.training.trial_run import Measurement, TrialRun
 
 Value = TypeVar("Value")
+# How soon several processes know that one of them was asked to stop.
+STRETCH_SECONDS = 1.0
 
 
 class Population:
@@ -32,6 +35,7 @@ class Population:
     def __init__(self, mesh: Mesh, trials_at_a_time: int | None = None) -> None:
         self.slices = trial_slices(mesh)[:trials_at_a_time]
         self._pool = ThreadPoolExecutor(len(self.slices))
+        self._stretch_steps = 1
 
     def is_mine(self, number: int) -> bool:
         """Whether some of a slice's devices belong to this process."""
@@ -50,9 +54,29 @@ class Population:
         Returns:
             All trials' measurements, on every process; None for one that was asked to stop.
         """
+        if jax.process_count() > 1 and not self._reached_by_all(runs, to_step):
+            return dict.fromkeys(runs)
         measured = self._at_once(TrialRun.advance, runs, to_step)
         everyone = collections.ChainMap(*processes.gather(measured))
         return {number: everyone[number] for number in runs}
+
+    def _reached_by_all(self, runs: Mapping[int, TrialRun | None], to_step: int) -> bool:
+        """Makes the updates in stretches of a second or so; between them, processes agree to stop.
+
+        Returns:
+            Whether none was asked to.
+        """
+        here = [run.step for run in runs.values() if run is not None]
+        step = min(itertools.chain(*processes.gather(here)))
+        while step < to_step and not stopping.agree():
+            step = min(step + self._stretch_steps, to_step)
+            behind = {n: run for n, run in runs.items() if run is not None and run.step < step}
+            start = time.monotonic()
+            self._at_once(TrialRun.reach, behind, step)
+            # The same on every process, since all of them have to look at the same step.
+            if max(processes.gather(time.monotonic() - start)) < STRETCH_SECONDS:
+                self._stretch_steps *= 2
+        return not stopping.is_asked()
 
     def train(self, runs: Mapping[int, TrialRun | None], to_step: int) -> None:
         """Advances trials to a step like :meth:`advance`, without measuring them."""

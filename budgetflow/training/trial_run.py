@@ -160,13 +160,17 @@ class TrialRun:
 
         None if it was asked to stop before, see :mod:`budgetflow.stopping`.
         """
+        return self.measure() if self.reach(to_step) else None
+
+    def reach(self, to_step: int) -> bool:
+        """Makes the updates up to ``to_step``; whether it was not asked to stop before."""
         for step in sorted({to_step, *self.profiler.stops(self.step, to_step)}):
             try:
                 self.train(step)
             except stopping.StoppedError:
-                return None
+                return False
             self.profiler.reached(step)
-        return self.measure()
+        return True
 
     def train(self, to_step: int) -> None:
         """Makes the updates up to ``to_step`` and waits for them.
