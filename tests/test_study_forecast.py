@@ -104,6 +104,20 @@ def test_where_no_law_holds_there_is_no_figure(loss, why):
     assert not found.ends and found.worth_until_steps is None and found.not_told_because
 
 
+@pytest.mark.parametrize(("ends_at", "is_told"), [(0.95, True), (0.8, False), (0.01, False)])
+def test_where_the_training_loss_leaves_the_validation_loss_behind_there_is_no_figure(
+    ends_at, is_told
+):
+    alone = trial(0)
+    rows = tuple(
+        {**row, "train_loss": 0.7 * row[LOSS] * ends_at ** (row["step"] / 2000)}
+        for row in alone.rows
+    )
+    (run,) = study_forecast([dataclasses.replace(alone, rows=rows)], SELECTION, [4000]).longer
+    assert (run.loss is not None) == is_told
+    assert is_told or "an overfit has begun" in run.cannot_tell
+
+
 def test_without_a_validation_loss_or_enough_of_it_there_is_no_figure():
     bare = trial_record(0, LINEAR, [{"step": 2000, "validation_error_rate": 0.1}])
     (run,) = study_forecast([bare], SELECTION, [4000]).longer

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -41,6 +42,8 @@ MOST_STEPS = 5_000_000
 LENGTHS = 13
 # A curve that ends above its lowest stretch by more than so many noises turns up.
 TURNS_UP = 3.0
+# A training loss that has fallen by so much more than the validation loss is an overfit's.
+OVERFITS = 0.15
 # Of a curve, the share of evaluations that makes a stretch.
 STRETCH = 0.1
 # An interval from one end to so many times that says nothing.
@@ -282,7 +285,7 @@ def _law(curves: Sequence[TrialRecord], of: TrialRecord) -> FittedLaw | CannotTe
         return CannotTell("the laws are of losses above 0, and some are not")
     if sum(len(trial.rows) for trial in curves) < MIN_EVALUATIONS:
         return CannotTell(f"fewer than {MIN_EVALUATIONS} evaluations show how the loss falls")
-    if reason := _turns_up(of):
+    if reason := _turns_up(of) or _overfits(of):
         return CannotTell(reason)
     return fit([_curve(trial) for trial in curves])
 
@@ -310,6 +313,25 @@ def _turns_up(of: TrialRecord) -> str | None:
     return (
         f"the validation loss rises again, by {math.expm1(rises):.1%} since step {step}: an "
         "overfit, which the laws of falling losses know nothing of"
+    )
+
+
+def _overfits(of: TrialRecord) -> str | None:
+    """Why no law holds where the training loss has left the validation loss behind.
+
+    The validation loss may still fall then, but not by its law for long.
+    """
+    pairs = [(row.get("train_loss", math.nan), row[LOSS]) for row in of.rows]
+    apart = [math.log(loss / train) for train, loss in pairs if math.isfinite(train) and train > 0]
+    if len(apart) < len(pairs) or len(apart) < MIN_EVALUATIONS:
+        return None  # it is not measured, or is no loss above 0
+    width = max(3, round(STRETCH * len(apart)))
+    grown = statistics.median(apart[-width:]) - statistics.median(apart[: len(apart) // 4])
+    if grown <= OVERFITS:
+        return None
+    return (
+        f"an overfit has begun: the training loss has fallen by {-math.expm1(-grown):.0%} more "
+        "than the validation loss, whose law will not hold for long"
     )
 
 
