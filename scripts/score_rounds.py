@@ -1,6 +1,6 @@
 """How good are the forecasts of rounds, on budgetflow's own workloads? Four times the steps.
 
-    .venv/bin/python scripts/score_rounds.py --workdir=PATH digits diabetes
+    .venv/bin/python scripts/score_rounds.py --workdir=PATH digits noisy_digits diabetes
     .venv/bin/python scripts/score_rounds.py --workdir=PATH --seeds=1 characters
 
 Each seed is two rounds in a workdir of its own, so that no forecast is widened by another's
@@ -41,6 +41,15 @@ def digits() -> ConfigDict:
     return config
 
 
+def noisy_digits() -> ConfigDict:
+    """A narrow MLP on the digits, with dropout and noise, that never fits: 200 and 800 steps."""
+    config = digits()
+    config.model.hidden_sizes = (16,)
+    config.regularization.dropout_rate = 0.2
+    config.augmentation.noise_std = 0.05
+    return config
+
+
 def diabetes() -> ConfigDict:
     """A regression of 309 patients: 100 and 400 steps."""
     config = load_config_file(CONFIGS / "regression_rounds.py")
@@ -60,6 +69,7 @@ def characters() -> ConfigDict:
 
 WORKLOADS: dict[str, Callable[[], ConfigDict]] = {
     "digits": digits,
+    "noisy_digits": noisy_digits,
     "diabetes": diabetes,
     "characters": characters,
 }

@@ -68,4 +68,6 @@ def test_nothing_impossible_and_nothing_far_away_is_told():
     assert "cannot be" in share.at(Expected(0.8, 0.7, 0.9)).reason
     said = share.at(Expected(0.96, 0.9, 1.0))
     assert said.low == 0.0 and said.value == pytest.approx(0.005, abs=1e-6)
+    unsure = share.at(Expected(0.96, 0.9, 2.5))
+    assert "wider than all that was measured" in unsure.reason
     assert "too far" in share.at(Expected(0.3, 0.2, 0.4)).reason

@@ -50,6 +50,7 @@ class Relation:
         points: how many it is fitted to; their mean and their standard deviation on the line's
             scale of the loss tell how unsure its slope is.
         bounds: what values the metric can have.
+        measured: how far apart the values are that were measured, all of them.
         others: lines in other scales that are about as likely.
     """
 
@@ -63,6 +64,7 @@ class Relation:
     mean: float
     deviation: float
     bounds: tuple[float, float]
+    measured: float = math.inf
     others: tuple[Relation, ...] = ()
 
     def at(self, loss: Expected, wider: float = 1.0) -> Expected | CannotTell:
@@ -89,7 +91,13 @@ class Relation:
         low, high = self.bounds
         if not low <= found[0] <= high:
             return CannotTell(f"a line of the loss leads to {found[0]:.2g}, which it cannot be")
-        return Expected(found[0], max(found[1], low), min(found[2], high))
+        said = Expected(found[0], max(found[1], low), min(found[2], high))
+        if said.high - said.low > self.measured:
+            return CannotTell(
+                f"the interval, {said.low:.2g} to {said.high:.2g}, is wider than all that was "
+                "measured"
+            )
+        return said
 
     def _line(self, loss: float) -> float:
         return self.intercept + self.slope * self._scaled(loss)
@@ -125,6 +133,7 @@ def relation(
     x, y = np.asarray(losses, dtype=float), np.asarray(metrics, dtype=float)
     known = np.isfinite(x) & np.isfinite(y) & (x > 0)
     x, y = x[known], y[known]
+    measured = float(np.ptp(y)) if len(y) else 0.0
     kept = np.argsort(x, kind="stable")[: max(MIN_EVALUATIONS, round(NEAREST * len(x)))]
     x, y = x[kept], y[kept]
     if len(x) < MIN_EVALUATIONS:
@@ -145,7 +154,7 @@ def relation(
             f"it follows the loss too loosely: what a line misses, {error:.2g}, is too much of the "
             f"{falls:.2g} that it changes by where the loss is lowest"
         )
-    return dataclasses.replace(found, others=tuple(others))
+    return dataclasses.replace(found, measured=measured, others=tuple(others))
 
 
 def _line(
