@@ -5,7 +5,13 @@ import math
 import pytest
 
 from budgetflow.playbook.held import Setting, held
-from budgetflow.playbook.held_wording import held_reasons, held_warning
+from budgetflow.playbook.held_wording import (
+    COLUMNS,
+    held_reasons,
+    held_rows,
+    held_title,
+    held_warning,
+)
 from budgetflow.playbook.measurement import Selection
 from budgetflow.playbook.seed_noise import Noise
 
@@ -54,6 +60,27 @@ def test_did_not_hold_and_one_field_differs():
         f"THE EARLIER ROUND'S CHOICE DID NOT HOLD: {verdict} Tune again at the longer length: "
         "momentum (up from 0.9 to 0.95)."
     )
+
+
+def test_the_table_has_a_row_for_each_hyperparameter():
+    fields = {"momentum": [0.9, 0.95], "depth": [2, 2]}
+    moved = study(WORST, BEST, **fields)
+    assert held_title(moved) == "What held of the round before: the choice did not hold"
+    assert held_rows(moved) == [
+        ("momentum", "0.9", "0.95", "it moved: tune it again"),
+        ("depth", "2", "2", "it is the same"),
+    ]
+    stayed = study(BEST, WORST, **fields)
+    assert held_title(stayed) == "What held of the round before: the choice held"
+    assert {row[-1] for row in held_rows(stayed)} == {"it is the same"}
+    several = study(WORST, BEST, momentum=[0.9, 0.5], depth=[2, 3])
+    assert {row[-1] for row in held_rows(several)} == {
+        "it, or another that moved, made the difference"
+    }
+    unsure = study((1.0,), (0.9,), **fields)
+    assert held_title(unsure) == "What held of the round before: cannot be told"
+    assert held_rows(unsure)[0] == ("momentum", "0.9", "0.95", "nothing beyond noise")
+    assert {len(row) for row in held_rows(unsure)} == {len(COLUMNS)}
 
 
 def test_did_not_hold_and_several_fields_differ():

@@ -33,7 +33,7 @@ FLOORS = {
     "user_code": {"errors"},
     "import_path": {"errors", "user_code"},
     "processes": {"errors"},
-    "stopping": {"processes"},
+    "stopping": {"errors", "processes"},
     "fields": set(),
     "metrics": set(),
     "source_code": {"import_path", "files"},

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 from conftest import trial_record
+from etils import epath
 
 from budgetflow.errors import UserError
 from budgetflow.report import report
@@ -106,6 +107,31 @@ def test_panels_and_table_hold_what_was_measured(completed_workdir):
     numbers = [int(n) for n in re.findall(r'data-trial="(\d+)"', html)]
     # The best first, and all of them.
     assert numbers[0] == frame[key].idxmin() and sorted(numbers) == list(frame.index)
+
+
+def test_what_a_trial_does_not_say_is_as_the_config_has_it(completed_workdir, monkeypatch):
+    study = open_study(completed_workdir / "round1")
+    first, second, *_ = study.trials
+
+    def with_values(trial, **values):
+        record = dataclasses.replace(trial.record, **values)
+        return dataclasses.replace(trial, record=record)
+
+    again = {"seed": 1, "optimizer.momentum": 0.5}
+    same = {k: v for k, v in first.record.hyperparameters.items() if k not in again}
+    two = (
+        with_values(first, hyperparameters=same),
+        with_values(second, hyperparameters=same | again, seed=1),
+    )
+    monkeypatch.setitem(study.__dict__, "trials", two)
+    of = shown(study)
+    assert set(of.varied) == {"seed", "optimizer.momentum"}
+    by_number = {record.trial: record for record in of.records}
+    assert of.setting(by_number[first.trial], "seed") == 0
+    momentum = study.config["optimizer"]["momentum"]
+    assert of.setting(by_number[first.trial], "optimizer.momentum") == momentum
+    (axis,) = (panel for panel in panels(of) if panel.title == "seed")
+    assert "nominal" in json.dumps(axis.spec)  # a name, not a quantity
 
 
 def test_an_optimum_at_an_edge_is_flagged(completed_workdir):
@@ -207,6 +233,13 @@ def test_the_command_reports_one_study_several_or_all(workdir):
     command = [sys.executable, "-m", "budgetflow.report", f"--workdir={workdir / 'no'}"]
     refused = subprocess.run(command, capture_output=True, text=True)
     assert refused.returncode == 2 and refused.stderr.count("\n") == 1
+
+
+def test_studies_side_by_side_name_what_differs_in_words(completed_workdir, tmp_path):
+    page = epath.Path(report(completed_workdir, ("round1", "round2"), str(tmp_path / "two.html")))
+    text = page.read_text()
+    assert "schedule.base_learning_rate: log uniform, " in text
+    assert "{&#39;" not in text and "{'name'" not in text
 
 
 def test_what_is_wrong_with_another_study_is_no_reason_to_have_no_report(workdir):

@@ -46,6 +46,37 @@ def held_reasons(found: Held, selection: Selection) -> Iterator[str]:
     yield from _moves(found)
 
 
+COLUMNS = ("hyperparameter", "earlier round's choice", "later round's lowest mean", "which says")
+_VERDICTS = {
+    "held": "the choice held",
+    "did_not_hold": "the choice did not hold",
+    "cannot_tell": "cannot be told",
+}
+_EVIDENCE = {
+    "shown": "it moved: tune it again",
+    "not_attributable": "it, or another that moved, made the difference",
+    "within_noise": "nothing beyond noise",
+}
+
+
+def held_title(found: Held) -> str:
+    """What a table of what held is about, with its verdict."""
+    return f"What held of the round before: {_VERDICTS[found.verdict]}"
+
+
+def held_rows(found: Held) -> list[tuple[str, str, str, str]]:
+    """Each hyperparameter in both rounds, a row as :data:`COLUMNS` name its cells."""
+    return [
+        (
+            moved.field,
+            in_words(moved.before),
+            in_words(moved.after),
+            "it is the same" if moved.direction == "same" else _EVIDENCE[moved.evidence],
+        )
+        for moved in found.moved
+    ]
+
+
 def held_warning(found: Held) -> str | None:
     """What did not hold and what to tune again; None unless the verdict is that it did not."""
     if found.verdict != "did_not_hold":

@@ -51,6 +51,10 @@ class Shown:
         """Whether its trials race to a fit, instead of being selected by validation."""
         return self.study.config["kind"] in ("lr_sweep", "comparison")
 
+    def setting(self, record: TrialRecord, name: str) -> Any:
+        """A hyperparameter of a trial."""
+        return _setting(self.study, record, name)
+
     @property
     def group_names(self) -> dict[str, str]:
         """The groups that occur, by key, and what they are called."""
@@ -83,8 +87,20 @@ def shown(study: StudyResult) -> Shown:
     order = list(GROUPS)
     ordered = sorted(records, key=lambda r: (order.index(groups[r.trial]), r.trial))
     names = dict.fromkeys(name for r in records for name in r.hyperparameters)
-    varied = [n for n in names if len({str(r.hyperparameters.get(n)) for r in records}) > 1]
+    varied = [n for n in names if len({str(_setting(study, r, n)) for r in records}) > 1]
     return Shown(study, ordered, groups, tuple(varied))
+
+
+def _setting(study: StudyResult, record: TrialRecord, name: str) -> Any:
+    """A hyperparameter of a trial; where it has none of its own, the config's."""
+    if name in record.hyperparameters:
+        return record.hyperparameters[name]
+    if name == "seed":
+        return record.seed
+    section: Any = study.config
+    for part in name.split("."):
+        section = section.get(part) if isinstance(section, dict) else None
+    return section
 
 
 def number(value: Any) -> Any:
@@ -118,7 +134,7 @@ def trials(of: Shown) -> list[dict[str, Any]]:
             "seed": r.seed,
             "rate": number(r.base_learning_rate),
             "metric": value_of(r, key),
-            **{f"h{n}": number(r.hyperparameters.get(name)) for n, name in enumerate(of.varied)},
+            **{f"h{n}": number(of.setting(r, name)) for n, name in enumerate(of.varied)},
             "about": list(_about(by_number[r.trial])),
         }
         for r in of.records

@@ -182,9 +182,9 @@ def axis_plots(of: Shown) -> Iterator[Panel]:
             at = dict(found.at_edge)
     ranges = {dimension.name: dimension for dimension in space}
     for n, name in enumerate(of.varied):
-        values = [r.hyperparameters.get(name) for r in of.records]
+        values = [of.setting(r, name) for r in of.records]
         field, ends = f"h{n}", []
-        if all(is_number(value) for value in values):
+        if name != "seed" and all(is_number(value) for value in values):
             # Of a range searched, its ends; else those of the values.
             if (known := ranges.get(name)) and known.distribution != "choices":
                 values = [known.low, known.high, *values]
@@ -221,7 +221,7 @@ def parallel(of: Shown) -> Iterator[Panel]:
     metric = of.study.selection.words
     limit = limit_of(metric_values(of))
     columns: dict[str, list[Any]] = {
-        short(name): [r.hyperparameters.get(name) for r in of.records] for name in names
+        short(name): [of.setting(r, name) for r in of.records] for name in names
     }
     columns[metric] = [v if v is None else min(v, limit) for v in metric_values(of)]
     placed = {title: positions(values) for title, values in columns.items()}

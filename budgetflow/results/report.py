@@ -27,6 +27,7 @@ from budgetflow.forecast_ledger import read_ledger
 from budgetflow.playbook.forecast_wording import RECEIPT_COLUMNS, coverage, receipt_rows
 from budgetflow.playbook.outcomes import RoundOutcome
 from budgetflow.playbook.receipts import receipts_from
+from budgetflow.playbook.wording import words
 from budgetflow.results.comparing import compare_studies
 from budgetflow.results.island import Shown, curves, shown, stride, trials
 from budgetflow.results.panels import panels
@@ -86,7 +87,7 @@ def render_side_by_side(studies: Sequence[StudyResult]) -> str:
         ShownTable(
             title,
             ["", *frame.columns],
-            [[str(name), *map(format_cell, row)] for name, *row in frame.itertuples()],
+            [[str(name), *map(_cell, row)] for name, *row in frame.itertuples()],
         )
         for title, frame in (
             ("What differs in the configs", difference.config),
@@ -96,6 +97,23 @@ def render_side_by_side(studies: Sequence[StudyResult]) -> str:
     title = " and ".join(study.name for study in studies)
     others = {study.name: study for study in studies}
     return _render(title, studies, others, differences=tables)
+
+
+def _cell(value: Any) -> str:
+    """A value of a config or an outcome; of a search space, its dimensions."""
+    if isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
+        return "; ".join(map(_dimension, value))
+    return "-" if value == [] else format_cell(value)
+
+
+def _dimension(fields: dict[str, Any]) -> str:
+    """A dimension of a search space, or another entry of a config, in words."""
+    name, distribution = fields.get("name"), fields.get("distribution")
+    if name is None or distribution is None:
+        return ", ".join(f"{key} {value}" for key, value in fields.items() if value is not None)
+    if distribution == "choices":
+        return f"{name}: {', '.join(map(format_cell, fields['values']))}"
+    return f"{name}: {words(distribution)}, {fields['low']:g} to {fields['high']:g}"
 
 
 def render_index(studies: Mapping[str, StudyResult], title: str) -> str:

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from etils import epath
 
@@ -105,7 +105,7 @@ class WandbRun:
             # A study that goes on after it was killed continues its runs.
             id=hashlib.sha256(known.encode()).hexdigest()[:16],
             resume="allow",
-            mode=os.environ.get("WANDB_MODE", "offline"),
+            mode=cast(Any, os.environ.get("WANDB_MODE", "offline")),  # wandb names a wrong one
             dir=os.fspath(study_folder) if is_local else None,
             config=_settings(record),
             reinit="create_new",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from budgetflow.playbook import carry_over_wording
+from budgetflow.playbook import carry_over_wording, held_wording
 from budgetflow.playbook.carry_over import PlannedField
 from budgetflow.playbook.comparison_outcome import ComparisonOutcome
 from budgetflow.playbook.comparison_wording import comparison_headline
@@ -126,6 +126,10 @@ def _tables_of_a_round(outcome: RoundOutcome) -> list[ShownTable]:
         rows = carry_over_wording.table(outcome.carried_over)
         title = "What was carried over from the round before"
         found.append(ShownTable(title, carry_over_wording.COLUMNS, rows))
+    if outcome.held and outcome.held.moved:
+        rows = held_wording.held_rows(outcome.held)
+        title = held_wording.held_title(outcome.held)
+        found.append(ShownTable(title, held_wording.COLUMNS, rows))
     if outcome.ideas:
         metric = f"validation_{outcome.selection_metric}"
         selection = Selection(metric, bool(outcome.higher_is_better))
