@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import track
 
 from budgetflow.command import parser, run
-from budgetflow.results.checking import checks, studies_in
+from budgetflow.results.checking import checks, ledger_checks, studies_in
 
 
 def check(workdir: str, console: Console) -> int:
@@ -25,10 +25,12 @@ def check(workdir: str, console: Console) -> int:
         UserError: there is no study.
     """
     damages = 0
-    for folder in studies_in(workdir):
-        found = list(checks(folder))
+    parts = [(folder.name, list(checks(folder))) for folder in studies_in(workdir)]
+    if ledger := list(ledger_checks(workdir)):
+        parts.append((ledger[0].about.name, ledger))
+    for name, found in parts:
         progress = track(
-            found, folder.name, console=console, transient=True, disable=not console.is_terminal
+            found, name, console=console, transient=True, disable=not console.is_terminal
         )
         said: dict[str, str] = {}
         for each in progress:
@@ -39,7 +41,7 @@ def check(workdir: str, console: Console) -> int:
             line = f"  • {damage}. It costs {costs}."
             console.print(line, soft_wrap=True, highlight=False, markup=False)
         summary = f"{len(said)} damaged" if said else "all as it was written"
-        line = f"{folder.name}: {len(found)} files and checkpoints, {summary}"
+        line = f"{name}: {len(found)} files and checkpoints, {summary}"
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     return damages
 

@@ -12,6 +12,7 @@ of model, task, optimizer, regularization and augmentation that the config file 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import importlib
 import itertools
@@ -45,8 +46,8 @@ from budgetflow.results.terminal import (
     print_table,
 )
 from budgetflow.results.tracking import check_trackers
-from budgetflow.results.views import planned_fields
-from budgetflow.studies.chain import planned_chain
+from budgetflow.results.views import longer_in_words, planned_fields
+from budgetflow.studies.chain import lengths_to_come, planned_chain
 from budgetflow.studies.departures import departures
 from budgetflow.studies.folder import check_folder, is_complete
 from budgetflow.studies.kinds import check_follows, kind_of, parse_study
@@ -185,7 +186,8 @@ def launch(
         print_plan(console, plan_rows(planned.plan), planned.sentences())
         print_table(console, planned_fields(planned.fields()))
     if dry_run:
-        print_plan(console, _plan(chain, folder_of_all, same_results), _notes(chain))
+        rows = _plan(chain, folder_of_all, same_results)
+        print_plan(console, rows, [*_notes(chain), *_forecasts(rows, folder_of_all)])
         return None
     with told_in_one_line(folder_of_all):
         planned.record(folder_of_all)
@@ -207,9 +209,11 @@ def _run_chain(
     results: list[StudyResult] = []
     outcome: dict[str, Any] | None = None
     trained = False
-    for study_config in chain:
+    for number, study_config in enumerate(chain):
         folder = folder_of_all / study_config.name
         study = resolve(study_config, folder, earlier, same_results)
+        to_come = lengths_to_come(study.max_train_steps, chain[number + 1 :])
+        study = dataclasses.replace(study, lengths_to_come=to_come)
         was_complete = processes.on_main(is_complete, study)
         if not was_complete and processes.is_main():
             _import_reports()
@@ -311,6 +315,14 @@ def _notes(chain: list[StudyConfig]) -> Iterator[str]:
         kind = kind_of(earlier)
         found = departures(config, to_json(earlier), kind, study_dataset(config))
         yield from (f"{config.name}: {sentence}" for sentence in found)
+
+
+def _forecasts(rows: list[dict[str, Any]], workdir: epath.Path) -> Iterator[str]:
+    """What the rounds that are complete say of longer ones, and what these would cost."""
+    for row in rows:
+        if row["status"] == "complete":
+            study = open_study(workdir / row["study"])
+            yield from (f"{study.name}: {sentence}" for sentence in longer_in_words(study))
 
 
 def main(argv: Sequence[str]) -> None:

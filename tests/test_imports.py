@@ -16,6 +16,7 @@ GROUND = {
     "errors",
     "fields",
     "files",
+    "forecast_ledger",
     "import_path",
     "metrics",
     "processes",
@@ -28,6 +29,7 @@ GROUND = {
 FLOORS = {
     "errors": set(),
     "files": {"errors"},
+    "forecast_ledger": {"files"},
     "user_code": {"errors"},
     "import_path": {"errors", "user_code"},
     "processes": {"errors"},
@@ -118,3 +120,9 @@ def test_reading_never_imports_training():
     assert "budgetflow.results.report" in loaded
     assert not {name for name in loaded if name.startswith("budgetflow.training")}
     assert "jax" not in loaded
+
+
+def test_a_launch_begins_without_scipy():
+    loaded = modules_after("import budgetflow.launch")
+    assert "budgetflow.playbook.study_forecast" in loaded
+    assert not {name for name in loaded if name.startswith("scipy")}

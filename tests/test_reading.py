@@ -34,6 +34,11 @@ def test_the_best_trial_of_a_sweep_has_the_best_learning_rate(completed_workdir)
     assert frame["fitted_at_step"].min() == study.outcome["max_train_steps"]
 
 
+def test_a_race_forecasts_nothing(completed_workdir):
+    with pytest.raises(UserError, match="is a race to a fit; ask a round"):
+        budgetflow.open_study(completed_workdir / "lr_sweep").forecast(1000)
+
+
 def test_parameters_come_back_as_numpy(completed_workdir):
     trial = budgetflow.open_study(completed_workdir / "round2").best_trial
     best, last = trial.restore_params(), trial.restore_params(trial.record.max_train_steps)

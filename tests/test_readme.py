@@ -29,7 +29,7 @@ def run_as_printed(snippet, folder, **environment):
 
 
 def test_every_snippet_is_a_config_or_reads_a_study():
-    assert len(CONFIGS) == 3 and len(READING) == 4
+    assert len(CONFIGS) == 3 and len(READING) == 5
 
 
 @pytest.mark.parametrize("snippet", READING, ids=range(len(READING)))

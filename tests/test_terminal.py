@@ -15,7 +15,8 @@ def test_the_table_lists_the_best_trials_first(completed_workdir):
     terminal.print_outcome(Console(file=output, width=100), study)
     text = output.getvalue()
     assert f"and {16 - terminal.MAX_TRIALS_SHOWN} more, in the report" in text
-    rows = [line.split() for line in text.splitlines() if line[:3].strip().isdigit()]
+    table = text.partition("\n trial ")[2]
+    rows = [line.split() for line in table.splitlines() if line[:3].strip().isdigit()]
     assert int(rows[0][0]) == study.outcome["best_trial"]
     assert len(rows) == terminal.MAX_TRIALS_SHOWN
 

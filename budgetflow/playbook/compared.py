@@ -31,8 +31,8 @@ def whether_held(
     Returns:
         None where fewer than two settings were run again.
     """
-    before = _by_setting(earlier)
-    after = _by_setting(trial for trial in trials if trial.role in ("best", "rerun"))
+    before = by_setting(earlier)
+    after = by_setting(trial for trial in trials if trial.role in ("best", "rerun"))
     choice = next(_setting(trial) for trial in earlier if trial.trial == promoted)
     settings = [
         Setting(
@@ -68,8 +68,8 @@ def cost(trial: TrialRecord, selection: Selection) -> float:
     return selection.cost(best) if best else math.inf
 
 
-def _by_setting(trials: Iterable[TrialRecord]) -> Mapping[str, list[TrialRecord]]:
-    """Trials that differ in nothing but their seed, together."""
+def by_setting(trials: Iterable[TrialRecord]) -> Mapping[str, list[TrialRecord]]:
+    """Trials that differ in nothing but their seed, together, by their setting."""
     groups: dict[str, list[TrialRecord]] = {}
     for trial in trials:
         groups.setdefault(_setting(trial), []).append(trial)

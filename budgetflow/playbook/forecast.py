@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy import stats
 
 from budgetflow.playbook.law_fit import (
     DEEPER,
@@ -22,6 +22,8 @@ from budgetflow.playbook.loss_laws import LAWS, features
 from budgetflow.schedules import Schedule
 
 LEVEL = 0.9
+# Half of such an interval, in standard deviations.
+SPREADS = statistics.NormalDist().inv_cdf((1 + LEVEL) / 2)
 # Early evaluations, by their share of the longest curve, are left out: no law holds there yet.
 TOO_EARLY = 0.05
 # More evaluations of a curve tell nothing more.
@@ -183,7 +185,7 @@ class FittedLaw:
         for name, theta in self.others.items():
             variance = variance + (predicted(LAWS[name], theta, run) - middle) ** 2
         spread = np.sqrt(np.maximum(variance, LAW_ERROR**2))
-        half = wider * law.widening * stats.norm.ppf((1 + LEVEL) / 2) * spread
+        half = wider * law.widening * SPREADS * spread
         unit = self.loss_unit
         return [
             Forecast(

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import least_squares
 
 from budgetflow.playbook.loss_laws import Features, Law, joined
 
@@ -72,6 +71,8 @@ def fitted(
         weights: of the runs' evaluations; 1 each by default.
         start: near where the parameters are known to be; otherwise several are tried.
     """
+    from scipy.optimize import least_squares  # takes a moment, which not every launch needs
+
     expected, spread = np.array(law.expected), np.array(law.spread)
     lengths = [len(run.logs) for run in runs]
     scale = np.sqrt(np.repeat(np.ones(len(runs)) if weights is None else weights, lengths))

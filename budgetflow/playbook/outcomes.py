@@ -23,6 +23,8 @@ from budgetflow.playbook.held import Held
 from budgetflow.playbook.hopeless import Lag
 from budgetflow.playbook.ideas import IdeaResult
 from budgetflow.playbook.planner import PlannedRound
+from budgetflow.playbook.receipts import Receipt
+from budgetflow.playbook.study_forecast import StudyForecast
 from budgetflow.schedules import Schedule
 
 Regime = Literal["not_compute_bound", "compute_bound", "undecided"]
@@ -49,6 +51,8 @@ LEFT_OUT_IF_NONE = {
     "held",
     "ideas",
     "plan",
+    "forecast",
+    "receipts",
 }
 
 
@@ -267,6 +271,8 @@ class RoundOutcome(TrialsOutcome):
             hyperparameters.
         held: whether that round's choice held; None where nothing of it was run again.
         ideas: the ledger of the ideas that entered.
+        forecast: what longer runs would give; None if every trial diverged.
+        receipts: how what the round before forecast for this length turned out.
     """
 
     kind: ClassVar[str] = "round"
@@ -277,6 +283,8 @@ class RoundOutcome(TrialsOutcome):
     carried_over: tuple[CarriedField, ...] | None = None
     held: Held | None = None
     ideas: tuple[IdeaResult, ...] | None = None
+    forecast: StudyForecast | None = None
+    receipts: tuple[Receipt, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from etils import epath
 from budgetflow.checkpoints import TrialCheckpoints, verify
 from budgetflow.errors import DamagedFileError, UserError
 from budgetflow.files import read_json
+from budgetflow.forecast_ledger import LEDGER, read_ledger
 from budgetflow.results.reading import absolute, is_study
 from budgetflow.studies.trial import TrialRecord, read_trial, read_trials
 
@@ -21,6 +22,8 @@ COSTS = {
     "study's folder and train it again",
     "outcome.json": "no training: delete it and launch again to find the same outcome",
     "checksums.json": "no training: delete outcome.json and launch again, which writes both anew",
+    "receipts.json": "no training: delete it, and forecasts are as wide as their law says, if the "
+    "study is not complete",
     "plan.json": "no training: delete it, and the plan is made again; a budget in hours is timed "
     "anew, though, and may plan other rounds",
 }
@@ -76,6 +79,19 @@ def checks(folder: epath.Path) -> Iterator[Check]:
             yield from _of_trial(path)
     costs = "no training, but for that of trials whose record is missing"
     yield Check(folder, functools.partial(read_trials, folder), costs)
+
+
+def ledger_checks(workdir: epath.PathLike) -> Iterator[Check]:
+    """The check of a workdir's ledger of forecasts, where it has one."""
+    folder = absolute(workdir)
+    if (folder / LEDGER).exists():
+        costs = "the receipt of a forecast, which no later interval is widened by"
+        yield Check(folder / LEDGER, functools.partial(_read_ledger, folder), costs)
+
+
+def _read_ledger(workdir: epath.Path) -> None:
+    if damaged := read_ledger(workdir).damaged:
+        raise DamagedFileError("; ".join(damaged))
 
 
 def _read(path: epath.Path) -> None:

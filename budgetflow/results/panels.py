@@ -20,6 +20,7 @@ from budgetflow.playbook.measurement import TrialRecord
 from budgetflow.playbook.outcomes import CooldownsOutcome, RoundOutcome, SweepOutcome
 from budgetflow.playbook.winner import edges
 from budgetflow.results.figures import explosion_limit
+from budgetflow.results.forecast_panels import forecasts
 from budgetflow.results.island import Shown, metrics, number, value_of
 from budgetflow.results.marks import (
     CROSS,
@@ -300,6 +301,7 @@ MAKERS: tuple[Callable[[Shown], Iterator[Panel]], ...] = (
     lengths,
     axis_plots,
     best_steps,
+    forecasts,
     parallel,
     curves,
     schedules,

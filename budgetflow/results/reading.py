@@ -13,7 +13,9 @@ from etils import epath
 from budgetflow.errors import DamagedFileError, UserError, nearest
 from budgetflow.files import read_json
 from budgetflow.playbook.measurement import PARTIAL, Selection
-from budgetflow.playbook.outcomes import Outcome, from_json
+from budgetflow.playbook.outcomes import Outcome, RoundOutcome, TrialsOutcome, from_json
+from budgetflow.playbook.study_forecast import LongerRun, carried_trial, outlook
+from budgetflow.schedules import Schedule
 from budgetflow.studies.trial import TrialRecord, read_trials, trial_folder
 
 if TYPE_CHECKING:  # these take a second to import, which not every reader needs
@@ -192,6 +194,36 @@ class StudyResult:
         if found.best_trial is None:
             raise UserError(f"{self.folder} has no best trial: every trial diverged")
         return self.trial(found.best_trial)
+
+    def forecast(self, schedule: Schedule | int) -> LongerRun:
+        """What a longer run of the best setting would give, by the study's measured curves.
+
+        The validation loss at its end with a 90 % interval, and the selection metric as it follows
+        the loss; or why that cannot be told. The setting, and how much wider intervals are after
+        earlier forecasts, are those of the outcome.
+
+        Args:
+            schedule: of the run; or its steps, for the trial's own schedule carried over.
+
+        Raises:
+            UserError: the study has no outcome yet, it is a race to a fit, every trial diverged, or
+                the run is shorter than the study's.
+        """
+        found, best = self.found, self.best_trial.record
+        if not isinstance(found, TrialsOutcome):
+            raise UserError(f"{self.folder} is a race to a fit; ask a round for a forecast")
+        trials = [trial.record for trial in self.trials]
+        of = carried_trial(trials, self.selection) or best
+        said = found.forecast if isinstance(found, RoundOutcome) else None
+        seen = outlook(trials, of, self.selection, said.wider if said else 1.0)
+        if isinstance(schedule, Schedule):
+            return seen.run(schedule)
+        if schedule < of.schedule.total_steps:
+            raise UserError(
+                f"a run of {schedule} steps is shorter than trial {of.trial}, of "
+                f"{of.schedule.total_steps}: give as many or more, or a Schedule"
+            )
+        return seen.carried(int(schedule))
 
     def to_pandas(self) -> pd.DataFrame:
         """One row per trial: hyperparameters, status, steps, and metrics at its best step.

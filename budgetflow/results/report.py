@@ -23,6 +23,10 @@ from etils import epath
 
 from budgetflow.errors import UserError
 from budgetflow.files import write_text
+from budgetflow.forecast_ledger import read_ledger
+from budgetflow.playbook.forecast_wording import RECEIPT_COLUMNS, coverage, receipt_rows
+from budgetflow.playbook.outcomes import RoundOutcome
+from budgetflow.playbook.receipts import receipts_from
 from budgetflow.playbook.wording import words
 from budgetflow.results.comparing import compare_studies
 from budgetflow.results.island import Shown, curves, shown, stride, trials
@@ -196,11 +200,25 @@ def _content(of: Shown, drawn: Sequence[Any], others: Mapping[str, StudyResult])
         "facts": known,
         "groups": of.group_names,
         "sections": sections,
-        "tables": view.tables(found) if view else [],
+        "tables": [*(view.tables(found) if view else []), *_ledger(study)],
         "columns": [name.rpartition(".")[2] for name in table.columns],
         "rows": [_row(of, row) for row in table.itertuples(index=False)],
         "config": json.dumps(study.config, indent=2),
     }
+
+
+def _ledger(study: StudyResult) -> list[ShownTable]:
+    """The forecasts that were scored so far in a round's workdir; none while there is none."""
+    ledger = read_ledger(study.folder.parent)
+    if not isinstance(study.found, RoundOutcome) or not (ledger.rows or ledger.damaged):
+        return []
+    receipts = receipts_from(ledger.rows)
+    title = "The ledger of forecasts"
+    if receipts:
+        title += f": {coverage(receipts)}"
+    rows = receipt_rows(receipts)
+    rows += [(words, *[""] * (len(RECEIPT_COLUMNS) - 1)) for words in ledger.damaged]
+    return [ShownTable(title, RECEIPT_COLUMNS, rows)]
 
 
 def _decision(study: StudyResult) -> str:

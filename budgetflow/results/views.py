@@ -16,6 +16,14 @@ from budgetflow.playbook import carry_over_wording, held_wording
 from budgetflow.playbook.carry_over import PlannedField
 from budgetflow.playbook.comparison_outcome import ComparisonOutcome
 from budgetflow.playbook.comparison_wording import comparison_headline
+from budgetflow.playbook.forecast_wording import (
+    LONGER_COLUMNS,
+    RECEIPT_COLUMNS,
+    forecast_sentences,
+    longer_rows,
+    receipt_rows,
+    worth,
+)
 from budgetflow.playbook.ideas_wording import LEDGER_COLUMNS, ledger_rows
 from budgetflow.playbook.measurement import PARTIAL, Selection
 from budgetflow.playbook.outcomes import (
@@ -127,7 +135,25 @@ def _tables_of_a_round(outcome: RoundOutcome) -> list[ShownTable]:
         selection = Selection(metric, bool(outcome.higher_is_better))
         rows = ledger_rows(outcome.ideas, selection)
         found.append(ShownTable("Ideas", LEDGER_COLUMNS, rows))
+    if outcome.forecast:
+        rows = longer_rows(outcome.forecast)
+        found.append(ShownTable("What longer runs would give", LONGER_COLUMNS, rows))
+    if outcome.receipts:
+        rows = receipt_rows(outcome.receipts)
+        found.append(ShownTable("What was forecast for this round", RECEIPT_COLUMNS, rows))
     return found
+
+
+def longer_in_words(study: StudyResult) -> list[str]:
+    """What longer runs than a complete round's would give, and at what cost; empty if unknown."""
+    found = study.found
+    if not isinstance(found, RoundOutcome) or found.forecast is None:
+        return []
+    length, timing = study.config["max_train_steps"], study.timing
+    cost = 1 / timing["steps_per_second"] if timing else None
+    metric = study.config["evaluation"]["selection_metric"]
+    sentences = forecast_sentences(found.forecast, length, metric, cost)
+    return [*sentences, worth(found.forecast, length, cost)]
 
 
 def _nearest_to_the_best(study: StudyResult, most: int) -> pd.DataFrame:

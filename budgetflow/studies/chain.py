@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from etils import epath
@@ -65,6 +66,16 @@ class PlannedChain:
         }
         path = workdir / self.config.name / PLAN
         processes.on_main(write_json, path, content)
+
+
+def lengths_to_come(length: int, later: Sequence[StudyConfig]) -> tuple[int, ...]:
+    """The lengths of the studies that come after one of a length, each building on the last."""
+    found: list[int] = []
+    for config in later:
+        if kind_of(config).gives_length:
+            length = config.max_train_steps or math.ceil(config.max_train_steps_factor * length)
+            found.append(length)
+    return tuple(found)
 
 
 def planned_chain(chain: list[StudyConfig], workdir: epath.Path) -> PlannedChain:

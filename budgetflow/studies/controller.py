@@ -25,6 +25,7 @@ from budgetflow.studies.completion import completed, timing
 from budgetflow.studies.folder import open_folder
 from budgetflow.studies.live import LiveTrials
 from budgetflow.studies.plans import TrialPlan
+from budgetflow.studies.receipts import keep_receipts
 from budgetflow.studies.reuse import joining, resumed
 from budgetflow.studies.study import Study, read_outcome
 from budgetflow.studies.trial import (
@@ -282,7 +283,9 @@ class _Controller:
                 else:  # resumed at the very step where the race ended
                     self._write(self._records[number])
         self._on_phase("concluding")
-        outcome = completed(study, found, list(self._records.values()), self._live).to_json()
+        complete = completed(study, found, list(self._records.values()), self._live)
+        processes.on_main(keep_receipts, study.folder, complete)
+        outcome = complete.to_json()
         if self._steps_trained:
             seconds = time.perf_counter() - self._started_at
             trained = self._steps_trained, self._examples_trained

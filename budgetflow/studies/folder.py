@@ -22,6 +22,7 @@ from budgetflow.studies.fingerprint import (
     libraries,
     of_code,
 )
+from budgetflow.studies.receipts import begin_with_receipts
 from budgetflow.studies.study import Study, read_outcome
 
 # Numbers that can be raised later: what was trained for the smaller one is a part of the larger.
@@ -63,6 +64,7 @@ def open_folder(study: Study) -> None:
             return
         if (outcome := study.folder / "outcome.json").exists():
             outcome.replace(study.folder / f"outcome_of_{before}.json")
+    begin_with_receipts(study.folder)  # before there is a study to go on with
     write_json(
         path,
         {

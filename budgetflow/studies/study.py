@@ -55,6 +55,7 @@ class Study:
         plans: the trials that are known before it runs, by number.
         earlier: the folder of the study it builds on, whose trials can be continued.
         departures: how its config departs from the one that its length was found on, in sentences.
+        lengths_to_come: of the trials of later studies of its chain, as far as they are known.
     """
 
     config: StudyConfig
@@ -67,6 +68,7 @@ class Study:
     plans: tuple[TrialPlan, ...] = ()
     earlier: epath.Path | None = None
     departures: tuple[str, ...] = ()
+    lengths_to_come: tuple[int, ...] = ()
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -12,6 +12,7 @@ from budgetflow.playbook.measurement import Conclude, Decision, TrialRecord
 from budgetflow.playbook.outcomes import RoundOutcome
 from budgetflow.studies.kind import Kind
 from budgetflow.studies.kinds.conclusions import with_conclusions
+from budgetflow.studies.kinds.forecasts import with_forecast
 from budgetflow.studies.round_plans import one_length, round_plans
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def decide(study: Study, trials: Sequence[TrialRecord]) -> Decision:
     """See :func:`budgetflow.playbook.rounds.decide`."""
     decision = rounds.decide(settings(study), trials, rounds.outcome)
     if isinstance(decision, Conclude) and isinstance(decision.outcome, RoundOutcome):
-        return Conclude(with_conclusions(study, trials, decision.outcome))
+        found = with_conclusions(study, trials, decision.outcome)
+        return Conclude(with_forecast(study, trials, found))
     return decision
 
 

@@ -1,0 +1,100 @@
+"""What a round forecasts for longer ones, and the receipts of what was forecast for it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from budgetflow.fields import MAX_STEPS
+from budgetflow.files import read_json
+from budgetflow.playbook.forecast_wording import (
+    forecast_sentences,
+    not_scored,
+    receipt_sentence,
+    worth,
+)
+from budgetflow.playbook.measurement import TrialRecord
+from budgetflow.playbook.outcomes import RoundOutcome, from_json
+from budgetflow.playbook.receipts import Receipt, scored, widening
+from budgetflow.playbook.study_forecast import study_forecast
+from budgetflow.studies.fingerprint import differing_fields
+from budgetflow.studies.receipts import begun_with, by_name
+from budgetflow.studies.trial import read_trials
+
+if TYPE_CHECKING:
+    from budgetflow.studies.study import Study
+
+# Parts of a state's key in which two runs of one setting may differ: last bits, no more.
+_LAST_BITS = ("varied", "devices", "libraries", "settings", "checks_fit")
+
+
+def with_forecast(study: Study, trials: Sequence[TrialRecord], found: RoundOutcome) -> RoundOutcome:
+    """An outcome with the receipts of what was forecast for it, and its forecast for longer rounds.
+
+    Args:
+        study: the round.
+        trials: its trials, by number, all of them over.
+        found: what it has found so far.
+    """
+    begun = begun_with(study.folder)
+    receipts, reasons = _receipts(study, trials)
+    reasons += [f"In the ledger of forecasts, {words}." for words in begun.damaged]
+    known = by_name([*begun.receipts, *receipts])
+    said = study_forecast(
+        trials, study.selection, lengths_ahead(study), widening(known.values()), list(known)
+    )
+    added = dataclasses.replace(found, receipts=receipts or None)
+    if said is None:
+        return dataclasses.replace(added, reasons=(*found.reasons, *reasons))
+    length, metric = study.max_train_steps, study.config.evaluation.selection_metric
+    reasons += forecast_sentences(said, length, metric)
+    # Beside the rule of the best steps, which knows nothing of how much there is to gain.
+    before = found.best_step_diagnosis
+    diagnosis = dataclasses.replace(before, means=f"{before.means} {worth(said, length)}")
+    at = found.reasons.index(before.means)
+    reasons = [*found.reasons[:at], *reasons, diagnosis.means, *found.reasons[at + 1 :]]
+    return dataclasses.replace(
+        added, forecast=said, best_step_diagnosis=diagnosis, reasons=tuple(reasons)
+    )
+
+
+def lengths_ahead(study: Study) -> list[int]:
+    """The lengths that a round forecasts: twice and four times its own, and those to come."""
+    length = study.max_train_steps
+    ahead = {2 * length, 4 * length, *study.lengths_to_come}
+    return sorted(steps for steps in ahead if length < steps <= MAX_STEPS)
+
+
+def _receipts(study: Study, trials: Sequence[TrialRecord]) -> tuple[tuple[Receipt, ...], list[str]]:
+    """The receipts of what the round before forecast for this one, and sentences about them."""
+    if study.earlier is None or not (path := study.earlier / "outcome.json").exists():
+        return (), []
+    before = from_json(read_json(path))
+    if not (isinstance(before, RoundOutcome) and before.forecast):
+        return (), []
+    said = before.forecast
+    by = next(trial for trial in read_trials(study.earlier) if trial.trial == said.trial)
+    receipt = scored(
+        said,
+        by,
+        trials,
+        study.selection,
+        _is_same,
+        study=study.earlier.name,
+        fingerprint=before.fingerprint,
+        scored_by=study.config.name,
+    )
+    if receipt is None:
+        return (), []
+    if isinstance(receipt, str):
+        return (), [not_scored(study.earlier.name, study.max_train_steps, receipt)]
+    return (receipt,), [receipt_sentence(receipt)]
+
+
+def _is_same(theirs: TrialRecord, ours: TrialRecord) -> bool:
+    """Whether two trials are runs of one setting and seed, measured alike."""
+    if not theirs.reuse_key or differing_fields(theirs.measurement_key, ours.measurement_key):
+        return False
+    names = differing_fields(theirs.reuse_key, ours.reuse_key)
+    return all(name.partition(".")[0] in _LAST_BITS for name in names)
