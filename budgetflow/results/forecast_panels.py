@@ -25,6 +25,7 @@ def forecasts(of: Shown) -> Iterator[Panel]:
     rows = [
         {"trial": trial, "step": row["step"], "loss": number(row[LOSS]), "what": "measured"}
         for trial in shown
+        if trial in measured
         for n, row in enumerate(measured[trial].rows)
         if is_number(row.get(LOSS)) and (n % stride(of) == 0 or row is measured[trial].rows[-1])
     ]
