@@ -1,6 +1,6 @@
 """Do short decays off their trunks tell which trial is the best one? Trained, then replayed.
 
-    .venv/bin/python scripts/decayed_probes.py train [--searches 10] [--record]
+    .venv/bin/python scripts/decayed_probes.py train [--searches 12]
     .venv/bin/python scripts/decayed_probes.py replay
 
 ``train`` runs every trial of every search to its full length with its own decay (the truth, over
@@ -22,8 +22,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-from budgetflow.playbook.probes import ProbeSettings, checkpoints, next_step
+from probe_policy import ProbeSettings, checkpoints, next_step
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "decayed_probes"
 TRIALS, SEEDS, BATCH = 16, 3, 64
@@ -256,7 +255,7 @@ def train(searches, path):
 
 
 def by_probes(search, first, noise, what="probe", keep=0.5):
-    """The policy of playbook.probes, or the same one on undecayed curves: trial, steps."""
+    """The policy of probe_policy, or the same one on undecayed curves: trial, steps."""
     fraction = {"probe": 0.1, "trunk": 1e-9}[what]
     settings = ProbeSettings(
         first_step=search["steps"][first],
@@ -356,7 +355,7 @@ def outcome(search, method, first):
 
 
 def replay(path):
-    """Replays all methods and prints tables, and how methods differ from decayed probes."""
+    """Replays all methods; writes tables, with how they differ from decayed probes, and a plot."""
     searches = json.loads(path.read_text())
     rng = np.random.default_rng(0)
     lines = []
@@ -377,7 +376,31 @@ def replay(path):
                 cells += [f"{regret:.2%}", f"{apart.mean():+.2%} ({low:+.2%} to {high:+.2%})"]
                 lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
+    path.with_name("table.md").write_text("\n".join(lines))
+    plot(searches, path.with_name("regret.png"))
     print("\n".join(lines))
+
+
+def plot(searches, path):
+    """Mean regret over mean steps, a panel a workload, a line a method."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    panels = figure.subplots(1, len(WORKLOADS) + 1)
+    for axes, workload in zip(panels, (*WORKLOADS, None), strict=True):
+        chosen = [s for s in searches if workload in (None, s["workload"])]
+        for number, method in enumerate(METHODS):
+            found = [
+                np.mean([outcome(s, method, first) for s in chosen], axis=0) for first in FIRSTS
+            ]
+            regret, steps = [each[0] for each in found], [each[3] for each in found]
+            width = 2.5 if number == 0 else 1.2
+            axes.plot(steps, np.maximum(regret, 1e-4), "o-", lw=width, label=method)
+        axes.set(title=workload or "all", xlabel="steps, of all to the end", yscale="log")
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("regret, of the best cost")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
+    figure.savefig(path, dpi=100)
 
 
 def main():

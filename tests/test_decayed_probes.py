@@ -1,11 +1,18 @@
+"""Decayed probes: the policy, and its replay on the searches that were trained."""
+
 import itertools
 import math
+import shutil
+import subprocess
+import sys
 
 import pytest
+from conftest import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
 
-from budgetflow.playbook.probes import Probe, ProbeSettings, Winner, checkpoints, next_step
+sys.path.insert(0, str(REPOSITORY / "scripts"))
+from probe_policy import Probe, ProbeSettings, Winner, checkpoints, next_step
 
 
 @st.composite
@@ -128,3 +135,13 @@ def test_impossible_settings_are_refused(fields, words):
 def test_somebody_has_to_be_there():
     with pytest.raises(ValueError, match="no trial"):
         next_step(ProbeSettings(1, 8), (), {})
+
+
+def test_the_replay_gives_the_table_that_is_shown(tmp_path):
+    folder = REPOSITORY / "experiments" / "decayed_probes"
+    shutil.copy(folder / "searches.json", tmp_path)
+    command = [sys.executable, "scripts/decayed_probes.py", "replay"]
+    command.append(f"--file={tmp_path / 'searches.json'}")
+    subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)
+    assert (tmp_path / "table.md").read_text() == (folder / "table.md").read_text()
+    assert (tmp_path / "regret.png").exists()
