@@ -21,7 +21,7 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -29,12 +29,11 @@ import ml_collections
 from absl import flags, logging
 from etils import epath
 from rich.console import Console
-from rich.filesize import decimal
 
 from budgetflow import command_line, in_python, processes, stopping
 from budgetflow.config import StudyConfig, load_config_file
 from budgetflow.config.loading import MOST_STUDIES
-from budgetflow.config.schema import to_json
+from budgetflow.dry_run import dry_run_notes, dry_run_rows
 from budgetflow.errors import ConfigError, UserError
 from budgetflow.playbook.planner_wording import plan_rows
 from budgetflow.refusals import told_in_one_line
@@ -46,18 +45,15 @@ from budgetflow.results.terminal import (
     print_table,
 )
 from budgetflow.results.tracking import check_trackers
-from budgetflow.results.views import longer_in_words, planned_fields
+from budgetflow.results.views import planned_fields
 from budgetflow.studies.chain import lengths_to_come, planned_chain
-from budgetflow.studies.departures import departures
-from budgetflow.studies.folder import check_folder, is_complete
+from budgetflow.studies.folder import is_complete
 from budgetflow.studies.kinds import check_follows, kind_of, parse_study
 from budgetflow.studies.study import (
     check_study,
     resolve,
-    study_dataset,
-    study_peak_bytes,
 )
-from budgetflow.training.mesh import cpu_devices, cpu_devices_are_given, make_mesh
+from budgetflow.training.mesh import cpu_devices, cpu_devices_are_given
 from budgetflow.watching import held, run_watched
 from budgetflow.workdir import open_workdir
 
@@ -186,8 +182,8 @@ def launch(
         print_plan(console, plan_rows(planned.plan), planned.sentences())
         print_table(console, planned_fields(planned.fields()))
     if dry_run:
-        rows = _plan(chain, folder_of_all, same_results)
-        print_plan(console, rows, [*_notes(chain), *_forecasts(rows, folder_of_all)])
+        rows = dry_run_rows(chain, folder_of_all, same_results)
+        print_plan(console, rows, dry_run_notes(chain, rows, folder_of_all))
         return None
     with told_in_one_line(folder_of_all):
         planned.record(folder_of_all)
@@ -272,57 +268,6 @@ def _show(console: Console, folder: epath.Path, was_complete: bool) -> StudyResu
 
         write_report(result)
     return result
-
-
-def _plan(
-    chain: list[StudyConfig], workdir: epath.Path, same_results: bool
-) -> list[dict[str, Any]]:
-    """What a launch would do; lengths that wait for an earlier answer are given as such."""
-    rows: list[dict[str, Any]] = []
-    earlier: epath.Path | None = None
-    known = True
-    for config in chain:
-        folder = workdir / config.name
-        row: dict[str, Any] = {"study": config.name, "kind": config.kind}
-        if known:
-            study = resolve(config, folder, earlier, same_results)
-            processes.on_main(check_folder, study)
-            row |= study.kind.in_rows(study)
-            complete = processes.on_main(is_complete, study)
-        else:
-            complete = False
-            factor = f"{config.max_train_steps_factor:g} x that of {chain[len(rows) - 1].name}"
-            row |= {
-                "trials": kind_of(config).num_trials(config),
-                "steps a trial": config.max_train_steps or factor,
-                "steps": "-",
-            }
-        mesh = make_mesh(config.mesh, kind_of(config).num_trials(config))
-        row["trial x data x fsdp"] = " x ".join(map(str, mesh.shape.values()))
-        row["memory a device"] = decimal(study_peak_bytes(config, mesh))
-        if limit := (mesh.local_devices[0].memory_stats() or {}).get("bytes_limit"):
-            row["memory a device"] += f" of {decimal(limit)}"
-        row["status"] = "complete" if complete else "to run"
-        rows.append(row)
-        known = known and complete
-        earlier = folder
-    return rows
-
-
-def _notes(chain: list[StudyConfig]) -> Iterator[str]:
-    """How studies depart from the configs that their lengths were found on."""
-    for earlier, config in itertools.pairwise(chain):
-        kind = kind_of(earlier)
-        found = departures(config, to_json(earlier), kind, study_dataset(config))
-        yield from (f"{config.name}: {sentence}" for sentence in found)
-
-
-def _forecasts(rows: list[dict[str, Any]], workdir: epath.Path) -> Iterator[str]:
-    """What the rounds that are complete say of longer ones, and what these would cost."""
-    for row in rows:
-        if row["status"] == "complete":
-            study = open_study(workdir / row["study"])
-            yield from (f"{study.name}: {sentence}" for sentence in longer_in_words(study))
 
 
 def main(argv: Sequence[str]) -> None:

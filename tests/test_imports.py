@@ -60,7 +60,8 @@ FLOORS = {
     "report": {"command", "errors", "files", "results"},
     "launch": GROUND
     | {"command_line", "config", "playbook", "studies", "results", "training.mesh", "workdir"}
-    | {"in_python", "refusals", "watching"},
+    | {"dry_run", "in_python", "refusals", "watching"},
+    "dry_run": {"config", "processes", "results", "studies", "training.mesh"},
     "watching": {"processes", "results", "studies"},
     "in_python": {"launch", "results"},
     "show": {"command", "errors", "results"},
