@@ -31,6 +31,9 @@ CONFIGS = ("configs/round2.py", "configs/cooldowns.py", "configs/regression_roun
 # Files that hold times, or how trials shared the devices.
 NOT_COMPARED = ("checksums.json", "timing.json", "strategy.json", "stopped_at.json", "begun.json")
 COUNTS = "STEPS_TRAINED_FILE"
+# On more than one, timing says how many trials to train at a time, in every study of the chain, and
+# so how far those that lose a race go.
+ONE_DEVICE = {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
 
 
 def launch_and_count() -> None:
@@ -58,9 +61,7 @@ def launch_and_count() -> None:
 
 def command(config: str, workdir: Path) -> list[str]:
     """A launch of a config that counts its steps."""
-    arguments = [f"--config={config}", f"--workdir={workdir}"]
-    # Timing would say how many trials to train at a time, and so how far those that lost a race go.
-    return [sys.executable, __file__, "--child", *arguments, "--config.mesh.trial=1"]
+    return [sys.executable, __file__, "--child", f"--config={config}", f"--workdir={workdir}"]
 
 
 def recorded(workdir: Path) -> dict[str, str]:
@@ -90,7 +91,7 @@ def tortured(
     counts = workdir.parent / "steps"
     counts.parent.mkdir(exist_ok=True)
     counts.unlink(missing_ok=True)
-    environment = {**os.environ, COUNTS: str(counts)}
+    environment = {**os.environ, **ONE_DEVICE, COUNTS: str(counts)}
     launches: dict[str, list[int]] = {"SIGKILL": [], "SIGTERM": [], "to the end": []}
     before = 0
     while True:
