@@ -93,9 +93,10 @@ def simulate(settings, fates, start=(), outcome=outcome):
         elif isinstance(decision, Advance):
             assert decision.trials
             for number in decision.trials:
-                assert trials[number].step < decision.to_step <= settings.max_train_steps
+                end = min(decision.to_step, settings.trials[number].length_steps)
+                assert trials[number].step < end <= settings.max_train_steps
                 assert trials[number].status != "diverged"
-                trials[number] = view(settings, fates[number], number, decision.to_step)
+                trials[number] = view(settings, fates[number], number, end)
         else:
             return decision.outcome.to_json(), list(trials.values()), decisions
     raise AssertionError("the round does not end")

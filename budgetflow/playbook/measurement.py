@@ -203,7 +203,7 @@ class Advance:
 
     Attributes:
         trials: their numbers.
-        to_step: the step.
+        to_step: the step; a trial that is shorter ends at its own length.
         unconditional: whether nothing that some of them show changes what becomes of the others;
             else there is another decision after as many as run at the same time.
     """

@@ -180,7 +180,10 @@ def merged(
     hyperparameters: Mapping[Key, dict[str, Any]],
     trials: Sequence[TrialRecord],
 ) -> Decision:
-    """One decision for what races need that are not over yet: additions first.
+    """One decision for what races need that are not over yet.
+
+    Learning rates are added once no race has a trial to advance: so the new trials' numbers do not
+    depend on which race came to its end first.
 
     Args:
         races: as :func:`run_race` has them; one or more not over.
@@ -193,9 +196,9 @@ def merged(
     for key, rates in races.items():
         if isinstance(rates, tuple):
             added |= {next(free): {LEARNING_RATE: rate, **hyperparameters[key]} for rate in rates}
-    if added:
-        return Add(added)
     advances = [advance for advance in races.values() if isinstance(advance, Advance)]
+    if not advances:
+        return Add(added)
     to_step = min(advance.to_step for advance in advances)
     together = (advance.trials for advance in advances if advance.to_step == to_step)
     return Advance(tuple(itertools.chain(*together)), to_step)

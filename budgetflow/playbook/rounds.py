@@ -82,9 +82,8 @@ def decide(
     if ready:
         return Add(ready)
     if running:
-        to_step = min(planned[trial.trial].length_steps for trial in running)
-        together = [t.trial for t in running if planned[t.trial].length_steps == to_step]
-        return Advance(tuple(together), to_step, unconditional=True)
+        longest = max(planned[trial.trial].length_steps for trial in running)
+        return Advance(tuple(t.trial for t in running), longest, unconditional=True)
     return Conclude(outcome(settings, trials))
 
 
