@@ -12,7 +12,7 @@ from budgetflow.schedules import Schedule
 if TYPE_CHECKING:
     from budgetflow.playbook.outcomes import Outcome
 
-Status = Literal["pending", "running", "complete", "stopped", "diverged"]
+Status = Literal["pending", "running", "complete", "stopped", "diverged", "failed"]
 Row = dict[str, Any]
 Role = Literal["point", "best", "rerun", "baseline", "idea"]
 # A decay that ends below this share of the base learning rate counts as a decay to zero.
@@ -36,8 +36,8 @@ class TrialRecord:
             :func:`budgetflow.studies.fingerprint.state_key`.
         measurement_key: what the measurements of these states depend on; see
             :func:`budgetflow.studies.fingerprint.measurement_key`.
-        status: "pending", "running", "complete", "stopped", or "diverged" once a loss was not
-            finite.
+        status: "pending", "running", "complete", "stopped", "diverged" once a loss was not finite,
+            or "failed" where it could not be trained: no policy weighs such a trial.
         step: updates made so far.
         best_step: the step that retrospective selection finds so far.
         reused_from: {"study", "trial", "step"} of the trial that it continues, or None.
@@ -48,6 +48,7 @@ class TrialRecord:
             was trained again.
         fitted_at_step_bracket: [last step known not to fit the training set, first known to fit],
             or None.
+        failed_because: of one that failed, the errors.
         role: why it is in its study: a "point" of the search space; the earlier round's "best"
             setting or a "rerun" of another one; an "idea", or the "baseline" that ideas are
             compared with.
@@ -72,6 +73,7 @@ class TrialRecord:
     measured_anew_because: str | None = None
     damaged: tuple[str, ...] = ()
     fitted_at_step_bracket: tuple[int, int] | None = None
+    failed_because: str | None = None
     role: Role = "point"
     idea: str | None = None
     rows: tuple[Row, ...] = ()
@@ -101,6 +103,11 @@ class TrialRecord:
     def diverged(self) -> bool:
         """Whether the trial is infeasible: its loss became infinite or NaN before it fitted."""
         return self.status == "diverged" and self.fitted_at_step is None
+
+    @property
+    def failed(self) -> bool:
+        """Whether it could not be trained, which says nothing of its hyperparameters."""
+        return self.status == "failed"
 
     def measured(self, row: Row, selection: Selection) -> TrialRecord:
         """The record after one more measurement."""
@@ -175,7 +182,7 @@ class Selection:
         found = [
             (trial, row)
             for trial in trials
-            if not trial.diverged and (row := self.best(trial.rows))
+            if not (trial.diverged or trial.failed) and (row := self.best(trial.rows))
         ]
         return sorted(found, key=lambda item: (self.cost(item[1]), item[0].trial))
 

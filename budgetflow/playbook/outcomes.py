@@ -45,6 +45,8 @@ LEFT_OUT_IF_NONE = {
     "selection_metric",
     "higher_is_better",
     "switched_off",
+    "failed",
+    "queue",
     "best_test",
     "at_edge",
     "carried_over",
@@ -66,6 +68,21 @@ NAMED = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Queue:
+    """Where the trials of a study ran that were handed out to the nodes of a cluster.
+
+    Attributes:
+        nodes: node to the numbers of the trials that it had a part in.
+        restarts: how often a trial was taken up anew, elsewhere or after an error of its own.
+        steps_trained_twice: those after its last save each time, which were trained again.
+    """
+
+    nodes: dict[str, tuple[int, ...]]
+    restarts: int
+    steps_trained_twice: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What a study of any kind has found.
 
@@ -80,6 +97,8 @@ class Outcome:
         selection_metric: the metric that selects, like "error_rate".
         higher_is_better: whether higher values of it are better.
         switched_off: the regularization and augmentation that the study switched off.
+        failed: the numbers of the trials that could not be trained, which nothing here weighs.
+        queue: where its trials ran, where that was on a cluster.
     """
 
     kind: ClassVar[str]
@@ -92,6 +111,8 @@ class Outcome:
     selection_metric: str | None = None
     higher_is_better: bool | None = None
     switched_off: tuple[str, ...] | None = None
+    failed: tuple[int, ...] | None = None
+    queue: Queue | None = None
 
     def __init_subclass__(cls) -> None:
         """Names the kind of a class by its import path, unless it has a name in :data:`NAMED`.

@@ -138,6 +138,7 @@ def run_race(
     tried = {trial.base_learning_rate for trial in trials}
     if missing := tuple(rate for rate in settings.learning_rates if rate not in tried):
         return missing
+    trials = [trial for trial in trials if not trial.failed]
     fitted = [t for t in trials if t.fitted_at_step is not None]
     horizon = min((t.fitted_at_step or 0 for t in fitted), default=settings.max_train_steps)
     racing = [t for t in trials if t.step < horizon and t.fitted_at_step is None and not t.diverged]

@@ -214,6 +214,15 @@ def pitfall(carried: Transfer, threshold: float) -> str:
     )
 
 
+def could_not_be_trained(record: TrialRecord) -> str:
+    """That a trial failed, why, and what to do about it."""
+    return (
+        f"Trial {record.trial} could not be trained, so nothing above weighs it: "
+        f"{record.failed_because}. To train it once that is mended, delete its folder and "
+        "outcome.json, and launch again."
+    )
+
+
 def trained_again(records: Iterable[TrialRecord]) -> Iterator[str]:
     """Why trials trained steps that were trained before, or took over less than all of it."""
     trained: dict[str, list[str]] = {}

@@ -70,7 +70,8 @@ def decide(
     running = [
         trial
         for trial in trials
-        if trial.step < planned[trial.trial].length_steps and trial.status != "diverged"
+        if trial.step < planned[trial.trial].length_steps
+        and trial.status not in ("diverged", "failed")
     ]
     known = {trial.trial for trial in trials}
     over = known - {trial.trial for trial in running}
@@ -84,7 +85,7 @@ def decide(
     if running:
         longest = max(planned[trial.trial].length_steps for trial in running)
         return Advance(tuple(t.trial for t in running), longest, unconditional=True)
-    return Conclude(outcome(settings, trials))
+    return Conclude(outcome(settings, [trial for trial in trials if not trial.failed]))
 
 
 def outcome(settings: RoundSettings, trials: Sequence[TrialRecord]) -> RoundOutcome:

@@ -37,7 +37,7 @@ def steps_to_fit(study: StudyResult) -> Figure:
     figure, ((left, right),) = _panels(1, 2, 4.5)
     outcome = study.found
     # A trial that has just begun has nothing to show.
-    measured = [t.record for t in study.trials if t.record.rows]
+    measured = [t.record for t in study.trials if t.record.rows and not t.record.failed]
     if not measured:
         return _nothing_yet(figure)
     records = sorted(measured, key=lambda r: r.base_learning_rate)
@@ -113,7 +113,7 @@ def best_steps(study: StudyResult) -> Figure:
 
     Grey are the trials that do not compete for the best result; the verdict is not about them.
     """
-    records = [t.record for t in study.trials if t.record.status != "diverged"]
+    records = [t.record for t in study.trials if t.record.status not in ("diverged", "failed")]
     most = max((trial.record.trial for trial in study.trials), default=0) + 1
     height = 1.9 + 0.2 * min(max(most, 5), 2 * MAX_LABELLED_TRIALS)
     figure, axes = _figure("Best step of each trial (retrospective checkpoint selection)", height)

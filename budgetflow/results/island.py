@@ -69,7 +69,7 @@ class Shown:
 
 def shown(study: StudyResult) -> Shown:
     """A study, its trials in groups."""
-    records = [trial.record for trial in study.trials]
+    records = [trial.record for trial in study.trials if not trial.record.failed]
     groups = {r.trial: "diverged" if r.diverged else "other" for r in records}
     found = study.found
     best: int | None

@@ -247,7 +247,7 @@ def _table(study: StudyResult) -> pd.DataFrame:
     if selection.key not in table:
         return table
     # The best first, by the column that says so, which comes first, too.
-    table["_"] = table["status"] == "diverged"
+    table["_"] = table["status"].isin(["diverged", "failed"])
     order = [True, not selection.higher_is_better]
     table = table.sort_values(["_", selection.key], ascending=order, kind="stable")
     first = [name for name in ("trial", "role", selection.key) if name in table]

@@ -10,7 +10,7 @@ from budgetflow.playbook.decision_wording import trials_in_words
 from budgetflow.playbook.measurement import PARTIAL, Row, Selection, TrialRecord
 from budgetflow.playbook.wording import counted
 
-OVER = ("complete", "diverged", "stopped")
+OVER = ("complete", "diverged", "stopped", "failed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Standing:
         trials: how many there are, those yet to be added among them.
         over: how many of them are.
         diverged: the numbers of those whose loss became infinite or NaN.
+        failed: the numbers of those that could not be trained.
         training: the numbers of those under way.
         steps_done: trained so far, without those taken over from other trials.
         steps_total: what they will come to; None while trials race, which ends nobody knows when.
@@ -32,6 +33,7 @@ class Standing:
     trials: int
     over: int
     diverged: tuple[int, ...]
+    failed: tuple[int, ...]
     training: tuple[int, ...]
     steps_done: int
     steps_total: int | None
@@ -53,11 +55,13 @@ def standing(
     # A race does not validate its trials before they fit.
     races = any(t.rows and selection.key not in t.rows[-1] for t in trials)
     reused = sum(trial.steps_reused for trial in trials)
-    lengths = (t.step if t.status in ("diverged", "stopped") else t.max_train_steps for t in trials)
+    ended = ("diverged", "stopped", "failed")
+    lengths = (t.step if t.status in ended else t.max_train_steps for t in trials)
     return Standing(
         trials=len(trials) + len(later),
         over=sum(trial.status in OVER for trial in trials),
         diverged=tuple(trial.trial for trial in trials if trial.diverged),
+        failed=tuple(trial.trial for trial in trials if trial.failed),
         training=tuple(trial.trial for trial in trials if trial.status == "running"),
         steps_done=sum(trial.step for trial in trials) - reused,
         steps_total=None if races else sum(lengths) - reused + sum(later),
@@ -68,7 +72,7 @@ def standing(
 
 def _by_fit(trials: Sequence[TrialRecord]) -> list[tuple[TrialRecord, Row]]:
     """The first to fit, then those that have come furthest with the lowest training loss."""
-    usable = [trial for trial in trials if trial.rows and not trial.diverged]
+    usable = [t for t in trials if t.rows and not (t.diverged or t.failed)]
     usable.sort(
         key=lambda t: (
             t.fitted_at_step or math.inf,
@@ -86,7 +90,7 @@ def _by_best_step(
     best = []
     for trial in trials:
         row = next((r for r in reversed(trial.rows) if r["step"] == trial.best_step), None)
-        if row is not None and not trial.diverged:
+        if row is not None and not (trial.diverged or trial.failed):
             best.append((trial, row))
     return sorted(best, key=lambda item: (selection.cost(item[1]), item[0].trial))
 
@@ -121,6 +125,8 @@ def counts_in_words(found: Standing) -> str:
         parts.append(f"{len(found.training)} begun")
     if found.diverged:
         parts.append(f"{trials_in_words(found.diverged)} diverged")
+    if found.failed:
+        parts.append(f"{trials_in_words(found.failed)} failed")
     return ", ".join(parts)
 
 
@@ -138,6 +144,7 @@ def status_in_words(trial: TrialRecord) -> str:
     return {
         "complete": "did not fit",
         "diverged": "diverged",
+        "failed": "failed",
         "stopped": "stopped, the race being decided",
         "pending": "waiting",
     }.get(trial.status, "racing")

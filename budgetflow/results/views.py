@@ -169,17 +169,17 @@ def _nearest_to_the_best(study: StudyResult, most: int) -> pd.DataFrame:
 
 
 def _best_first(study: StudyResult, most: int) -> pd.DataFrame:
-    """The best trials by the selection metric, those that diverged last."""
+    """The best trials by the selection metric, those that diverged or failed last."""
     frame, key = study.to_pandas(), study.selection.key
     if key not in frame:  # no trial has a best step
         frame[key] = np.nan
-    frame = frame.assign(diverged=frame["status"] == "diverged")
+    frame = frame.assign(out=frame["status"].isin(["diverged", "failed"]))
     ascending = [True, not study.selection.higher_is_better]
-    frame = frame.sort_values(["diverged", key], ascending=ascending)
+    frame = frame.sort_values(["out", key], ascending=ascending)
     varied = sorted({name for trial in study.trials for name in trial.record.hyperparameters})
     roles = ["role"] if frame["role"].nunique() > 1 else []
     metrics = [column for column in frame.columns if column.startswith("validation_")]
-    status = ["status"] if frame["diverged"].any() else []
+    status = ["status"] if frame["out"].any() else []
     length = ["max_train_steps"] if frame["max_train_steps"].nunique() > 1 else []
     columns = [*roles, *varied, *length, *status, "best_step", *metrics]
     return frame.head(most).reindex(columns=columns)

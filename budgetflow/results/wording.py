@@ -8,6 +8,7 @@ from typing import Any
 from budgetflow.playbook.outcomes import CooldownsOutcome, SweepOutcome, TrialsOutcome
 from budgetflow.playbook.wording import metrics_in_words, words
 from budgetflow.results.reading import StudyResult
+from budgetflow.results.standing import OVER
 
 
 def cooldowns_headline(outcome: CooldownsOutcome) -> str:
@@ -65,7 +66,7 @@ def sweep_headline(outcome: SweepOutcome) -> str:
 def under_way(study: StudyResult) -> str:
     """How far a study is that has no outcome yet, in one sentence."""
     records = [trial.record for trial in study.trials]
-    over = sum(record.status in ("complete", "diverged", "stopped") for record in records)
+    over = sum(record.status in OVER for record in records)
     steps = sum(record.step - record.steps_reused for record in records)
     return f"Under way: {over} of the {len(records)} trials begun are over, {steps} steps trained."
 

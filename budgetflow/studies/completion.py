@@ -9,7 +9,12 @@ from typing import Any
 from budgetflow.fields import Changes
 from budgetflow.playbook import wording
 from budgetflow.playbook.outcomes import Outcome, TrialsOutcome
-from budgetflow.playbook.round_wording import pitfall, trained_again, where_extra_steps_go
+from budgetflow.playbook.round_wording import (
+    could_not_be_trained,
+    pitfall,
+    trained_again,
+    where_extra_steps_go,
+)
 from budgetflow.playbook.sweep_wording import switched_off
 from budgetflow.source_code import framework_source
 from budgetflow.studies.fingerprint import (
@@ -37,7 +42,9 @@ def completed(
         records: of its trials, by number.
         live: evaluates the best checkpoint on the test split, if the config names one.
     """
-    outcome = study.kind.finish(study, outcome, records, live)
+    failed = [record for record in records if record.failed]
+    sound = [record for record in records if not record.failed]
+    outcome = study.kind.finish(study, outcome, sound, live)
     reasons = [*outcome.reasons, *study.departures]
     if changed := changed_code(study, records):
         reasons.append(wording.gone_on(in_words(changed)))
@@ -49,6 +56,7 @@ def completed(
         added["switched_off"] = names
         reasons += [switched_off(names)] if names else []
     reasons += trained_again(records)
+    reasons += [could_not_be_trained(record) for record in failed]
     if isinstance(outcome, TrialsOutcome) and outcome.best_trial is not None:
         best = next(record for record in records if record.trial == outcome.best_trial)
         plan = study.kind.plan(study, best.trial, best.hyperparameters)
@@ -66,6 +74,7 @@ def completed(
     return dataclasses.replace(
         outcome,
         **added,
+        failed=tuple(record.trial for record in failed) or None,
         reasons=tuple(reasons),
         fingerprint=study.fingerprint,
         selection_metric=study.config.evaluation.selection_metric,
