@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import gc
 import importlib
 import itertools
@@ -21,7 +22,7 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -31,6 +32,7 @@ from etils import epath
 from rich.console import Console
 
 from budgetflow import command_line, in_python, processes, stopping
+from budgetflow.cluster import for_cluster, hiring
 from budgetflow.config import StudyConfig, load_config_file
 from budgetflow.config.loading import MOST_STUDIES
 from budgetflow.dry_run import dry_run_notes, dry_run_rows
@@ -47,12 +49,10 @@ from budgetflow.results.terminal import (
 from budgetflow.results.tracking import check_trackers
 from budgetflow.results.views import planned_fields
 from budgetflow.studies.chain import lengths_to_come, planned_chain
+from budgetflow.studies.controller import Hire
 from budgetflow.studies.folder import is_complete
 from budgetflow.studies.kinds import check_follows, kind_of, parse_study
-from budgetflow.studies.study import (
-    check_study,
-    resolve,
-)
+from budgetflow.studies.study import Study, check_study, resolve
 from budgetflow.training.mesh import cpu_devices, cpu_devices_are_given
 from budgetflow.watching import held, run_watched
 from budgetflow.workdir import open_workdir
@@ -83,6 +83,13 @@ _SAME_RESULTS = flags.DEFINE_bool(
 )
 _WAIT = flags.DEFINE_bool(
     "wait", False, "Where another launcher runs a study, wait for it to end instead of refusing."
+)
+_RAY = flags.DEFINE_string(
+    "ray",
+    None,
+    "Hand the trials out to the nodes of a Ray cluster: --ray for the one that this machine is a "
+    "part of, or --ray=ADDRESS. All nodes see the workdir and the data under the same path; "
+    "config.ray says what a trial needs of a node.",
 )
 _GRACE_SECONDS = flags.DEFINE_float(
     "grace_seconds",
@@ -155,6 +162,7 @@ def launch(
     same_results: bool = False,
     wait: bool = False,
     quiet: bool = False,
+    hire: Hire | None = None,
 ) -> dict[str, Any] | None:
     """Runs the studies of a chain, each after the one it builds on.
 
@@ -167,6 +175,7 @@ def launch(
         same_results: see :func:`budgetflow.studies.study.resolve`.
         wait: whether to wait where another launcher runs a study.
         quiet: whether to print what was found and nothing else.
+        hire: who trains the trials, in place of this run's devices.
 
     Returns:
         The last study's outcome; None after a dry run.
@@ -187,14 +196,15 @@ def launch(
         return None
     with told_in_one_line(folder_of_all):
         planned.record(folder_of_all)
-        return _run_chain(chain, folder_of_all, console, profile_steps, same_results, wait, quiet)
+        watched = functools.partial(run_watched, profile_steps=profile_steps, hire=hire)
+        return _run_chain(chain, folder_of_all, console, watched, same_results, wait, quiet)
 
 
 def _run_chain(
     chain: list[StudyConfig],
     folder_of_all: epath.Path,
     console: Console,
-    profile_steps: tuple[int, int] | None,
+    run: Callable[[Study, Console], dict[str, Any]],
     same_results: bool,
     wait: bool,
     quiet: bool,
@@ -214,7 +224,7 @@ def _run_chain(
         if not was_complete and processes.is_main():
             _import_reports()
         with contextlib.nullcontext() if was_complete else held(folder, wait, console):
-            outcome = run_watched(study, console, profile_steps)
+            outcome = run(study, console)
         if processes.is_main():
             results.append(_show(console, folder, was_complete))
         trained = trained or not was_complete
@@ -272,9 +282,16 @@ def _show(console: Console, folder: epath.Path, was_complete: bool) -> StudyResu
 
 def main(argv: Sequence[str]) -> None:
     """The launcher, for a command line."""
+    # A flag alone, without an address.
+    argv = ["--ray=" if argument == "--ray" else argument for argument in argv]
     config = command_line.parse(argv, flags.FLAGS)
+    _check_flags()
     logging.set_verbosity(logging.ERROR)
     chain = load_chain(config)
+    if (cluster := _RAY.value) is not None:
+        chain = list(map(for_cluster, chain))
+        # Devices are the workers': this process decides, and needs none.
+        jax.config.update("jax_platforms", "cpu")
     profile_steps = parse_steps(_PROFILE_STEPS.value, [c.max_train_steps for c in chain])
     _keep_compiled(_COMPILATION_CACHE_DIR.value)
     _make_cpu_devices(chain, _NUM_PROCESSES.value or processes.num_tasks())
@@ -285,6 +302,7 @@ def main(argv: Sequence[str]) -> None:
             jax.devices()
         except RuntimeError as error:
             raise UserError(f"JAX finds no devices to run on: {error}") from error
+        hire = hiring(cluster) if cluster is not None else None
         stopping.listen(_GRACE_SECONDS.value)
         console = Console(quiet=not processes.is_main())
         launch(
@@ -296,7 +314,20 @@ def main(argv: Sequence[str]) -> None:
             same_results=_SAME_RESULTS.value,
             wait=_WAIT.value,
             quiet=_QUIET.value,
+            hire=hire,
         )
+
+
+def _check_flags() -> None:
+    """Checks that flags which stand for each other's opposite are not given together.
+
+    Raises:
+        UserError: they are.
+    """
+    alone = {flag.name: flag.value for flag in (_CLUSTER, _NUM_PROCESSES, _PROFILE_STEPS)}
+    for name, value in alone.items():
+        if _RAY.value is not None and value:
+            raise UserError(f"--{name} is for trials on devices of this run; leave it or --ray out")
 
 
 def parse_steps(text: str | None, lengths: Sequence[int | None]) -> tuple[int, int] | None:

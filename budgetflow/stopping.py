@@ -30,6 +30,11 @@ def is_asked() -> bool:
     return (_asked if jax.process_count() == 1 else _agreed).is_set()
 
 
+def ask() -> None:
+    """Asks this process to stop, as a signal would."""
+    _asked.set()
+
+
 def agree() -> bool:
     """Has every process know whether one was asked to stop; all must call it at the same point."""
     if any(gather(_asked.is_set())):

@@ -13,7 +13,7 @@ from budgetflow import processes
 from budgetflow.results.progress import StudyProgress
 from budgetflow.results.terminal import say
 from budgetflow.results.tracking import Tracking
-from budgetflow.studies.controller import run_study
+from budgetflow.studies.controller import Hire, run_study
 from budgetflow.studies.lock import locked
 from budgetflow.studies.study import Study
 from budgetflow.studies.trial import TrialRecord
@@ -38,7 +38,10 @@ def held(folder: epath.Path, wait: bool, console: Console) -> Iterator[None]:
 
 
 def run_watched(
-    study: Study, console: Console, profile_steps: tuple[int, int] | None
+    study: Study,
+    console: Console,
+    profile_steps: tuple[int, int] | None = None,
+    hire: Hire | None = None,
 ) -> dict[str, Any]:
     """Runs a study like :func:`budgetflow.studies.controller.run_study`.
 
@@ -46,8 +49,10 @@ def run_watched(
         study: the study.
         console: where it is shown.
         profile_steps: the steps of its first trial between which to write a trace.
+        hire: who trains its trials, in place of this run's devices.
     """
     devices = f"{study.mesh.size} x {study.mesh.devices.flat[0].device_kind}"
+    devices = "the nodes of a cluster" if hire else devices
     trackers = study.config.trackers if processes.is_main() else ()
     progress = StudyProgress(console, study.folder.name, study.selection, devices)
     tracking = Tracking(trackers, study.folder)
@@ -61,6 +66,7 @@ def run_watched(
             study,
             on_progress,
             profile_steps,
+            hire=hire,
             on_phase=progress.phase,
             on_decision=progress.decided,
         )

@@ -58,8 +58,18 @@ FLOORS = {
     # Imported when a model is restored, not before.
     "results.restoring": GROUND | {"config", "data", "training", "checkpoints", "results"},
     "report": {"command", "errors", "files", "results"},
+    "cluster": GROUND | {"config", "playbook", "studies", "training"},
     "launch": GROUND
-    | {"command_line", "config", "playbook", "studies", "results", "training.mesh", "workdir"}
+    | {
+        "cluster",
+        "command_line",
+        "config",
+        "playbook",
+        "studies",
+        "results",
+        "training.mesh",
+        "workdir",
+    }
     | {"dry_run", "in_python", "refusals", "watching"},
     "dry_run": {"config", "processes", "results", "studies", "training.mesh"},
     "watching": {"processes", "results", "studies"},

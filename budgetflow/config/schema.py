@@ -275,6 +275,20 @@ class ComparisonConfig:
 
 
 @dataclass(frozen=True, config=CHECKED)
+class RayConfig:
+    """What each trial needs of a Ray cluster's node; for ``--ray``.
+
+    Attributes:
+        cpus, gpus: how many of either.
+        resources: of the cluster's own, as (("TPU", 4),).
+    """
+
+    cpus: Strength = 1.0
+    gpus: Strength = 0.0
+    resources: tuple[tuple[Text, Rate], ...] = ()
+
+
+@dataclass(frozen=True, config=CHECKED)
 class StudyConfig:
     """One study. Use :func:`default_config` or :func:`building_on` in a config file.
 
@@ -367,6 +381,7 @@ class StudyConfig:
     ideas: Annotated[dict[str, dict[str, Any]], Changes.OUTCOME] = Field(default_factory=dict)
     comparison: Annotated[ComparisonConfig, Changes.OUTCOME] = ComparisonConfig()
     trackers: Annotated[tuple[Literal["tensorboard", "wandb"], ...], Changes.NOTHING] = ()
+    ray: Annotated[RayConfig, Changes.NOTHING] = RayConfig()
 
 
 # The sections of any keys: arguments of what they name, and strengths.

@@ -132,6 +132,11 @@ def _wait_for(path: epath.Path, mine: Launcher, wait: bool, say: Callable[[str],
         time.sleep(0.5)
 
 
+def holder(folder: epath.Path) -> Launcher | None:
+    """Who runs a study; None if nobody does."""
+    return _read(folder / LOCK)
+
+
 def _take(path: epath.Path, mine: Launcher) -> bool:
     """Makes the lock file unless there is one; whether it did."""
     if "://" in os.fspath(path):  # a bucket makes no file exclusively

@@ -24,7 +24,13 @@ from budgetflow.studies.live import LiveTrials
 from budgetflow.studies.plans import TrialPlan
 from budgetflow.studies.reuse import joining, resumed
 from budgetflow.studies.study import Study
-from budgetflow.studies.trial import TrialRecord, read_trials, trial_folder, write_trial
+from budgetflow.studies.trial import (
+    TrialRecord,
+    read_trial,
+    read_trials,
+    trial_folder,
+    write_trial,
+)
 from budgetflow.training.timing import Stopwatch
 from budgetflow.training.trial_run import Measurement
 
@@ -81,35 +87,12 @@ class OwnDevices:
     def _read(self) -> dict[int, TrialRecord]:
         self.records = {record.trial: record for record in read_trials(self._study.folder)}
         begun = [r for r in self.records.values() if r.status == "running" or is_to_join(r)]
-        return self.records | {record.trial: self.resumable(record) for record in begun}
+        return self.records | {record.trial: self._resumable(record) for record in begun}
 
-    def resumable(self, record: TrialRecord) -> TrialRecord:
-        """The record as of the latest checkpoint, before the first one that is damaged."""
+    def _resumable(self, record: TrialRecord) -> TrialRecord:
         if is_to_join(record):
             return self._join(record.trial, record.hyperparameters)
-        folder = trial_folder(self._study.folder, record.trial)
-        checkpoints = TrialCheckpoints(folder)
-        damaged = checkpoints.set_aside_damaged()
-        words = (f"step {step} (kept as checkpoints/{step}.damaged)" for step in damaged)
-        until = min([*damaged, record.step + 1])
-        latest = max((step for step in checkpoints.steps() if step < until), default=0)
-        if latest < record.steps_reused:
-            # Its own measurements are not those that it took over, at other steps.
-            aside = self._study.folder / "damaged" / folder.name
-            aside.parent.mkdir(exist_ok=True)
-            if aside.exists():
-                aside.rmtree()
-            folder.rename(aside)
-            again = self._join(record.trial, record.hyperparameters)
-            words = (f"step {step} (kept in damaged/{folder.name})" for step in damaged)
-            again = dataclasses.replace(again, damaged=(*again.damaged, *words))
-            write_trial(self._study.folder, again)
-            return again
-        if latest < record.step or damaged:
-            record = dataclasses.replace(record, damaged=(*record.damaged, *words))
-            record = record.back_to(latest, self._study.selection)
-            write_trial(self._study.folder, record, back=True)
-        return record
+        return resumable(self._study, record, self._join)
 
     def add(self, trials: dict[int, dict[str, Any]]) -> None:
         """Has trials join the study, by number and hyperparameters."""
@@ -167,7 +150,7 @@ class OwnDevices:
         for number, position in wave.items():
             if number not in self._live:
                 # The last state of one that was stopped may not have been kept.
-                record = processes.on_main(self.resumable, self.records[number])
+                record = processes.on_main(self._resumable, self.records[number])
                 self.records[number] = resumed(study, record, self.plan(number))
                 self._live.open(self.records[number], self.plan(number), position)
         records = [self.records[number] for number in wave]
@@ -239,6 +222,21 @@ class OwnDevices:
             self._check_writer(record.trial)
             write_trial(self._study.folder, record)
 
+    def take_up(self, number: int) -> TrialRecord:
+        """Reads the record of a trial that was handed to this run, and of the one it continues."""
+        folder = self._study.folder
+        self.records[number] = record = read_trial(trial_folder(folder, number))
+        branch = self.plan(number).branch
+        if branch is not None and is_to_join(record):
+            self.records[branch.trial] = read_trial(trial_folder(folder, branch.trial))
+        return record
+
+    def hand_back(self, number: int) -> TrialRecord:
+        """Saves a trial that was taken up, so that it can go on elsewhere."""
+        if number in self._live:
+            self.close(number)
+        return self.records[number]
+
     def close(self, number: int, save: bool = True) -> None:
         """Takes a trial off the devices, and records what has become of it."""
         self._check_writer(number)
@@ -258,6 +256,42 @@ class OwnDevices:
                     self._write(self.records[number])
         self._on_phase("concluding")
         return completed(self._study, found, list(self.records.values()), self._live)
+
+
+def resumable(
+    study: Study, record: TrialRecord, join: Callable[[int, dict[str, Any]], TrialRecord]
+) -> TrialRecord:
+    """A trial's record as of its latest checkpoint, before the first one that is damaged.
+
+    Args:
+        study: the study.
+        record: what is recorded.
+        join: the record of a new trial of a number and hyperparameters, which takes this one's
+            place if what it took over from another trial is damaged.
+    """
+    folder = trial_folder(study.folder, record.trial)
+    checkpoints = TrialCheckpoints(folder)
+    damaged = checkpoints.set_aside_damaged()
+    words = (f"step {step} (kept as checkpoints/{step}.damaged)" for step in damaged)
+    until = min([*damaged, record.step + 1])
+    latest = max((step for step in checkpoints.steps() if step < until), default=0)
+    if latest < record.steps_reused:
+        # Its own measurements are not those that it took over, at other steps.
+        aside = study.folder / "damaged" / folder.name
+        aside.parent.mkdir(exist_ok=True)
+        if aside.exists():
+            aside.rmtree()
+        folder.rename(aside)
+        again = join(record.trial, record.hyperparameters)
+        words = (f"step {step} (kept in damaged/{folder.name})" for step in damaged)
+        again = dataclasses.replace(again, damaged=(*again.damaged, *words))
+        write_trial(study.folder, again)
+        return again
+    if latest < record.step or damaged:
+        record = dataclasses.replace(record, damaged=(*record.damaged, *words))
+        record = record.back_to(latest, study.selection)
+        write_trial(study.folder, record, back=True)
+    return record
 
 
 def is_to_join(record: TrialRecord) -> bool:

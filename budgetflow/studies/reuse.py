@@ -52,6 +52,19 @@ def kept_steps(
     return steps_to_keep(list(rows), study.selection.cost, keep_best, plan.pinned, latest)
 
 
+def announced(number: int, plan: TrialPlan) -> TrialRecord:
+    """The record of a trial that is yet to join its study, on devices that nobody knows yet."""
+    return TrialRecord(
+        trial=number,
+        hyperparameters=plan.hyperparameters,
+        schedule=plan.schedule,
+        seed=plan.config.seed,
+        max_train_steps=plan.length_steps,
+        role=plan.role,
+        idea=plan.idea,
+    )
+
+
 def joining(
     study: Study,
     number: int,
@@ -71,14 +84,8 @@ def joining(
     folder = trial_folder(study.folder, number)
     if folder.exists():  # left by a kill before anything was recorded
         folder.rmtree()
-    record = TrialRecord(
-        trial=number,
-        hyperparameters=plan.hyperparameters,
-        schedule=plan.schedule,
-        seed=plan.config.seed,
-        max_train_steps=plan.length_steps,
-        role=plan.role,
-        idea=plan.idea,
+    record = dataclasses.replace(
+        announced(number, plan),
         reuse_key=plan.state_key(study.dataset, study.mesh),
         measurement_key=measurement_key(plan.config, study.dataset),
     )

@@ -44,6 +44,7 @@ class Study:
 
     Attributes:
         config: its config, ``max_train_steps`` and ``search.trials`` resolved.
+        asked: its config as it was given.
         folder: where it lies.
         dataset: its data.
         mesh: the devices it runs on.
@@ -55,10 +56,12 @@ class Study:
         plans: the trials that are known before it runs, by number.
         earlier: the folder of the study it builds on, whose trials can be continued.
         departures: how its config departs from the one that its length was found on, in sentences.
+        same_results: whether its owner vouches for changed code; see :func:`resolve`.
         lengths_to_come: of the trials of later studies of its chain, as far as they are known.
     """
 
     config: StudyConfig
+    asked: StudyConfig
     folder: epath.Path
     dataset: Dataset
     mesh: Mesh
@@ -68,6 +71,7 @@ class Study:
     plans: tuple[TrialPlan, ...] = ()
     earlier: epath.Path | None = None
     departures: tuple[str, ...] = ()
+    same_results: bool = False
     lengths_to_come: tuple[int, ...] = ()
 
     @functools.cached_property
@@ -133,6 +137,7 @@ def resolve(
         ConfigError: the config does not fit the data, the model or the earlier study.
         UserError: the earlier study has no answer to build on.
     """
+    asked = config
     earlier_outcome = processes.on_main(read_outcome, earlier) if earlier is not None else None
     draws = config.search.space and config.search.method != "grid" and not config.search.derive
     if draws and config.search.trials is None:
@@ -155,6 +160,7 @@ def resolve(
     metric = task_metrics(program.spec)[config.evaluation.selection_metric]
     study = Study(
         config=config,
+        asked=asked,
         folder=folder,
         dataset=dataset,
         mesh=mesh,
@@ -162,6 +168,7 @@ def resolve(
         builds_on=builds_on,
         higher_is_better=metric.higher_is_better,
         earlier=earlier,
+        same_results=same_results,
     )
     if earlier is not None and not kind_named(processes.on_main(_config, earlier)["kind"]).promotes:
         earlier = None

@@ -1,0 +1,218 @@
+"""A worker on a node: it takes a trial from its folder to a step, saves it, and comes back.
+
+It knows nothing of other trials and decides nothing. Whoever has taken its place is the only one to
+write: before each write it looks whether that has happened.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import socket
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from etils import epath
+
+from budgetflow import stopping
+from budgetflow.cluster.queue import read_placement
+from budgetflow.config import StudyConfig
+from budgetflow.errors import DamagedFileError, StoppedError, UserError
+from budgetflow.playbook.measurement import Advance, TrialRecord
+from budgetflow.playbook.outcomes import Outcome
+from budgetflow.studies.fingerprint import differing_fields, in_words, libraries
+from budgetflow.studies.live import LiveTrials
+from budgetflow.studies.lock import Launcher, holder
+from budgetflow.studies.own_devices import OwnDevices
+from budgetflow.studies.study import Study, resolve
+from budgetflow.studies.trial import read_trials
+from budgetflow.training.timing import Stopwatch
+
+
+@dataclasses.dataclass(frozen=True)
+class Assignment:
+    """The study that a worker trains trials of.
+
+    Attributes:
+        config: as its launcher read it, for one trial on all devices of a worker.
+        folder, earlier: that of the study, and that of the one it builds on.
+        same_results: see :func:`budgetflow.studies.study.resolve`.
+        lengths_to_come: see :class:`budgetflow.studies.study.Study`.
+        found_on, libraries: what its launcher knows of code, data and libraries.
+        launcher: who holds the study's folder.
+    """
+
+    config: StudyConfig
+    folder: str
+    earlier: str | None
+    same_results: bool
+    lengths_to_come: tuple[int, ...]
+    found_on: dict[str, Any]
+    libraries: dict[str, str]
+    launcher: Launcher | None
+
+
+def assignment(study: Study) -> Assignment:
+    """What workers are told of a study, which its launcher holds."""
+    return Assignment(
+        config=study.asked,
+        folder=os.fspath(study.folder),
+        earlier=os.fspath(study.earlier) if study.earlier else None,
+        same_results=study.same_results,
+        lengths_to_come=study.lengths_to_come,
+        found_on=study.found_on,
+        libraries=libraries(),
+        launcher=holder(study.folder),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Stretch:
+    """What a worker is asked for: a trial, the step to take it to, and which attempt that is."""
+
+    trial: int
+    to_step: int
+    attempt: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What came of it.
+
+    Attributes:
+        record: of the trial, as it was saved.
+        outcome: completed, where that was asked for.
+        steps_trained, examples_trained: by this stretch.
+        steps_trained_twice: those of them that its folder knew before.
+        seconds: by activity.
+        error: of the trial's own, which another attempt may not meet.
+        refused: why this node can train no trial of this study.
+    """
+
+    record: TrialRecord | None = None
+    outcome: Outcome | None = None
+    steps_trained: int = 0
+    examples_trained: int = 0
+    steps_trained_twice: int = 0
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    error: str | None = None
+    refused: str | None = None
+
+
+class _ReplacedError(Exception):
+    """Another worker, or another launcher, has this trial now."""
+
+
+class Worker:
+    """An actor on a node, with devices of its own.
+
+    Args:
+        cpu_devices: how many virtual devices its CPU makes.
+        compilation_cache: where compiled programs are kept on the node, by JAX's settings.
+    """
+
+    def __init__(self, cpu_devices: int, compilation_cache: dict[str, Any]) -> None:
+        jax.config.update("jax_num_cpu_devices", cpu_devices)
+        for name, value in compilation_cache.items():
+            jax.config.update(name, value)
+        self._assignment: Assignment | None = None
+        self._study: Study | None = None
+        self._live: LiveTrials | None = None
+        self._attempts: dict[int, int] = {}
+
+    def node(self) -> str:
+        """The name of its node."""
+        import ray
+
+        return f"{socket.gethostname()} ({ray.get_runtime_context().get_node_id()[:8]})"
+
+    def stop(self) -> None:
+        """Asks it to save the trial that it trains, and to come back; called beside the others."""
+        stopping.ask()
+
+    def advance(self, assignment: Assignment, stretch: Stretch) -> Report:
+        """Takes a trial from its folder to a step."""
+
+        def advance(own: OwnDevices) -> Report:
+            self._attempts[stretch.trial] = stretch.attempt
+            before = own.take_up(stretch.trial)
+            try:
+                own.advance(Advance((stretch.trial,), stretch.to_step))
+            except StoppedError:
+                record = own.records[stretch.trial]
+            else:
+                record = own.hand_back(stretch.trial)
+            again = own.steps_trained - (record.step - before.step)
+            return Report(record, steps_trained_twice=max(0, again))
+
+        return self._reported(assignment, advance)
+
+    def conclude(self, assignment: Assignment, found: Outcome) -> Report:
+        """Completes the outcome of a study, all trials of which are over."""
+
+        def conclude(own: OwnDevices) -> Report:
+            assert self._study is not None
+            own.records = {record.trial: record for record in read_trials(self._study.folder)}
+            return Report(outcome=own.conclude(found))
+
+        return self._reported(assignment, conclude)
+
+    def _reported(self, assignment: Assignment, do: Callable[[OwnDevices], Report]) -> Report:
+        """What came of it; whatever goes wrong is said, not raised: it may not be picklable."""
+        try:
+            study = self._resolved(assignment)
+        except (UserError, OSError) as error:
+            return Report(refused=str(error))
+        live, self._live = self._live or LiveTrials(study, None), None
+        live.stopwatch = Stopwatch()
+        own = OwnDevices(study, live, check_writer=self._check_writer)
+        try:
+            report = do(own)
+        except _ReplacedError:
+            return Report()
+        except DamagedFileError as error:
+            return Report(refused=str(error))
+        except OSError as error:  # a disk that is full or gone is no trial's own fault
+            return Report(refused=f"{error.filename or study.folder}: {error.strerror or error}")
+        except Exception as error:
+            said = traceback.format_exception_only(error)[-1]
+            return Report(error=" ".join(said.split()))
+        self._live = live
+        return dataclasses.replace(
+            report,
+            steps_trained=own.steps_trained,
+            examples_trained=own.examples_trained,
+            seconds=dict(live.stopwatch.seconds),
+        )
+
+    def _resolved(self, assignment: Assignment) -> Study:
+        """The study, with this node's data, code and devices.
+
+        Raises:
+            UserError: they are not those of the launcher.
+        """
+        if self._study is None or self._assignment != assignment:
+            earlier = epath.Path(assignment.earlier) if assignment.earlier else None
+            folder = epath.Path(assignment.folder)
+            study = resolve(assignment.config, folder, earlier, assignment.same_results)
+            theirs = {**assignment.found_on, "libraries": assignment.libraries}
+            ours = {**study.found_on, "libraries": libraries()}
+            if names := differing_fields(theirs, ours):
+                raise UserError(
+                    f"what is there differs from the launcher's in {in_words(names)}; have the "
+                    "same code, data and libraries on all nodes"
+                )
+            to_come = assignment.lengths_to_come
+            self._study = dataclasses.replace(study, lengths_to_come=to_come)
+            self._assignment, self._live = assignment, None
+        return self._study
+
+    def _check_writer(self, number: int) -> None:
+        assert self._study is not None and self._assignment is not None
+        folder, launcher = self._study.folder, self._assignment.launcher
+        if read_placement(folder, number).attempt != self._attempts[number]:
+            raise _ReplacedError
+        if launcher is not None and not launcher.is_same(holder(folder)):
+            raise _ReplacedError
