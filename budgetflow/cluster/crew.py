@@ -16,7 +16,7 @@ from budgetflow.cluster.queue import Placement, queue_of, read_placement, write_
 from budgetflow.cluster.worker import Report, Stretch, assignment
 from budgetflow.cluster.workers import Hired, Lost, Workers
 from budgetflow.errors import DamagedFileError, UserError
-from budgetflow.playbook.decision_wording import trials_in_words
+from budgetflow.playbook.decision_wording import trials_in_words, where_trials_ran
 from budgetflow.playbook.measurement import Advance, TrialRecord
 from budgetflow.playbook.outcomes import Outcome
 from budgetflow.playbook.wording import counted
@@ -131,7 +131,7 @@ class ClusterCrew:
                 nodes = (*placement.nodes, worker.node)
                 self._place(number, dataclasses.replace(placement, nodes=nodes))
             stretch = Stretch(number, to_step, placement.attempt)
-            worker.awaited = worker.actor.advance.remote(self._assignment, stretch)
+            worker.ask("advance", self._assignment, stretch)
             worker.last_trial = number
             self._under_way[worker] = stretch
         self._tell()
@@ -139,7 +139,7 @@ class ClusterCrew:
     def _tell(self) -> None:
         """Says what happens, and where."""
         if not self._workers.begun:
-            self._on_phase(f"waiting for a node with {self._workers.needs}")
+            self._on_phase(f"waiting for {self._workers.needs}")
             return
         nodes = {worker.node for worker in self._workers.begun}
         restarts = sum(placement.attempt - 1 for placement in self._placements.values())
@@ -247,7 +247,7 @@ class ClusterCrew:
             StoppedError: always.
         """
         for worker in self._under_way:
-            worker.actor.stop.remote()
+            worker.tell_to_stop()
         while self._under_way:
             for worker, found in self._workers.wait(LOOK_SECONDS):
                 self._take_back(worker, found)
@@ -266,11 +266,12 @@ class ClusterCrew:
             if (worker := self._workers.idle()) is None:
                 self._wait()
                 continue
-            worker.awaited = worker.actor.conclude.remote(self._assignment, found)
+            worker.ask("conclude", self._assignment, found)
             report = self._result_of(worker)
             if isinstance(report, Report) and report.outcome is not None:
                 queue = queue_of(self._study.folder, list(self.records))
-                return dataclasses.replace(report.outcome, queue=queue)
+                reasons = (*report.outcome.reasons, where_trials_ran(queue))
+                return dataclasses.replace(report.outcome, queue=queue, reasons=reasons)
             if isinstance(report, Lost) and not report.alone:
                 continue
             errors.append(report.because if isinstance(report, Lost) else str(report.error))

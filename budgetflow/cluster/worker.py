@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import ray
 from etils import epath
 
 from budgetflow import stopping
@@ -100,13 +101,18 @@ class Report:
     error: str | None = None
     refused: str | None = None
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether it did what was asked for."""
+        return self.record is not None or self.outcome is not None
+
 
 class _ReplacedError(Exception):
     """Another worker, or another launcher, has this trial now."""
 
 
 class Worker:
-    """An actor on a node, with devices of its own.
+    """An actor on a node, with devices of its own; or one of several that have them together.
 
     Args:
         cpu_devices: how many virtual devices its CPU makes.
@@ -122,10 +128,26 @@ class Worker:
         self._live: LiveTrials | None = None
         self._attempts: dict[int, int] = {}
 
-    def node(self) -> str:
-        """The name of its node."""
-        import ray
+    def address(self) -> str:
+        """Where other actors can reach it, to have their devices together with its own."""
+        with socket.socket() as free:
+            free.bind(("", 0))
+            return f"{ray.util.get_node_ip_address()}:{free.getsockname()[1]}"
 
+    def begin(self, address: str, hosts: int, number: int) -> str:
+        """Joins the other actors of a trial, if there are others.
+
+        Args:
+            address: of the first of them.
+            hosts: how many they are.
+            number: which one this is.
+
+        Returns:
+            The name of its node.
+        """
+        if hosts > 1:
+            jax.config.update("jax_enable_preemption_service", False)
+            jax.distributed.initialize(address, hosts, number)
         return f"{socket.gethostname()} ({ray.get_runtime_context().get_node_id()[:8]})"
 
     def stop(self) -> None:

@@ -276,16 +276,18 @@ class ComparisonConfig:
 
 @dataclass(frozen=True, config=CHECKED)
 class RayConfig:
-    """What each trial needs of a Ray cluster's node; for ``--ray``.
+    """What each trial needs of a Ray cluster's nodes; for ``--ray``.
 
     Attributes:
-        cpus, gpus: how many of either.
-        resources: of the cluster's own, as (("TPU", 4),).
+        cpus, gpus: how many of either, of each host.
+        resources: of the cluster's own kinds, as (("TPU", 4),), of each host.
+        hosts: how many nodes form one trial, joined by ``jax.distributed``.
     """
 
     cpus: Strength = 1.0
     gpus: Strength = 0.0
     resources: tuple[tuple[Text, Rate], ...] = ()
+    hosts: Positive = 1
 
 
 @dataclass(frozen=True, config=CHECKED)

@@ -6,8 +6,9 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from budgetflow.playbook.measurement import TrialRecord
+from budgetflow.playbook.outcomes import Queue
 from budgetflow.playbook.race import LEARNING_RATE, SEED
-from budgetflow.playbook.wording import in_words
+from budgetflow.playbook.wording import counted, in_words
 
 # As many numbers, or values, as are still read.
 MOST = 4
@@ -53,3 +54,17 @@ def joining_in_words(
 def _listed(items: list[str]) -> str:
     *others, last = items
     return f"{', '.join(others)} and {last}" if others else last
+
+
+def where_trials_ran(queue: Queue) -> str:
+    """Which trials ran on which nodes of a cluster, and how often one was taken up anew."""
+    nodes = (f"{node}: {trials_in_words(trials)}" for node, trials in queue.nodes.items())
+    said = (
+        f"Its trials ran on {counted(len(queue.nodes), 'node')} of a cluster ({'; '.join(nodes)})"
+    )
+    if not queue.restarts:
+        return f"{said}."
+    again = counted(queue.steps_trained_twice, "step")
+    return (
+        f"{said}; {counted(queue.restarts, 'restart')}, for which {again} had to be trained again."
+    )

@@ -224,12 +224,14 @@ class OwnDevices:
 
     def take_up(self, number: int) -> TrialRecord:
         """Reads the record of a trial that was handed to this run, and of the one it continues."""
-        folder = self._study.folder
-        self.records[number] = record = read_trial(trial_folder(folder, number))
+        self.records[number] = record = self._read_one(number)
         branch = self.plan(number).branch
         if branch is not None and is_to_join(record):
-            self.records[branch.trial] = read_trial(trial_folder(folder, branch.trial))
+            self.records[branch.trial] = self._read_one(branch.trial)
         return record
+
+    def _read_one(self, number: int) -> TrialRecord:
+        return processes.on_main(read_trial, trial_folder(self._study.folder, number))
 
     def hand_back(self, number: int) -> TrialRecord:
         """Saves a trial that was taken up, so that it can go on elsewhere."""
