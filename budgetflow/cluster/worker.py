@@ -120,7 +120,8 @@ class Worker:
     """
 
     def __init__(self, cpu_devices: int, compilation_cache: dict[str, Any]) -> None:
-        jax.config.update("jax_num_cpu_devices", cpu_devices)
+        if cpu_devices > 1:
+            jax.config.update("jax_num_cpu_devices", cpu_devices)
         for name, value in compilation_cache.items():
             jax.config.update(name, value)
         self._assignment: Assignment | None = None

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import re
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -23,6 +24,8 @@ from budgetflow.errors import ConfigError, UserError
 
 # How often the nodes of the cluster are counted.
 COUNT_SECONDS = 2.0
+# How long a cluster may take to answer.
+CONNECT_SECONDS = 10.0
 # What of the environment changes what a worker computes, or how.
 _PASSED_ON = ("JAX_", "XLA_", "TF_", "TFDS_", "PYTHONPATH")
 _CACHE = (
@@ -235,9 +238,14 @@ def join_cluster(address: str) -> None:
     Raises:
         UserError: there is none, or it cannot be reached.
     """
+    if address and not re.fullmatch(r"[^/]+:\d+", address):
+        raise UserError(f"--ray={address}: should be host:port, as `ray status` has it")
     try:
+        if address:  # Ray itself would look for it for minutes
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
         ray.init(address=address or None, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         said = str(error).strip().splitlines()[0]
         raise UserError(f"--ray={address}: the cluster cannot be reached: {said}") from error
 

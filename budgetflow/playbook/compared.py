@@ -29,9 +29,9 @@ def whether_held(
         resolution: the smallest step of the metric; 0 if it has none.
 
     Returns:
-        None where fewer than two settings were run again.
+        None where fewer than two settings were run again, or the choice was not.
     """
-    before = by_setting(earlier)
+    before = by_setting(trial for trial in earlier if not trial.failed)
     after = by_setting(trial for trial in trials if trial.role in ("best", "rerun"))
     choice = next(_setting(trial) for trial in earlier if trial.trial == promoted)
     settings = [
@@ -44,7 +44,7 @@ def whether_held(
         for key, again in after.items()
         if key in before
     ]
-    if len(settings) < 2:
+    if len(settings) < 2 or not any(setting.promoted for setting in settings):
         return None
     groups = ([cost(trial, selection) for trial in group] for group in before.values())
     return held(settings, pooled_noise(groups, resolution), resolution)

@@ -59,12 +59,11 @@ def _listed(items: list[str]) -> str:
 def where_trials_ran(queue: Queue) -> str:
     """Which trials ran on which nodes of a cluster, and how often one was taken up anew."""
     nodes = (f"{node}: {trials_in_words(trials)}" for node, trials in queue.nodes.items())
-    said = (
-        f"Its trials ran on {counted(len(queue.nodes), 'node')} of a cluster ({'; '.join(nodes)})"
-    )
-    if not queue.restarts:
-        return f"{said}."
-    again = counted(queue.steps_trained_twice, "step")
-    return (
-        f"{said}; {counted(queue.restarts, 'restart')}, for which {again} had to be trained again."
-    )
+    # Several that form one trial are named together.
+    count = len({one for several in queue.nodes for one in several.split(" + ")})
+    said = f"Its trials ran on {counted(count, 'node')} of a cluster ({'; '.join(nodes)})"
+    if queue.restarts:
+        said += f"; {counted(queue.restarts, 'restart')}"
+    if queue.steps_trained_twice:
+        said += f"; {counted(queue.steps_trained_twice, 'step')} had to be trained again"
+    return f"{said}."

@@ -15,12 +15,14 @@ from budgetflow.results.reading import StudyResult, TrialResult
 
 # In the order in which they are drawn, the last on top, and what they are called.
 GROUPS = {
+    "failed": "could not be trained",
     "diverged": "diverged",
     "other": "does not compete for the best result",
     "competes": "competes for the best result",
     "best": "best trial",
 }
 GROUPS_OF_A_SWEEP = {
+    "failed": "could not be trained",
     "diverged": "diverged",
     "other": "not fitted up to here, where the race ended",
     "competes": "fitted the training set",
@@ -69,8 +71,9 @@ class Shown:
 
 def shown(study: StudyResult) -> Shown:
     """A study, its trials in groups."""
-    records = [trial.record for trial in study.trials if not trial.record.failed]
+    records = [trial.record for trial in study.trials]
     groups = {r.trial: "diverged" if r.diverged else "other" for r in records}
+    groups |= {r.trial: "failed" for r in records if r.failed}
     found = study.found
     best: int | None
     if study.config["kind"] in ("lr_sweep", "comparison"):

@@ -19,7 +19,8 @@ Spec = dict[str, Any]
 # A range of positive numbers is drawn on a logarithmic axis from this ratio of its ends on.
 LOGARITHMIC_FROM = 20
 CROSS = "M-.6,-.6L.6,.6M.6,-.6L-.6,.6"
-_SHAPES = {"diverged": CROSS, "other": "circle", "competes": "circle", "best": "diamond"}
+_SHAPES = {"failed": "circle", "diverged": CROSS, "other": "circle"}
+_SHAPES |= {"competes": "circle", "best": "diamond"}
 # What the page sets: the trials that are selected, as keys (null: all), and the one that is shown.
 PARAMS: list[Spec] = [{"name": "chosen", "value": None}, {"name": "picked", "value": None}]
 _LEFT_OUT, _PICKED = "chosen && !chosen[datum.trial]", "picked === datum.trial"

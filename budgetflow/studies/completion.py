@@ -46,7 +46,7 @@ def completed(
     sound = [record for record in records if not record.failed]
     outcome = study.kind.finish(study, outcome, sound, live)
     reasons = [*outcome.reasons, *study.departures]
-    if changed := changed_code(study, records):
+    if changed := changed_code(study, sound):
         reasons.append(wording.gone_on(in_words(changed)))
     added: dict[str, Any] = {}
     if not study.kind.regularizes:

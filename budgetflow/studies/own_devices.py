@@ -92,6 +92,7 @@ class OwnDevices:
     def _resumable(self, record: TrialRecord) -> TrialRecord:
         if is_to_join(record):
             return self._join(record.trial, record.hyperparameters)
+        self._check_writer(record.trial)
         return resumable(self._study, record, self._join)
 
     def add(self, trials: dict[int, dict[str, Any]]) -> None:
@@ -105,6 +106,7 @@ class OwnDevices:
     def _join(self, number: int, hyperparameters: dict[str, Any]) -> TrialRecord:
         """The record of a new trial, with the steps that it takes over from another one."""
         plan = self._study.kind.plan(self._study, number, hyperparameters)
+        self._check_writer(number)
         # One that is added with, or before, the trial to continue trains all steps itself.
         branch = self.records.get(plan.branch.trial) if plan.branch else None
         record = joining(self._study, number, plan, self._sources, branch)
