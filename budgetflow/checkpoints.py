@@ -120,6 +120,7 @@ class TrialCheckpoints:
         """
         self.finish()
         processes.on_main(self._clear, list(self._held))
+        in_background = False
         for step, state in sorted(self._held.items()):
             tree = self._to_all(state)._asdict()
             path = self._path(step)
@@ -127,9 +128,12 @@ class TrialCheckpoints:
                 small_checkpoints.save(Path(path), tree, _save_small)
             else:
                 _checkpointer().save(path, tree)
+                in_background = True
         self._pending = (sorted(self._held), keep)
         self._held = {}
         self._saved_at = time.monotonic()
+        if not in_background:
+            self.finish()
 
     def finish(self) -> None:
         """Waits for the save under way, records its checksums and deletes the surplus."""
