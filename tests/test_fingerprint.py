@@ -86,6 +86,10 @@ OTHER = {
     "weight_decay_mask": "matrices",
     "clip_gradient_norm": 1.0,
     "trackers": ("tensorboard",),
+    "ray.cpus": 2.0,
+    "ray.gpus": 1.0,
+    "ray.resources": (("TPU", 4.0),),
+    "ray.hosts": 2,
     "mesh.trial": 1,
     "mesh.data": 1,
     "mesh.fsdp": -1,
@@ -285,7 +289,7 @@ def test_the_fingerprint_follows_what_can_change_a_result(tmp_path):
                 "checkpoints.keep_best", "checkpoints.every_seconds",
                 "transfer.refuse_below", "description", "trackers"}  # fmt: skip
     # The rounds of a plan have their lengths and their trials from it.
-    harmless |= {name for name in OTHER if name.startswith("rounds.")}
+    harmless |= {name for name in OTHER if name.startswith(("rounds.", "ray."))}
     for name in OTHER:
         same = fingerprint_of(changed(name, tmp_path)) == known
         assert same == (name in harmless), name

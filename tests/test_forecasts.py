@@ -125,5 +125,5 @@ def test_lengths_to_come_are_forecast(tmp_path):
     second = budgetflow.open_study(tmp_path / "second")
     assert [receipt.length_steps for receipt in second.found.receipts] == [600]
     page = render_report(second)
-    assert "What was forecast for this round" in page and "The ledger of forecasts" in page
+    assert "What was forecast for this study" in page and "The ledger of forecasts" in page
     assert "Validation loss by the length of the run" in page

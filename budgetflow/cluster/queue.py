@@ -21,7 +21,8 @@ class Placement:
         attempt: from 1; one more each time that it was taken from a worker.
         nodes: those that had a part in it, in their order.
         errors: those of its own, as opposed to nodes that died.
-        steps_trained_twice: the steps after its last save, each time that it was taken up anew.
+        steps_trained_twice: each time that it was taken up anew, the steps after its last save, as
+            far as they were recorded.
     """
 
     attempt: int = 1

@@ -268,6 +268,8 @@ class TrialsOutcome(Outcome):
         transfer: how the best trial's schedule was carried over from an earlier study, as
             :meth:`budgetflow.playbook.transfer.Transfer.to_json` has it; None if it was not.
         best_test: the test metrics of the best checkpoint, where there is a test set.
+        forecast: what longer runs would give; None if every trial diverged.
+        receipts: how what the study before forecast for these lengths turned out.
     """
 
     trials: int
@@ -276,6 +278,8 @@ class TrialsOutcome(Outcome):
     best_validation: Metrics | None
     transfer: dict[str, Any] | None = None
     best_test: Metrics | None = None
+    forecast: StudyForecast | None = None
+    receipts: tuple[Receipt, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -292,8 +296,6 @@ class RoundOutcome(TrialsOutcome):
             hyperparameters.
         held: whether that round's choice held; None where nothing of it was run again.
         ideas: the ledger of the ideas that entered.
-        forecast: what longer runs would give; None if every trial diverged.
-        receipts: how what the round before forecast for this length turned out.
     """
 
     kind: ClassVar[str] = "round"
@@ -304,8 +306,6 @@ class RoundOutcome(TrialsOutcome):
     carried_over: tuple[CarriedField, ...] | None = None
     held: Held | None = None
     ideas: tuple[IdeaResult, ...] | None = None
-    forecast: StudyForecast | None = None
-    receipts: tuple[Receipt, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

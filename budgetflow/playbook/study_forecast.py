@@ -231,7 +231,9 @@ def study_forecast(
     Returns:
         None if every trial diverged.
     """
-    of = carried_trial(trials, selection)
+    longest = max((trial.schedule.total_steps for trial in trials), default=0)
+    # Of cooldowns, the shorter ones only say more of the law.
+    of = carried_trial([t for t in trials if t.schedule.total_steps == longest], selection)
     if of is None:
         return None
     seen = outlook(trials, of, selection, wider)

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from budgetflow.playbook.forecast_wording import forecast_sentences
-from budgetflow.playbook.outcomes import RoundOutcome
+from budgetflow.playbook.outcomes import TrialsOutcome
 from budgetflow.playbook.study_forecast import LOSS
 from budgetflow.results.island import Shown, number, stride
 from budgetflow.results.marks import Panel, Spec, is_number, layers, metric_axis, quantity
 
 SECTION = "What would longer runs give?"
-_BEFORE = "forecast before this round ran"
+_BEFORE = "forecast before this study ran"
 
 
 def forecasts(of: Shown) -> Iterator[Panel]:
     """The loss of the best setting, what runs of other lengths are to end with, and what came."""
     found = of.study.found
-    if not isinstance(found, RoundOutcome) or found.forecast is None:
+    if not isinstance(found, TrialsOutcome) or found.forecast is None:
         return
     said, length = found.forecast, of.study.config["max_train_steps"]
     measured = {r.trial: r for r in of.records}
@@ -71,5 +71,5 @@ def forecasts(of: Shown) -> Iterator[Panel]:
     first = next(forecast_sentences(said, length, metric), "")
     note = f"{first} Shaded: where {said.level:.0%} of runs are to end, schedule carried over."
     missed = any(not receipt.inside for receipt in found.receipts or ())
-    flag = "the forecast for this round missed" if missed else ""
+    flag = "the forecast for this study missed" if missed else ""
     yield Panel("Validation loss by the length of the run", note, spec, flag, SECTION, True)

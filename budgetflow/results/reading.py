@@ -13,7 +13,7 @@ from etils import epath
 from budgetflow.errors import DamagedFileError, UserError, nearest
 from budgetflow.files import read_json
 from budgetflow.playbook.measurement import PARTIAL, Selection
-from budgetflow.playbook.outcomes import Outcome, RoundOutcome, TrialsOutcome, from_json
+from budgetflow.playbook.outcomes import Outcome, TrialsOutcome, from_json
 from budgetflow.playbook.study_forecast import LongerRun, carried_trial, outlook
 from budgetflow.schedules import Schedule
 from budgetflow.studies.trial import TrialRecord, read_trials, trial_folder
@@ -213,8 +213,9 @@ class StudyResult:
         if not isinstance(found, TrialsOutcome):
             raise UserError(f"{self.folder} is a race to a fit; ask a round for a forecast")
         trials = [trial.record for trial in self.trials]
-        of = carried_trial(trials, self.selection) or best
-        said = found.forecast if isinstance(found, RoundOutcome) else None
+        longest = [t for t in trials if t.schedule.total_steps == self.config["max_train_steps"]]
+        of = carried_trial(longest, self.selection) or best
+        said = found.forecast
         seen = outlook(trials, of, self.selection, said.wider if said else 1.0)
         if isinstance(schedule, Schedule):
             return seen.run(schedule)

@@ -25,7 +25,7 @@ from budgetflow.errors import UserError
 from budgetflow.files import write_text
 from budgetflow.forecast_ledger import read_ledger
 from budgetflow.playbook.forecast_wording import RECEIPT_COLUMNS, coverage, receipt_rows
-from budgetflow.playbook.outcomes import RoundOutcome
+from budgetflow.playbook.outcomes import TrialsOutcome
 from budgetflow.playbook.receipts import receipts_from
 from budgetflow.playbook.wording import words
 from budgetflow.results.comparing import compare_studies
@@ -208,9 +208,9 @@ def _content(of: Shown, drawn: Sequence[Any], others: Mapping[str, StudyResult])
 
 
 def _ledger(study: StudyResult) -> list[ShownTable]:
-    """The forecasts that were scored so far in a round's workdir; none while there is none."""
+    """The forecasts that were scored so far in a study's workdir; none while there is none."""
     ledger = read_ledger(study.folder.parent)
-    if not isinstance(study.found, RoundOutcome) or not (ledger.rows or ledger.damaged):
+    if not isinstance(study.found, TrialsOutcome) or not (ledger.rows or ledger.damaged):
         return []
     receipts = receipts_from(ledger.rows)
     title = "The ledger of forecasts"

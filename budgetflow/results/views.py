@@ -7,7 +7,7 @@ otherwise, enter it into :data:`VIEWS` where the class is defined.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -65,7 +65,7 @@ class View:
     headline: Callable[[Any], str]
     facts: Callable[[Any], dict[str, Any]]
     table: Callable[[StudyResult, int], pd.DataFrame]
-    tables: Callable[[Any], list[ShownTable]] = lambda outcome: []
+    tables: Callable[[Any], Iterable[ShownTable]] = lambda outcome: []
 
 
 def view_of(outcome: Outcome) -> View:
@@ -135,19 +135,22 @@ def _tables_of_a_round(outcome: RoundOutcome) -> list[ShownTable]:
         selection = Selection(metric, bool(outcome.higher_is_better))
         rows = ledger_rows(outcome.ideas, selection)
         found.append(ShownTable("Ideas", LEDGER_COLUMNS, rows))
+    return [*found, *_tables_of_forecasts(outcome)]
+
+
+def _tables_of_forecasts(outcome: TrialsOutcome) -> Iterator[ShownTable]:
     if outcome.forecast:
         rows = longer_rows(outcome.forecast)
-        found.append(ShownTable("What longer runs would give", LONGER_COLUMNS, rows))
+        yield ShownTable("What longer runs would give", LONGER_COLUMNS, rows)
     if outcome.receipts:
         rows = receipt_rows(outcome.receipts)
-        found.append(ShownTable("What was forecast for this round", RECEIPT_COLUMNS, rows))
-    return found
+        yield ShownTable("What was forecast for this study", RECEIPT_COLUMNS, rows)
 
 
 def longer_in_words(study: StudyResult) -> list[str]:
-    """What longer runs than a complete round's would give, and at what cost; empty if unknown."""
+    """What longer runs than a complete study's would give, and at what cost; empty if unknown."""
     found = study.found
-    if not isinstance(found, RoundOutcome) or found.forecast is None:
+    if not isinstance(found, TrialsOutcome) or found.forecast is None:
         return []
     length, timing = study.config["max_train_steps"], study.timing
     cost = 1 / timing["steps_per_second"] if timing else None
@@ -212,6 +215,8 @@ VIEWS: dict[type[Outcome], View] = {
     SweepOutcome: View(wording.sweep_headline, _facts_of_a_sweep, _nearest_to_the_best),
     TrialsOutcome: View(wording.trials_headline, _facts_of_trials, _best_first),
     RoundOutcome: View(wording.trials_headline, _facts_of_a_round, _best_first, _tables_of_a_round),
-    CooldownsOutcome: View(wording.cooldowns_headline, _facts_of_trials, _best_first),
+    CooldownsOutcome: View(
+        wording.cooldowns_headline, _facts_of_trials, _best_first, _tables_of_forecasts
+    ),
     ComparisonOutcome: View(comparison_headline, _facts_of_a_comparison, _fastest_of_each_side),
 }

@@ -15,7 +15,7 @@ from etils import epath
 
 from budgetflow.files import finite, read_json, write_json
 from budgetflow.forecast_ledger import add_to_ledger, read_ledger
-from budgetflow.playbook.outcomes import Outcome, RoundOutcome
+from budgetflow.playbook.outcomes import Outcome, TrialsOutcome
 from budgetflow.playbook.receipts import Receipt, receipts_from
 from budgetflow.studies.lock import locked
 
@@ -60,7 +60,7 @@ def keep_receipts(folder: epath.Path, outcome: Outcome) -> None:
 
     Before the outcome is written: a kill in between costs none.
     """
-    if not (isinstance(outcome, RoundOutcome) and outcome.receipts):
+    if not (isinstance(outcome, TrialsOutcome) and outcome.receipts):
         return
     rows = [finite(dataclasses.asdict(receipt)) for receipt in outcome.receipts]
     with locked(folder.parent, wait=True, say=lambda words: None):

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 from budgetflow.config.schema import StudyConfig
 from budgetflow.errors import ConfigError, shown
 from budgetflow.playbook import cooldowns, rounds
-from budgetflow.playbook.measurement import Decision, TrialRecord
+from budgetflow.playbook.measurement import Conclude, Decision, TrialRecord
+from budgetflow.playbook.outcomes import CooldownsOutcome
 from budgetflow.schedules import Schedule
 from budgetflow.studies.kind import check_length
+from budgetflow.studies.kinds.forecasts import with_forecast
 from budgetflow.studies.kinds.round import ROUND, num_points, settings
 from budgetflow.studies.round_plans import round_plans
 
@@ -76,8 +78,12 @@ def check_branches_off(schedule: Schedule) -> None:
 
 
 def decide(study: Study, trials: Sequence[TrialRecord]) -> Decision:
-    """See :func:`budgetflow.playbook.cooldowns.outcome`."""
-    return rounds.decide(settings(study), trials, cooldowns.outcome)
+    """See :func:`budgetflow.playbook.cooldowns.outcome`; and what longer runs would give."""
+    decision = rounds.decide(settings(study), trials, cooldowns.outcome)
+    if isinstance(decision, Conclude) and isinstance(decision.outcome, CooldownsOutcome):
+        sound = [trial for trial in trials if not trial.failed]
+        return Conclude(with_forecast(study, sound, decision.outcome))
+    return decision
 
 
 COOLDOWNS = dataclasses.replace(

@@ -1,4 +1,4 @@
-"""What a round forecasts for longer ones, and the receipts of what was forecast for it."""
+"""What a study forecasts for longer ones, and the receipts of what was forecast for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from budgetflow.playbook.forecast_wording import (
     worth,
 )
 from budgetflow.playbook.measurement import TrialRecord
-from budgetflow.playbook.outcomes import RoundOutcome, from_json
+from budgetflow.playbook.outcomes import RoundOutcome, TrialsOutcome, from_json
 from budgetflow.playbook.receipts import Receipt, scored, widening
 from budgetflow.playbook.study_forecast import study_forecast
 from budgetflow.studies.fingerprint import differing_fields
@@ -29,11 +29,13 @@ if TYPE_CHECKING:
 _LAST_BITS = ("varied", "devices", "libraries", "settings", "checks_fit")
 
 
-def with_forecast(study: Study, trials: Sequence[TrialRecord], found: RoundOutcome) -> RoundOutcome:
-    """An outcome with the receipts of what was forecast for it, and its forecast for longer rounds.
+def with_forecast(
+    study: Study, trials: Sequence[TrialRecord], found: TrialsOutcome
+) -> TrialsOutcome:
+    """An outcome with the receipts of what was forecast for it, and its forecast for longer runs.
 
     Args:
-        study: the round.
+        study: the study.
         trials: its trials, by number, all of them over.
         found: what it has found so far.
     """
@@ -44,18 +46,21 @@ def with_forecast(study: Study, trials: Sequence[TrialRecord], found: RoundOutco
     said = study_forecast(
         trials, study.selection, lengths_ahead(study), widening(known.values()), list(known)
     )
-    added = dataclasses.replace(found, receipts=receipts or None)
+    found = dataclasses.replace(found, receipts=receipts or None)
     if said is None:
-        return dataclasses.replace(added, reasons=(*found.reasons, *reasons))
+        return dataclasses.replace(found, reasons=(*found.reasons, *reasons))
     length, metric = study.max_train_steps, study.config.evaluation.selection_metric
     reasons += forecast_sentences(said, length, metric)
+    if not isinstance(found, RoundOutcome):
+        reasons = [*found.reasons, *reasons, worth(said, length)]
+        return dataclasses.replace(found, forecast=said, reasons=tuple(reasons))
     # Beside the rule of the best steps, which knows nothing of how much there is to gain.
     before = found.best_step_diagnosis
     diagnosis = dataclasses.replace(before, means=f"{before.means} {worth(said, length)}")
     at = found.reasons.index(before.means)
     reasons = [*found.reasons[:at], *reasons, diagnosis.means, *found.reasons[at + 1 :]]
     return dataclasses.replace(
-        added, forecast=said, best_step_diagnosis=diagnosis, reasons=tuple(reasons)
+        found, forecast=said, best_step_diagnosis=diagnosis, reasons=tuple(reasons)
     )
 
 
@@ -71,7 +76,7 @@ def _receipts(study: Study, trials: Sequence[TrialRecord]) -> tuple[tuple[Receip
     if study.earlier is None or not (path := study.earlier / "outcome.json").exists():
         return (), []
     before = from_json(read_json(path))
-    if not (isinstance(before, RoundOutcome) and before.forecast):
+    if not (isinstance(before, TrialsOutcome) and before.forecast):
         return (), []
     said = before.forecast
     by = next(trial for trial in read_trials(study.earlier) if trial.trial == said.trial)

@@ -37,8 +37,9 @@ def decide(study: Study, trials: Sequence[TrialRecord]) -> Decision:
     """See :func:`budgetflow.playbook.rounds.decide`."""
     decision = rounds.decide(settings(study), trials, rounds.outcome)
     if isinstance(decision, Conclude) and isinstance(decision.outcome, RoundOutcome):
-        found = with_conclusions(study, trials, decision.outcome)
-        return Conclude(with_forecast(study, trials, found))
+        sound = [trial for trial in trials if not trial.failed]
+        found = with_conclusions(study, sound, decision.outcome)
+        return Conclude(with_forecast(study, sound, found))
     return decision
 
 
