@@ -80,8 +80,8 @@ def test_twice_the_steps_are_told_where_nothing_else_is():
         ),
         (
             {"seed_noise": 0.01, "worth_until_steps": 900},
-            "; from 900 steps on, twice as many would gain less than the noise between seeds "
-            "(0.01).",
+            "; from 900 steps on, twice as many are expected to gain less than the noise between "
+            "seeds (0.01).",
         ),
         (
             {"not_told_because": "no two seeds"},
@@ -127,12 +127,17 @@ def test_a_receipt_says_what_was_forecast_what_came_and_what_follows():
 
 def test_the_table_has_a_row_for_each_length():
     assert longer_rows(SAID) == [
-        ("800", "480", "1.480 (1.460 to 1.500)", "0.040 (0.020 to 0.060)", "-"),
+        ("800", "480", "-", "1.480 (1.460 to 1.500)", "0.040 (0.020 to 0.060)", "-"),
         (
-            *("1600", "1280", "1.440 (1.410 to 1.470)", "0.080 (0.050 to 0.110)"),
+            *("1600", "1280", "-", "1.440 (1.410 to 1.470)", "0.080 (0.050 to 0.110)"),
             "0.310 (0.290 to 0.330)",
         ),
-        ("9000", "-", "cannot be told", "-", "-"),
+        ("9000", "-", "-", "cannot be told", "-", "-"),
+    ]
+    assert [row[2] for row in longer_rows(SAID, 0.25)] == [
+        "about 2 minutes",
+        "about 5 minutes",
+        "-",
     ]
 
 

@@ -8,7 +8,9 @@ import pytest
 from etils import epath
 from test_study_forecast import KEY, LINEAR, SELECTION, trial
 
+from budgetflow.files import finite
 from budgetflow.forecast_ledger import LEDGER, read_ledger
+from budgetflow.playbook.forecast_wording import coverage, receipt_rows, receipt_sentence
 from budgetflow.playbook.metric_by_loss import Expected
 from budgetflow.playbook.receipts import Receipt, receipts_from, scored, widening
 from budgetflow.playbook.study_forecast import LOSS, study_forecast
@@ -50,6 +52,19 @@ def test_a_forecast_that_was_wrong_is_outside_and_widens_the_next(factor):
     assert widening([receipt]) == receipt.needed
     again = study_forecast(SHORT, SELECTION, [4000], widening([receipt])).at(4000).loss
     assert (again.low if factor < 1 else again.high) == pytest.approx(receipt.came)
+
+
+def test_a_run_that_diverged_counts_as_missed_and_widens_nothing():
+    ended = dataclasses.replace(trial(7, LONGER), status="diverged")
+    receipt = score(dataclasses.replace(ended, rows=ended.rows[:3]))
+    assert receipt.diverged and not receipt.inside
+    assert widening([receipt]) == widening([])
+    assert "trial 7, which it is of, DIVERGED" in receipt_sentence(receipt)
+    assert receipt_rows([receipt])[0][3:] == ("diverged", "-", "no", "-")
+    kept = json.loads(json.dumps(finite(dataclasses.asdict(receipt))))
+    (again,) = receipts_from([kept])
+    assert again.diverged and repr(again) == repr(receipt)
+    assert coverage([receipt, score(trial(7, LONGER))]).startswith("1 of 2 forecasts")
 
 
 def test_what_an_interval_needed_counts_from_before_it_was_widened():

@@ -12,7 +12,7 @@ from budgetflow.playbook.study_forecast import LongerRun, StudyForecast
 from budgetflow.playbook.wording import counted, words
 
 _TIMES = {2: "Twice", 3: "Three times", 4: "Four times", 5: "Five times"}
-LONGER_COLUMNS = ("steps", "of them new", "validation loss", "gain", "selection metric")
+LONGER_COLUMNS = ("steps", "of them new", "time", "validation loss", "gain", "selection metric")
 RECEIPT_COLUMNS = ("forecast", "steps", "said", "came", "off", "inside", "width needed")
 
 
@@ -36,9 +36,9 @@ def forecast_sentences(
     yield from _not_told({run.length_steps: run.cannot_tell for run in said.longer})
     if why := next((run.metric_cannot_tell for run in told if run.metric_cannot_tell), None):
         yield f"What the validation {words(metric)} would be cannot be told: {why}."
-    if told and said.wider > 1:
+    if told and _times(said.wider) != "1":
         yield (
-            f"Forecasts here are {said.wider:.2g} times as wide as their law says, after what "
+            f"Forecasts here are {_times(said.wider)} times as wide as their law says, after what "
             f"{counted(len(said.receipts), 'earlier one')} in this workdir needed."
         )
 
@@ -57,8 +57,8 @@ def worth(said: StudyForecast, length: int, seconds_per_step: float | None = Non
         return f"{gain}, less than {noise}: longer training is not expected to show."
     if said.worth_until_steps is not None:
         return (
-            f"{gain}; from {said.worth_until_steps} steps on, twice as many would gain less than "
-            f"{noise}."
+            f"{gain}; from {said.worth_until_steps} steps on, twice as many are expected to gain "
+            f"less than {noise}."
         )
     return f"{gain}; up to which length that is worth it cannot be told: {said.not_told_because}."
 
@@ -75,9 +75,13 @@ def receipt_sentence(receipt: Receipt) -> str:
     sides = "inside" if receipt.inside else "OUTSIDE"
     found = (
         f"Before these {receipt.length_steps} steps were run, {receipt.study} forecast a "
-        f"validation loss of {with_ends(receipt.loss)} at their end: {receipt.came:.4g} came, "
-        f"{sides} the interval, and the middle was {abs(receipt.error):.1%} too "
-        f"{'high' if receipt.error > 0 else 'low'}."
+        f"validation loss of {with_ends(receipt.loss)} at their end"
+    )
+    if receipt.diverged:
+        return f"{found}: trial {receipt.scored_trial}, which it is of, DIVERGED."
+    found += (
+        f": {receipt.came:.4g} came, {sides} the interval, and the middle was "
+        f"{abs(receipt.error):.1%} too {'high' if receipt.error > 0 else 'low'}."
     )
     if receipt.metric and receipt.metric_expected:
         inside = "inside" if receipt.metric_inside else "outside"
@@ -87,10 +91,15 @@ def receipt_sentence(receipt: Receipt) -> str:
         )
     if not receipt.inside:
         found += (
-            f" It had to be {receipt.needed:.2g} times as wide, and the next ones here are wider "
-            "for it."
+            f" It had to be {_times(receipt.needed)} times as wide, and the next ones here are "
+            "wider for it."
         )
     return found
+
+
+def _times(factor: float) -> str:
+    """As in "0.4 times", "1.04 times" and "12 times": 1 is said of nothing else."""
+    return f"{factor:.3g}" if factor < 10 else f"{factor:.0f}"
 
 
 def not_scored(study: str, length: int, reason: str) -> str:
@@ -108,12 +117,26 @@ def coverage(receipts: Sequence[Receipt]) -> str:
     )
 
 
-def longer_rows(said: StudyForecast) -> list[tuple[str, ...]]:
-    """A row for each length that was asked for."""
+def longer_rows(
+    said: StudyForecast, seconds_per_step: float | None = None
+) -> list[tuple[str, ...]]:
+    """A row for each length that was asked for.
+
+    Args:
+        said: the forecast.
+        seconds_per_step: where it is known, for the time that training takes.
+    """
+
+    def time(run: LongerRun) -> str:
+        if run.steps_to_train is None or seconds_per_step is None:
+            return "-"
+        return f"about {_duration(run.steps_to_train * seconds_per_step)}"
+
     return [
         (
             str(run.length_steps),
             str(run.steps_to_train) if run.steps_to_train is not None else "-",
+            time(run),
             with_ends(run.loss) if run.loss else "cannot be told",
             with_ends(run.gain) if run.gain else "-",
             with_ends(run.metric) if run.metric else "-",
@@ -129,10 +152,10 @@ def receipt_rows(receipts: Sequence[Receipt]) -> list[tuple[str, ...]]:
             receipt.study,
             str(receipt.length_steps),
             with_ends(receipt.loss),
-            f"{receipt.came:.4g}",
-            f"{receipt.error:+.1%}",
+            "diverged" if receipt.diverged else f"{receipt.came:.4g}",
+            "-" if receipt.diverged else f"{receipt.error:+.1%}",
             "yes" if receipt.inside else "no",
-            f"{receipt.needed:.2g}",
+            "-" if receipt.diverged else _times(receipt.needed),
         )
         for receipt in receipts
     ]

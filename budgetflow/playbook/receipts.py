@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
 
@@ -14,6 +14,8 @@ from budgetflow.playbook.measurement import Selection, TrialRecord
 from budgetflow.playbook.metric_by_loss import Expected
 from budgetflow.playbook.study_forecast import LOSS, LongerRun, StudyForecast
 
+# JSON has null for what is no number.
+_Figure = Annotated[float, pydantic.BeforeValidator(lambda v: math.nan if v is None else v)]
 # (theirs, ours) -> whether two trials are of one setting, by what their states depend on.
 IsSame = Callable[[TrialRecord, TrialRecord], bool]
 
@@ -32,7 +34,7 @@ class Receipt:
         level: how often such intervals are to hold what comes.
         wider: how many times as wide the interval was, after what earlier ones had needed.
         loss: that was expected at the end.
-        came: the loss that came there.
+        came: the loss that came there; NaN, as are the next two, where the run diverged.
         error: how much higher the middle was than what came, as a share of that.
         inside: whether what came was inside the interval.
         needed: how many times as wide the interval had to be for what came.
@@ -49,14 +51,19 @@ class Receipt:
     level: float
     wider: float
     loss: Expected
-    came: float
-    error: float
+    came: _Figure
+    error: _Figure
     inside: bool
-    needed: float
+    needed: _Figure
     metric: str | None = None
     metric_expected: Expected | None = None
     metric_came: float | None = None
     metric_inside: bool | None = None
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the run diverged: the forecast was wrong, and nobody knows by how much."""
+        return math.isnan(self.came)
 
     @property
     def name(self) -> str:
@@ -108,9 +115,10 @@ def scored(
     if run.loss is None:
         return run.cannot_tell or "it gave no loss"
     last = trial.rows[-1] if trial.rows else {}
-    came = last.get(LOSS, math.nan)
-    if last.get("step") != run.length_steps or not (math.isfinite(came) and came > 0):
+    came = math.nan if trial.diverged else last.get(LOSS, math.nan)
+    if not trial.diverged and (last.get("step") != run.length_steps or not 0 < came < math.inf):
         return f"trial {trial.trial}, which it is of, has no loss above 0 at its end"
+    last = {} if trial.diverged else last
     return Receipt(
         **names,
         trial=said.trial,
@@ -128,8 +136,11 @@ def scored(
 
 
 def widening(receipts: Iterable[Receipt]) -> float:
-    """How many times as wide as a law says the next intervals are to be, after these receipts."""
-    return wider_after([receipt.needed * receipt.wider for receipt in receipts])
+    """How many times as wide as a law says the next intervals are to be, after these receipts.
+
+    Of a run that diverged no width would have been enough, so it counts in the ledger alone.
+    """
+    return wider_after([r.needed * r.wider for r in receipts if not r.diverged])
 
 
 def _is_of(run: LongerRun, trial: TrialRecord) -> bool:

@@ -200,7 +200,7 @@ def _content(of: Shown, drawn: Sequence[Any], others: Mapping[str, StudyResult])
         "facts": known,
         "groups": of.group_names,
         "sections": sections,
-        "tables": [*(view.tables(found) if view else []), *_ledger(study)],
+        "tables": [*(view.tables(study) if view else []), *_ledger(study)],
         "columns": [name.rpartition(".")[2] for name in table.columns],
         "rows": [_row(of, row) for row in table.itertuples(index=False)],
         "config": json.dumps(study.config, indent=2),

@@ -26,7 +26,7 @@ def print_outcome(console: Console, study: StudyResult) -> None:
     say(console, headline(outcome), study.name, "green" if outcome.has_answer else "red")
     for reason in outcome.reasons:
         say(console, f"  • {reason}")
-    for shown in view_of(outcome).tables(outcome):
+    for shown in view_of(outcome).tables(study):
         print_table(console, shown)
     console.print(_trial_table(study))
     if study.timing:

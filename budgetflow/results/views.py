@@ -57,7 +57,7 @@ class View:
     Attributes:
         headline: an outcome in one sentence.
         facts: of an outcome, what to show beside its reasons: name to value.
-        tables: of an outcome, what it holds that is best read as tables.
+        tables: of a study, what its outcome holds that is best read as tables.
         table: (study, most rows) -> its most important trials, and what matters of them, for a
             terminal.
     """
@@ -65,7 +65,7 @@ class View:
     headline: Callable[[Any], str]
     facts: Callable[[Any], dict[str, Any]]
     table: Callable[[StudyResult, int], pd.DataFrame]
-    tables: Callable[[Any], Iterable[ShownTable]] = lambda outcome: []
+    tables: Callable[[StudyResult], Iterable[ShownTable]] = lambda study: []
 
 
 def view_of(outcome: Outcome) -> View:
@@ -112,7 +112,9 @@ def planned_fields(planned: Sequence[PlannedField]) -> ShownTable:
     return ShownTable("What carries over to the next round", carry_over_wording.COLUMNS, rows)
 
 
-def _tables_of_a_round(outcome: RoundOutcome) -> list[ShownTable]:
+def _tables_of_a_round(study: StudyResult) -> list[ShownTable]:
+    outcome = study.found
+    assert isinstance(outcome, RoundOutcome)
     found = []
     rows: Sequence[Sequence[str]]
     if outcome.plan:
@@ -135,12 +137,14 @@ def _tables_of_a_round(outcome: RoundOutcome) -> list[ShownTable]:
         selection = Selection(metric, bool(outcome.higher_is_better))
         rows = ledger_rows(outcome.ideas, selection)
         found.append(ShownTable("Ideas", LEDGER_COLUMNS, rows))
-    return [*found, *_tables_of_forecasts(outcome)]
+    return [*found, *_tables_of_forecasts(study)]
 
 
-def _tables_of_forecasts(outcome: TrialsOutcome) -> Iterator[ShownTable]:
+def _tables_of_forecasts(study: StudyResult) -> Iterator[ShownTable]:
+    outcome = study.found
+    assert isinstance(outcome, TrialsOutcome)
     if outcome.forecast:
-        rows = longer_rows(outcome.forecast)
+        rows = longer_rows(outcome.forecast, _seconds_per_step(study))
         yield ShownTable("What longer runs would give", LONGER_COLUMNS, rows)
     if outcome.receipts:
         rows = receipt_rows(outcome.receipts)
@@ -152,11 +156,15 @@ def longer_in_words(study: StudyResult) -> list[str]:
     found = study.found
     if not isinstance(found, TrialsOutcome) or found.forecast is None:
         return []
-    length, timing = study.config["max_train_steps"], study.timing
-    cost = 1 / timing["steps_per_second"] if timing else None
+    length, cost = study.config["max_train_steps"], _seconds_per_step(study)
     metric = study.config["evaluation"]["selection_metric"]
     sentences = forecast_sentences(found.forecast, length, metric, cost)
     return [*sentences, worth(found.forecast, length, cost)]
+
+
+def _seconds_per_step(study: StudyResult) -> float | None:
+    """As its last launch trained; None if it trained nothing."""
+    return 1 / study.timing["steps_per_second"] if study.timing else None
 
 
 def _nearest_to_the_best(study: StudyResult, most: int) -> pd.DataFrame:
