@@ -1,6 +1,6 @@
 """Trials on a cluster: what one costs, how busy workers are, how soon a killed one goes on.
 
-    .venv/bin/python scripts/bench_cluster.py [--trials 40] [--unequal 100]
+    .venv/bin/python scripts/bench_cluster.py [--only overhead] [--trials 40] [--unequal 100]
 
 Two nodes of Ray's own cluster on one machine, of as many CPUs each as are declared; in the figures
 on utilisation every step sleeps, as if an accelerator worked, since all share the same cores.
@@ -167,14 +167,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=40, help="of the overhead")
     parser.add_argument("--unequal", type=int, default=100, help="trials of unequal cost")
+    parser.add_argument("--only", choices=["overhead", "recovery", "utilisation"])
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         workdir = Path(temporary)
-        with cluster(1) as (address, nodes):
-            overhead(workdir, f"{address}", arguments.trials)
-            recovery(workdir, address, nodes)
-        with cluster(2) as (address, _):
-            utilisation(workdir, address, arguments.unequal, workers=4)
+        if arguments.only != "utilisation":
+            with cluster(1) as (address, nodes):
+                if arguments.only != "recovery":
+                    overhead(workdir, address, arguments.trials)
+                if arguments.only != "overhead":
+                    recovery(workdir, address, nodes)
+        if arguments.only in (None, "utilisation"):
+            with cluster(2) as (address, _):
+                utilisation(workdir, address, arguments.unequal, workers=4)
 
 
 if __name__ == "__main__":

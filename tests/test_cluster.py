@@ -4,6 +4,7 @@ import dataclasses
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -529,3 +530,52 @@ def test_flags_for_devices_of_this_run_are_refused_beside_a_cluster(tmp_path):
     assert errors == (
         "budgetflow: --profile_steps is for trials on devices of this run; leave it or --ray out\n"
     )
+
+
+@pytest.mark.slow
+def test_the_readme_lines_run_as_printed(tmp_path):
+    """A head started by hand; a launch on it, and a job that is submitted to it."""
+    readme = (REPOSITORY / "README.md").read_text()
+    lines = re.search(r"hands the trials out.*?```sh\n(.*?)```", readme, re.S)[1]
+    with socket.socket() as one, socket.socket() as two:
+        one.bind(("", 0)), two.bind(("", 0))
+        port, dashboard = one.getsockname()[1], two.getsockname()[1]
+    ray = str(Path(sys.executable).with_name("ray"))
+    head = [ray, "start", "--head", "--block", "--num-cpus=2", f"--port={port}"]
+    process = subprocess.Popen(
+        [*head, f"--dashboard-port={dashboard}", f"--temp-dir={tmp_path / 'r'}"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    printed = {
+        ".venv/bin/ray": ray,
+        "http://$HEAD:8265": f"http://127.0.0.1:{dashboard}",
+        "/shared/budgetflow": str(REPOSITORY),
+        "/shared/runs": str(tmp_path / "runs"),
+        " --config.ray.gpus=1": "",  # there is none here
+        "configs/round2.py": "configs/lr_sweep.py",
+        "--ray ": f"--ray=127.0.0.1:{port} ",  # others may run beside this one
+    }
+    for old, new in printed.items():
+        assert old in lines
+        lines = lines.replace(old, new)
+    try:
+        _wait_for_port(dashboard)
+        found = subprocess.run(
+            ["bash", "-ec", lines], cwd=REPOSITORY, capture_output=True, text=True, timeout=300
+        )
+        assert found.returncode == 0, found.stdout + found.stderr
+        # The job found it complete.
+        assert found.stdout.count("max_train_steps = 257") >= 2
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def _wait_for_port(port):
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port)).close()
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)

@@ -29,7 +29,6 @@ from budgetflow.studies.lock import Launcher, holder
 from budgetflow.studies.own_devices import OwnDevices
 from budgetflow.studies.study import Study, resolve
 from budgetflow.studies.trial import read_trials
-from budgetflow.training.timing import Stopwatch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +125,7 @@ class Worker:
             jax.config.update(name, value)
         self._assignment: Assignment | None = None
         self._study: Study | None = None
-        self._live: LiveTrials | None = None
+        self._own: OwnDevices | None = None
         self._attempts: dict[int, int] = {}
 
     def address(self) -> str:
@@ -188,10 +187,12 @@ class Worker:
             study = self._resolved(assignment)
         except (UserError, OSError) as error:
             return Report(refused=str(error))
-        live, self._live = self._live or LiveTrials(study, None), None
-        live.stopwatch = Stopwatch()
-        own = OwnDevices(study, live, check_writer=self._check_writer)
         try:
+            own, self._own = self._own, None
+            if own is None:
+                live = LiveTrials(study, None)
+                own = OwnDevices(study, live, check_writer=self._check_writer)
+            own.begin_to_count()
             report = do(own)
         except _ReplacedError:
             return Report()
@@ -202,12 +203,12 @@ class Worker:
         except Exception as error:
             said = traceback.format_exception_only(error)[-1]
             return Report(error=" ".join(said.split()))
-        self._live = live
+        self._own = own
         return dataclasses.replace(
             report,
             steps_trained=own.steps_trained,
             examples_trained=own.examples_trained,
-            seconds=dict(live.stopwatch.seconds),
+            seconds=dict(own.stopwatch.seconds),
         )
 
     def _resolved(self, assignment: Assignment) -> Study:
@@ -229,7 +230,7 @@ class Worker:
                 )
             to_come = assignment.lengths_to_come
             self._study = dataclasses.replace(study, lengths_to_come=to_come)
-            self._assignment, self._live = assignment, None
+            self._assignment, self._own = assignment, None
         return self._study
 
     def _check_writer(self, number: int) -> None:

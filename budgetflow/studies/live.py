@@ -151,6 +151,14 @@ class LiveTrials:
             # Those that run at the same time share the time.
             self.stopwatch.add(live.run.stopwatch, 1 / self._side_by_side)
 
+    def save(self, record: TrialRecord, plan: TrialPlan) -> None:
+        """Saves a trial, which stays on the devices."""
+        with self.stopwatch("checkpoints"):
+            self.save_where_it_stands(record, plan)
+        if run := self._live[record.trial].run:
+            self.stopwatch.add(run.stopwatch, 1 / self._side_by_side)
+            run.stopwatch = Stopwatch()
+
     def save_where_it_stands(self, record: TrialRecord, plan: TrialPlan) -> None:
         """Saves a trial that was asked to stop, between two evaluations perhaps."""
         live = self._live[record.trial]

@@ -73,6 +73,11 @@ class OwnDevices:
         """What the time went to."""
         return self._live.stopwatch
 
+    def begin_to_count(self) -> None:
+        """Sets the counts of steps, examples and time back."""
+        self.steps_trained = self.examples_trained = 0
+        self._live.stopwatch = Stopwatch()
+
     def plan(self, number: int) -> TrialPlan:
         """The plan of a trial that has a record."""
         if number not in self._plans:
@@ -225,8 +230,15 @@ class OwnDevices:
             write_trial(self._study.folder, record)
 
     def take_up(self, number: int) -> TrialRecord:
-        """Reads the record of a trial that was handed to this run, and of the one it continues."""
-        self.records[number] = record = self._read_one(number)
+        """Reads the record of a trial that was handed to this run, and of the one it continues.
+
+        It stays on the devices if it was the last one here, and has been nowhere else since.
+        """
+        record = self._read_one(number)
+        for other in [n for n in self.records if n in self._live]:
+            if other != number or self.records[other] != record:
+                self._live.close(self.records[other], self.plan(other), save=False)
+        self.records[number] = record
         branch = self.plan(number).branch
         if branch is not None and is_to_join(record):
             self.records[branch.trial] = self._read_one(branch.trial)
@@ -238,7 +250,9 @@ class OwnDevices:
     def hand_back(self, number: int) -> TrialRecord:
         """Saves a trial that was taken up, so that it can go on elsewhere."""
         if number in self._live:
-            self.close(number)
+            self._check_writer(number)
+            self._live.save(self.records[number], self.plan(number))
+            self._write(self.records[number])
         return self.records[number]
 
     def close(self, number: int, save: bool = True) -> None:
