@@ -1,12 +1,15 @@
 """Trials on a cluster: in whatever order results arrive, whoever dies, the answer is the same."""
 
 import dataclasses
+import os
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import types
 from pathlib import Path
@@ -540,11 +543,14 @@ def test_the_readme_lines_run_as_printed(tmp_path):
     with socket.socket() as one, socket.socket() as two:
         one.bind(("", 0)), two.bind(("", 0))
         port, dashboard = one.getsockname()[1], two.getsockname()[1]
+    # Its sockets have paths of a hundred characters at most.
+    short = tempfile.mkdtemp(prefix="ray")
     ray = str(Path(sys.executable).with_name("ray"))
     head = [ray, "start", "--head", "--block", "--num-cpus=2", f"--port={port}"]
     process = subprocess.Popen(
-        [*head, f"--dashboard-port={dashboard}", f"--temp-dir={tmp_path / 'r'}"],
+        [*head, f"--dashboard-port={dashboard}", f"--temp-dir={short}"],
         stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT,
+        env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
     )  # fmt: skip
     printed = {
         ".venv/bin/ray": ray,
@@ -569,6 +575,7 @@ def test_the_readme_lines_run_as_printed(tmp_path):
     finally:
         process.terminate()
         process.wait(timeout=60)
+        shutil.rmtree(short, ignore_errors=True)
 
 
 def _wait_for_port(port):
