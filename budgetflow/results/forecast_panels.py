@@ -69,7 +69,9 @@ def forecasts(of: Shown) -> Iterator[Panel]:
     spec = layers(rows, *parts)
     metric = of.study.config["evaluation"]["selection_metric"]
     first = next(forecast_sentences(said, length, metric), "")
-    note = f"{first} Shaded: where {said.level:.0%} of runs are to end, schedule carried over."
+    note = first
+    if band:
+        note += f" Shaded: where {said.level:.0%} of runs are to end, schedule carried over."
     missed = any(not receipt.inside for receipt in found.receipts or ())
     flag = "the forecast for this study missed" if missed else ""
     yield Panel("Validation loss by the length of the run", note, spec, flag, SECTION, True)

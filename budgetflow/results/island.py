@@ -54,8 +54,9 @@ class Shown:
         return self.study.config["kind"] in ("lr_sweep", "comparison")
 
     def setting(self, record: TrialRecord, name: str) -> Any:
-        """A hyperparameter of a trial."""
-        return _setting(self.study, record, name)
+        """A hyperparameter of a trial; "none" where it is None, which would be drawn nowhere."""
+        value = _setting(self.study, record, name)
+        return "none" if value is None else value
 
     @property
     def group_names(self) -> dict[str, str]:

@@ -199,7 +199,7 @@ def metric_axis(
     if scale["domain"][0] >= scale["domain"][1]:
         scale["domain"] = [low - abs(low or 1.0), high + abs(high or 1.0)]
     scale |= {"clamp": True, "nice": scale["type"] != "log"}
-    axis = {"format": "~g", "tickCount": 5}
+    axis = {"format": "~r" if scale["type"] == "linear" else "~g", "tickCount": 5}
     return {"field": field, "type": "quantitative", "title": title, "scale": scale, "axis": axis}
 
 
