@@ -113,7 +113,7 @@ def overhead(workdir: Path, address: str, trials: int) -> None:
 
 def utilisation(workdir: Path, address: str, trials: int, workers: int) -> None:
     """The share of the workers' time in which steps were trained, of trials of unequal cost."""
-    steps, seconds = 40, 0.2
+    steps, seconds = 40, 0.6
     folder = workdir / "unequal"
     flag = f"--ray={address}"
     assert launch(folder, flag, trials=trials, steps=steps, seconds=seconds).wait() == 0

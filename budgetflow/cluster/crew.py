@@ -58,6 +58,7 @@ class ClusterCrew:
         self._on_measured, self._on_phase = on_measured, on_phase
         self._under_way: dict[Hired, Stretch] = {}
         self._placements: dict[int, Placement] = {}
+        self._wanted = 0
         self.records: dict[int, TrialRecord] = {}
         self.steps_trained = self.examples_trained = 0
         self.stopwatch = Stopwatch()
@@ -76,6 +77,7 @@ class ClusterCrew:
             record = self._announce(number, hyperparameters)
             write_trial(self._study.folder, record)
             self.records[number], self._placements[number] = record, Placement()
+        self.records = dict(sorted(self.records.items()))
 
     def _announce(self, number: int, hyperparameters: dict[str, Any]) -> TrialRecord:
         return announced(number, self._study.kind.plan(self._study, number, hyperparameters))
@@ -121,7 +123,8 @@ class ClusterCrew:
 
     def _hand_out(self, ends: Mapping[int, int]) -> None:
         waiting = {n: end for n, end in ends.items() if n not in self._in_hand}
-        self._workers.tend(len(self._under_way) + len(waiting))
+        self._wanted = len(self._under_way) + len(waiting)
+        self._workers.tend(self._wanted)
         for number, to_step in waiting.items():
             worker = self._workers.idle(number)
             if worker is None or worker.node is None:
@@ -157,7 +160,7 @@ class ClusterCrew:
                 self._stop()
             if came:
                 return
-            self._workers.tend(len(self._under_way) + 1)
+            self._workers.tend(self._wanted)
             self._look()
 
     def _look(self) -> None:
@@ -261,8 +264,9 @@ class ClusterCrew:
                 write_trial(self._study.folder, self.records[number])
         self._on_phase("concluding")
         errors: list[str] = []
+        self._wanted = 1
         while len(errors) < MOST_ERRORS:
-            self._workers.tend(1)
+            self._workers.tend(self._wanted)
             if (worker := self._workers.idle()) is None:
                 self._wait()
                 continue
