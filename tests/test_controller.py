@@ -358,7 +358,7 @@ def raced(tmp_path_factory):
 
 
 # In the first stretches; as trials begin to wait; while the leader goes on alone; after the fit.
-@pytest.mark.parametrize("measurements", [3, 42, 50, 56])
+@pytest.mark.parametrize("measurements", [3, 36, 50, 56])
 def test_a_killed_sweep_sets_the_same_trials_aside(raced, tmp_path, measurements):
     left = iter(range(measurements))
 
@@ -369,7 +369,7 @@ def test_a_killed_sweep_sets_the_same_trials_aside(raced, tmp_path, measurements
     config = edited_config("lr_sweep", **HOPELESS)
     with pytest.raises(KeyboardInterrupt):
         run_study(resolve(parse_study(config), tmp_path / "lr_sweep", None), killed)
-    assert any(0 < record.step for record in read_trials(tmp_path / "lr_sweep"))
+    assert any(record.step > 0 for record in read_trials(tmp_path / "lr_sweep"))
     run(config, tmp_path)
     assert everything_recorded(tmp_path / "lr_sweep") == everything_recorded(raced)
 
