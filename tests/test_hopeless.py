@@ -80,8 +80,11 @@ class Fate:
         return wobble / (1 + step / self.slowness)
 
 
-def simulate(settings, fates):
-    """The outcome of a sweep over trials by learning rate, and all decisions."""
+def simulate(settings, fates, kept=None):
+    """The outcome of a sweep over trials by learning rate, and all decisions.
+
+    A kill after so many decisions leaves a share of each trial's steps: ``kept`` has both.
+    """
     trials, decisions, grid = {}, [], lockstep_grid(settings.max_train_steps)
 
     def view(number, rate, step):
@@ -99,6 +102,10 @@ def simulate(settings, fates):
         )
 
     while True:
+        if kept is not None and len(decisions) == kept[0]:
+            for (n, trial), share in zip(trials.items(), kept[1], strict=False):
+                saved = max(s for s in (0, *grid) if s <= share * trial.step)
+                trials[n] = trial if trial.diverged else view(n, trial.base_learning_rate, saved)
         decision = decide(settings, [trials[n] for n in sorted(trials)])
         decisions.append(decision)
         if isinstance(decision, Add):
@@ -142,6 +149,14 @@ def test_the_answer_is_that_of_the_whole_race_where_nobody_catches_up(fates):
     if exact["status"] == "not_fitted":
         assert found["set_aside"] == []
         assert found["steps_trained"] == exact["steps_trained"]
+
+
+@settings(max_examples=150, deadline=None)
+@given(races(), st.integers(1, 200), st.lists(st.floats(0, 1), min_size=9, max_size=9))
+def test_a_kill_changes_no_answer_however_far_back_it_sets_each_trial(fates, decisions, shares):
+    whole, _ = simulate(asked(fates, stop_hopeless=True), fates)
+    found, _ = simulate(asked(fates, stop_hopeless=True), fates, kept=(decisions, shares))
+    assert {key: found[key] for key in ANSWER} == {key: whole[key] for key in ANSWER}
 
 
 def test_slow_trials_are_set_aside_and_named():

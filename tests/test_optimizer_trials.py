@@ -6,14 +6,18 @@ import numpy as np
 import optax
 import optax.contrib
 import pytest
-from conftest import run, small_config, start_trial
+from conftest import assert_as_from_scratch, run, small_config, start_trial
 from flax import nnx
 
-from budgetflow.config import default_config
+from budgetflow.config import choices, default_config
 from budgetflow.data.batches import batch_indices
 from budgetflow.errors import ConfigError
+from budgetflow.files import read_json
 from budgetflow.results.reading import open_study
 from budgetflow.schedules import Schedule
+from budgetflow.studies.controller import run_study
+from budgetflow.studies.kinds import parse_study
+from budgetflow.studies.study import resolve
 
 TRIAL_SCHEDULE = Schedule(0.1, warmup_steps=4, constant_steps=6, decay_steps=10, decay="linear")
 
@@ -195,6 +199,50 @@ def test_a_schedule_free_study_gives_its_average(tmp_path, digits):
     loss = mlp_loss(params, arrays["inputs"], arrays["targets"])
     row = next(r for r in best.record.rows if r["step"] == best.record.best_step)
     assert row["validation_loss"] == pytest.approx(float(loss), 1e-3)
+
+
+def of_numpy(learning_rate):
+    """Scales gradients by a table, entry after entry; its state is no array of JAX."""
+
+    def init(params):
+        return {"table": np.arange(4.0), "count": 0, "scale": np.float64(0.5), "is_odd": False}
+
+    def update(gradients, state, params=None):
+        factor = state["scale"] * jnp.asarray(state["table"])[state["count"] % 4]
+        updates = jax.tree.map(lambda g: -learning_rate * factor * g, gradients)
+        after = {"count": state["count"] + 1, "is_odd": ~jnp.asarray(state["is_odd"])}
+        return updates, {**state, **after}
+
+    return optax.GradientTransformation(init, update)
+
+
+def test_a_state_of_numpy_arrays_and_plain_numbers_is_saved_and_resumed(tmp_path, digits):
+    trial, initial = trained(digits, CONSTANT, optimizer={"name": f"{__name__}.of_numpy"})
+    assert_close(trial.state.params, trained_by_optax(digits, initial, of_numpy(0.5), CONSTANT)[0])
+    config = default_config("round")
+    config.name = "numpy"
+    config.max_train_steps = 20
+    config.optimizer = {"name": f"{__name__}.of_numpy"}
+    config.model.hidden_sizes = (16,)
+    config.search.method = "grid"
+    config.search.space = (choices("schedule.base_learning_rate", 0.1, 0.5),)
+    config.evaluation.evaluations = 10
+    config.checkpoints.every_seconds = 0.0
+    whole, _ = run(config, tmp_path / "whole")
+    parsed = parse_study(config)
+
+    def killed(records, later_steps):
+        if any(record.trial == 1 and record.step > 10 for record in records):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_study(resolve(parsed, tmp_path / "numpy", None), killed)
+    assert read_json(tmp_path / "numpy" / "trials" / "0001" / "trial.json")["step"] > 0
+    outcome, _ = run(config, tmp_path)
+    assert outcome == whole and outcome["diverged"] == 0
+    assert_as_from_scratch(tmp_path / "numpy", parsed, digits)
+    params = open_study(tmp_path / "numpy").best_trial.restore_params()
+    assert np.isfinite(params["output"]["kernel"]).all()
 
 
 CONV = {"name": "budgetflow.models.ConvNet", "channels": (4,), "hidden_size": 8}

@@ -8,6 +8,9 @@ fits earlier that was :data:`LAG` times as slow as the leader (s >= LAG s') afte
 So while nobody fits, a trial that is as slow as that waits until its leader has made s / SHARE
 steps. Once one has fitted, the others are trained only until they are too slow by the curve of that
 one, or have come as far, or fit; under the assumption the answer is that of the whole race.
+
+Who waits where depends on who is ahead. A kill can set trials back to saves of different times;
+then some may be set aside at other steps than they would have been. The answer is the same.
 """
 
 from __future__ import annotations
