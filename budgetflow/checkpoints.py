@@ -27,6 +27,7 @@ from etils import epath
 from budgetflow import processes, small_checkpoints
 from budgetflow.errors import DamagedFileError
 from budgetflow.files import read_json, write_json
+from budgetflow.refusals import refusal
 
 # States up to this size wait on the device for the next save; larger ones are written at once.
 COPY_LIMIT_BYTES = 256 * 2**20
@@ -258,8 +259,8 @@ def _checkpointer(taking_part: tuple[int, ...] = ()) -> ocp.StandardCheckpointer
 
 def _is_not_raised_again(line: logging.LogRecord) -> bool:
     """Whether a line is more than what Orbax raises as well: a refusal, or a process lost."""
-    error = str(line.exc_info[1]) if line.exc_info else ""
-    return "os_error_code=" not in error and "barrier" not in error
+    error = line.exc_info[1] if line.exc_info else None
+    return error is None or (refusal(error) is None and "barrier" not in str(error))
 
 
 @functools.cache
