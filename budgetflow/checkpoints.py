@@ -12,6 +12,7 @@ import functools
 import hashlib
 import logging
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from etils import epath
 from budgetflow import processes, small_checkpoints
 from budgetflow.errors import DamagedFileError
 from budgetflow.files import read_json, write_json
+from budgetflow.refusals import refusal
 
 # States up to this size wait on the device for the next save; larger ones are written at once.
 COPY_LIMIT_BYTES = 256 * 2**20
@@ -243,6 +245,7 @@ def _checkpointer(taking_part: tuple[int, ...] = ()) -> ocp.StandardCheckpointer
     """One for each set of processes (none given: all); each has threads of its own."""
     for name in ("absl", "asyncio"):
         logging.getLogger(name).addFilter(_is_not_raised_again)
+    _leave_out_closed_loops()
     if len(taking_part) in (0, jax.process_count()):
         return ocp.StandardCheckpointer()
     return ocp.StandardCheckpointer(
@@ -255,8 +258,22 @@ def _checkpointer(taking_part: tuple[int, ...] = ()) -> ocp.StandardCheckpointer
 
 
 def _is_not_raised_again(line: logging.LogRecord) -> bool:
-    """Whether a line is more than a refusal of the file system, which Orbax raises as well."""
-    return not (line.exc_info and "os_error_code=" in str(line.exc_info[1]))
+    """Whether a line is more than what Orbax raises as well: a refusal, or a process lost."""
+    error = line.exc_info[1] if line.exc_info else None
+    return error is None or (refusal(error) is None and "barrier" not in str(error))
+
+
+@functools.cache
+def _leave_out_closed_loops() -> None:
+    """Has Python not print of writes that end after another one failed, which Orbax raises."""
+    tell = sys.unraisablehook
+
+    def tell_others(raised: Any) -> None:
+        # TensorStore's threads, which wake the loop that Orbax has closed by then.
+        if raised.object is not None or str(raised.exc_value) != "Event loop is closed":
+            tell(raised)
+
+    sys.unraisablehook = tell_others
 
 
 @functools.cache

@@ -225,8 +225,7 @@ def _run_chain(
             _import_reports()
         with contextlib.nullcontext() if was_complete else held(folder, wait, console):
             outcome = run(study, console)
-        if processes.is_main():
-            results.append(_show(console, folder, was_complete))
+        processes.on_main(_show, console, folder, was_complete, results)
         trained = trained or not was_complete
         earlier = folder
     if processes.is_main():
@@ -267,9 +266,11 @@ def _import_reports() -> None:
     ).start()
 
 
-def _show(console: Console, folder: epath.Path, was_complete: bool) -> StudyResult:
-    """Prints a study's outcome and writes its report, if that has not been done before."""
-    result = open_study(folder)
+def _show(
+    console: Console, folder: epath.Path, was_complete: bool, results: list[StudyResult]
+) -> None:
+    """Prints a study's outcome and writes its report, if that is new; adds it to the results."""
+    results.append(result := open_study(folder))
     if not was_complete:
         print_outcome(console, result)
     if not was_complete or not (folder / "report.html").exists():
@@ -277,7 +278,6 @@ def _show(console: Console, folder: epath.Path, was_complete: bool) -> StudyResu
         from budgetflow.results.report import write_report
 
         write_report(result)
-    return result
 
 
 def main(argv: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ import pickle
 import re
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TypeVar
@@ -25,6 +26,9 @@ from budgetflow.errors import StoppedError, UserError
 Value = TypeVar("Value")
 # A process that is silent for so long counts as lost; the others then end themselves.
 HEARTBEAT_TIMEOUT_SECONDS = 30
+# What ends process 0 with a refusal mostly ends the others with it; JAX aborts those that are still
+# there when process 0 ends, before they have told of it.
+HEAD_START_SECONDS = 3
 LOST = (
     "budgetflow: this process or another one of the run was lost; launch again on all hosts to go "
     "on from the last checkpoints"
@@ -32,7 +36,7 @@ LOST = (
 # Set by what starts one process per task: the variable that says how many there are.
 _TASK_COUNTS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 # In the errors of collectives whose other side is gone.
-_LOST_PEER = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "heartbeat")
+_LOST_PEER = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "heartbeat", "barrier")
 
 
 @contextlib.contextmanager
@@ -82,7 +86,9 @@ def joined(
     )
     try:
         yield
-    except (UserError, StoppedError, KeyboardInterrupt):
+    except (UserError, StoppedError, KeyboardInterrupt) as error:
+        if isinstance(error, UserError) and jax.process_count() > 1 and is_main():
+            time.sleep(HEAD_START_SECONDS)
         watcher.communicate("ended\n")
         raise
     except Exception as error:

@@ -3,6 +3,7 @@ import fcntl
 import io
 import os
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
@@ -48,6 +49,27 @@ settings.register_profile("explore")
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A small disk, and what sets its options anew."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(options):
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        return subprocess.run(command, capture_output=True).returncode == 0
+
+    if shutil.which("mount") is None or not mount("size=3m"):
+        pytest.skip("only root can mount a disk")
+    yield folder, lambda options: mount(f"remount,{options}")
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def blocks(workdir):
+    """What a folder takes of a disk, in bytes."""
+    return sum(4096 * (1 + -(-path.stat().st_size // 4096)) for path in workdir.rglob("*"))
 
 
 def mirrored(trials, key):

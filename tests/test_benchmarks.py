@@ -11,6 +11,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # Script to its options here, and what it prints.
 SHORT = {
+    "bench_checkpoints.py": (
+        "--digits --steps=80 --trials=2",
+        r"160 steps: .* checkpoints [\d.]+ s, .* checksums [\d.]+ s, [\d.]+% of that",
+    ),
     "bench_cluster.py": ("--only=utilisation --unequal=4", r"4 trials of .* on 4 workers: "),
     "bench_lr_sweep.py": ("--workloads=mlp --turns=1 --n=20 --methods budgetflow vmap", "| mlp |"),
     "bench_lr_sweep.py --limit": ("--workloads=mlp --turns=1", r"mlp: [\d.]+ x the least; "),

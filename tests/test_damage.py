@@ -145,3 +145,12 @@ def expected(snapshots, state):
 def test_damage_is_mended_or_named(snapshots, tmp_path, state):
     wrong = [w for seed in range(CASES) for w in check(snapshots, tmp_path / "runs", state, seed)]
     assert not wrong, "\n".join(wrong)
+
+
+def test_another_record_in_place_of_an_outcome_is_named(snapshots, tmp_path):
+    shutil.copytree(snapshots / "complete", tmp_path / "runs")
+    outcome = tmp_path / "runs" / "first" / "outcome.json"
+    shutil.copy(outcome.with_name("begun.json"), outcome)
+    for action in (read, lambda workdir: launched(snapshots, workdir)):
+        with pytest.raises(UserError, match=f"{outcome} holds no outcome"):
+            action(tmp_path / "runs")

@@ -45,7 +45,7 @@ FLOORS = {
     "optimizers": GROUND,
     "data": GROUND,
     "small_checkpoints": set(),
-    "checkpoints": GROUND | {"small_checkpoints"},
+    "checkpoints": GROUND | {"refusals", "small_checkpoints"},
     "playbook": {"config.search_space", "errors", "import_path", "schedules"},
     "config": GROUND,
     "command_line": {"config", "errors"},

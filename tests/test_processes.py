@@ -10,7 +10,7 @@ import sys
 import time
 
 import pytest
-from conftest import REPOSITORY, run
+from conftest import REPOSITORY, blocks, run
 
 from budgetflow import processes, stopping
 from budgetflow.config import load_config_file
@@ -181,6 +181,31 @@ def test_when_one_process_is_lost_the_other_ends(lost, victim):
     assert status != 0
     assert errors.strip().splitlines()[-1] == processes.LOST
     assert not (workdir / "split" / "outcome.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.02, 0.2, 0.5])
+def test_a_full_disk_ends_all_processes_and_loses_nothing(share, config, disk, undisturbed):
+    """Where all of them meet it, in one line; where one does, the others are told it is lost."""
+    folder, remount = disk
+    assert remount("size=12m")
+    left = int(share * blocks(undisturbed[0]))
+    (folder / "ballast").write_bytes(bytes(12 * 2**20 - left))
+    running = start(2, config, folder / "runs", "--config.mesh.fsdp=2")
+    outputs = [process.communicate(timeout=240) for process in running]
+    full = 0
+    for process, (_, errors) in zip(running, outputs, strict=True):
+        if process.returncode == 2:
+            *others, line = errors.splitlines()
+            assert not others, errors
+            assert line.startswith("budgetflow: ") and "its disk is full" in line
+            full += 1
+        else:
+            assert process.returncode != 0 and errors.splitlines()[-1] == processes.LOST
+    assert full
+    (folder / "ballast").unlink()
+    finish(start(2, config, folder / "runs", "--config.mesh.fsdp=2"))
+    assert recorded(folder / "runs", "split") == recorded(undisturbed[0], "split")
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from budgetflow.playbook.measurement import PARTIAL, Selection
 from budgetflow.playbook.outcomes import Outcome, TrialsOutcome, from_json
 from budgetflow.playbook.study_forecast import LongerRun, carried_trial, outlook
 from budgetflow.schedules import Schedule
-from budgetflow.studies.trial import TrialRecord, read_trials, trial_folder
+from budgetflow.studies.trial import TrialRecord, read_outcome, read_trials, trial_folder
 
 if TYPE_CHECKING:  # these take a second to import, which not every reader needs
     import pandas as pd
@@ -293,12 +293,7 @@ def open_study(path: epath.PathLike) -> StudyResult:
         raise UserError(
             f"there is no study in {folder}; {nearest(folder.name, _names(folder.parent))}"
         )
-    outcome = folder / "outcome.json"
-    return StudyResult(
-        folder,
-        read_json(folder / "config.json")["config"],
-        read_json(outcome) if outcome.exists() else None,
-    )
+    return StudyResult(folder, read_json(folder / "config.json")["config"], read_outcome(folder))
 
 
 def is_study(path: epath.PathLike) -> bool:

@@ -21,8 +21,8 @@ from budgetflow.studies.folder import open_folder
 from budgetflow.studies.live import LiveTrials
 from budgetflow.studies.own_devices import OwnDevices
 from budgetflow.studies.receipts import keep_receipts
-from budgetflow.studies.study import Study, read_outcome
-from budgetflow.studies.trial import TrialRecord, write_outcome
+from budgetflow.studies.study import Study
+from budgetflow.studies.trial import TrialRecord, read_outcome, write_outcome
 from budgetflow.training.timing import Stopwatch
 
 # Told after every evaluation: all records, and the steps to train of each trial yet to be added. To

@@ -23,7 +23,8 @@ from budgetflow.studies.fingerprint import (
     of_code,
 )
 from budgetflow.studies.receipts import begin_with_receipts
-from budgetflow.studies.study import Study, read_outcome
+from budgetflow.studies.study import Study
+from budgetflow.studies.trial import read_outcome
 
 # Numbers that can be raised later: what was trained for the smaller one is a part of the larger.
 GROWING = {"search.trials": "trials", "sweep.seeds": "seeds", "comparison.seeds": "seeds"}

@@ -29,6 +29,7 @@ from budgetflow.studies.fingerprint import as_begun, dependencies, fingerprint
 from budgetflow.studies.kind import Kind, switch_off
 from budgetflow.studies.kinds import kind_named, kind_of
 from budgetflow.studies.plans import TrialPlan
+from budgetflow.studies.trial import read_outcome
 from budgetflow.training.memory import check_state_fits, peak_bytes, state_bytes, step_arguments
 from budgetflow.training.mesh import check_batch_size, make_mesh, trial_slices
 from budgetflow.training.spec import make_task, task_num_outputs
@@ -110,12 +111,6 @@ class Study:
             for number, plan in enumerate(self.plans)
             if number not in added
         )
-
-
-def read_outcome(folder: epath.PathLike) -> dict[str, Any] | None:
-    """A study's outcome, or None while it has none."""
-    path = epath.Path(folder) / "outcome.json"
-    return read_json(path) if path.exists() else None
 
 
 def resolve(

@@ -146,6 +146,21 @@ def write_outcome(
     write_json(folder / "outcome.json", outcome)
 
 
+def read_outcome(study_folder: epath.PathLike) -> dict[str, Any] | None:
+    """A study's outcome, or None while it has none.
+
+    Raises:
+        DamagedFileError: the file is not what was written, or another one.
+    """
+    path = epath.Path(study_folder) / "outcome.json"
+    outcome = read_json(path) if path.exists() else None
+    if outcome is not None and "kind" not in outcome:
+        raise DamagedFileError(
+            f"{path} holds no outcome; delete it and launch again to conclude from what is there"
+        )
+    return outcome
+
+
 def _check_concluded(folder: epath.Path, checksums: Mapping[str, str | None]) -> None:
     """Checks that the records of a study that has an outcome are those that it was made from.
 

@@ -24,7 +24,7 @@ from studies import ARMS, FACTORS, SEEDS, WORKLOADS, chain
 import budgetflow
 from budgetflow.launch import launch
 from budgetflow.playbook.transfer import extra_step_learning_rates
-from budgetflow.studies.study import read_outcome
+from budgetflow.studies.trial import read_outcome
 
 FOLDER = Path(__file__).parent
 WORKDIR = FOLDER.parents[1] / "runs" / "schedule_transfer"

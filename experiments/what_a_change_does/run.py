@@ -23,7 +23,7 @@ from budgetflow.config import StudyConfig
 from budgetflow.launch import launch
 from budgetflow.playbook.comparison_outcome import ComparisonOutcome, Side
 from budgetflow.studies.kinds.comparison import variants
-from budgetflow.studies.study import read_outcome
+from budgetflow.studies.trial import read_outcome
 
 FOLDER = Path(__file__).parent
 WORKDIR = FOLDER.parents[1] / "runs" / "what_a_change_does"
