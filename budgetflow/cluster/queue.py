@@ -51,7 +51,7 @@ def queue_of(study_folder: epath.Path, trials: list[int]) -> Queue:
     nodes = sorted({node for placement in placements.values() for node in placement.nodes})
     return Queue(
         nodes={
-            node: tuple(t for t, placement in placements.items() if node in placement.nodes)
+            node: [t for t, placement in placements.items() if node in placement.nodes]
             for node in nodes
         },
         restarts=sum(placement.attempt - 1 for placement in placements.values()),

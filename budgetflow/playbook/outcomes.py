@@ -77,7 +77,7 @@ class Queue:
         steps_trained_twice: those after its last save each time, which were trained again.
     """
 
-    nodes: dict[str, tuple[int, ...]]
+    nodes: dict[str, list[int]]
     restarts: int
     steps_trained_twice: int
 
@@ -351,8 +351,6 @@ def _reader(kind: str) -> pydantic.TypeAdapter[Outcome]:
 def _to_json(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_to_json(item) for item in value]
-    if isinstance(value, dict):
-        return {name: _to_json(item) for name, item in value.items()}
     if not dataclasses.is_dataclass(value):
         return value
     fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
