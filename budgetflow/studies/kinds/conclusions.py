@@ -58,7 +58,9 @@ def with_conclusions(
             warning = held_warning(held)
             reasons += [*([warning] if warning else []), *held_reasons(held, selection)]
     elif found.best_trial is not None:
-        space, best = study.config.search.space, trials[found.best_trial].hyperparameters
+        # Not by position: a trial that failed is not among them.
+        of_best = next(trial for trial in trials if trial.trial == found.best_trial)
+        space, best = study.config.search.space, of_best.hyperparameters
         added["at_edge"] = edges(space, best)
         # Of the learning rate, the first round of a plan says more.
         of_plan = study.config.rounds.production_steps is not None
