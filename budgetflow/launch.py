@@ -319,7 +319,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _check_flags() -> None:
-    """Checks that flags which stand for each other's opposite are not given together.
+    """Checks that flags for devices of this run are not given beside a cluster.
 
     Raises:
         UserError: they are.

@@ -2,7 +2,7 @@
 
 Decisions are the controller's (:mod:`budgetflow.studies.controller`), which does not know who
 carries them out: this, or workers of a cluster that each run this
-(:mod:`budgetflow.studies.ray_crew`).
+(:mod:`budgetflow.cluster.crew`).
 """
 
 from __future__ import annotations
