@@ -1,11 +1,16 @@
 """Trials on a cluster: in whatever order results arrive, whoever dies, the answer is the same."""
 
+import contextlib
 import dataclasses
+import os
 import random
 import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 import types
 from pathlib import Path
@@ -530,3 +535,69 @@ def test_flags_for_devices_of_this_run_are_refused_beside_a_cluster(tmp_path):
     assert errors == (
         "budgetflow: --profile_steps is for trials on devices of this run; leave it or --ray out\n"
     )
+
+
+@pytest.mark.slow
+def test_the_readme_lines_run_as_printed(tmp_path):
+    """A head started by hand; a launch on it, and a job that is submitted to it."""
+    readme = (REPOSITORY / "README.md").read_text()
+    lines = re.search(r"hands the trials out.*?```sh\n(.*?)```", readme, re.S)[1]
+    port, dashboard = _free_ports(2)
+    # With a token in the home, a head would ask for it, as the README says.
+    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+    # Its sockets have paths of a hundred characters at most.
+    short = tempfile.mkdtemp(prefix="ray")
+    ray = str(Path(sys.executable).with_name("ray"))
+    head = [ray, "start", "--head", "--block", "--num-cpus=2", f"--port={port}"]
+    process = subprocess.Popen(
+        [*head, f"--dashboard-port={dashboard}", f"--temp-dir={short}"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT,
+        env=environment,
+    )  # fmt: skip
+    printed = {
+        ".venv/bin/ray": ray,
+        "http://$HEAD:8265": f"http://127.0.0.1:{dashboard}",
+        "/shared/budgetflow": str(REPOSITORY),
+        "/shared/runs": str(tmp_path / "runs"),
+        " --config.ray.gpus=1": "",  # there is none here
+        "configs/round2.py": "configs/lr_sweep.py",
+        "--ray ": f"--ray=127.0.0.1:{port} ",  # others may run beside this one
+    }
+    for old, new in printed.items():
+        assert old in lines
+        lines = lines.replace(old, new)
+    try:
+        _wait_for_port(dashboard)
+        found = subprocess.run(
+            ["bash", "-ec", lines],
+            cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        assert found.returncode == 0, found.stdout + found.stderr
+        # The job found it complete.
+        assert found.stdout.count("max_train_steps = 257") >= 2
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+        shutil.rmtree(short, ignore_errors=True)
+
+
+def _free_ports(count):
+    """Some that are free, below those which Ray and the system hand out by themselves."""
+    found = []
+    for port in random.SystemRandom().sample(range(20_000, 30_000), 1000):
+        with contextlib.suppress(OSError), socket.socket() as tried:
+            tried.bind(("", port))
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise AssertionError("no port is free")
+
+
+def _wait_for_port(port):
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port)).close()
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
