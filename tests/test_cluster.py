@@ -542,15 +542,17 @@ def test_the_readme_lines_run_as_printed(tmp_path):
     """A head started by hand; a launch on it, and a job that is submitted to it."""
     readme = (REPOSITORY / "README.md").read_text()
     lines = re.search(r"hands the trials out.*?```sh\n(.*?)```", readme, re.S)[1]
-    port, dashboard = _free_ports(2)
+    port, dashboard, agent, client = _free_ports(4)
     # With a token in the home, a head would ask for it, as the README says.
     environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
     # Its sockets have paths of a hundred characters at most.
     short = tempfile.mkdtemp(prefix="ray")
     ray = str(Path(sys.executable).with_name("ray"))
-    head = [ray, "start", "--head", "--block", "--num-cpus=2", f"--port={port}"]
+    # Ports of its own: of two heads on a machine, the second one takes no jobs on the usual ones.
+    ports = [f"--port={port}", f"--dashboard-port={dashboard}"]
+    ports += [f"--dashboard-agent-listen-port={agent}", f"--ray-client-server-port={client}"]
     process = subprocess.Popen(
-        [*head, f"--dashboard-port={dashboard}", f"--temp-dir={short}"],
+        [ray, "start", "--head", "--block", "--num-cpus=2", *ports, f"--temp-dir={short}"],
         stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT,
         env=environment,
     )  # fmt: skip
@@ -568,6 +570,7 @@ def test_the_readme_lines_run_as_printed(tmp_path):
         lines = lines.replace(old, new)
     try:
         _wait_for_port(dashboard)
+        _wait_for_port(agent)  # which runs the jobs
         found = subprocess.run(
             ["bash", "-ec", lines],
             cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300,
