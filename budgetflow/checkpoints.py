@@ -31,9 +31,9 @@ from budgetflow.refusals import refusal
 
 # States up to this size wait on the device for the next save; larger ones are written at once.
 COPY_LIMIT_BYTES = 256 * 2**20
-# States up to this size, and of so few arrays, are written at once, a file an array (by
-# :mod:`budgetflow.small_checkpoints`): another thread and a database of arrays take longer.
-SMALL_BYTES, FEW_ARRAYS = 2**20, 64
+# States up to this size are written at once, by :mod:`budgetflow.small_checkpoints`: to begin
+# another thread takes longer.
+SMALL_BYTES = 2**20
 
 
 def steps_to_keep(
@@ -92,7 +92,7 @@ class TrialCheckpoints:
         self._to_all = to_all
         self._saved_at = time.monotonic()
         self._held: dict[int, Any] = {}
-        self._pending: tuple[list[int], set[int]] | None = None
+        self._pending: tuple[dict[int, dict[str, str] | None], set[int]] | None = None
 
     def hold(self, step: int, state: Any, keep: set[int]) -> bool:
         """Holds a copy of the state at ``step``; forgets held states that are not in ``keep``.
@@ -123,15 +123,17 @@ class TrialCheckpoints:
         self.finish()
         processes.on_main(self._clear, list(self._held))
         in_background = False
+        written: dict[int, dict[str, str] | None] = {}
         for step, state in sorted(self._held.items()):
             tree = self._to_all(state)._asdict()
             path = self._path(step)
             if _is_small(tree) and "://" not in str(path):
-                small_checkpoints.save(Path(path), tree, _save_small)
+                written[step] = small_checkpoints.save(Path(path), tree, _save_at_once)
             else:
                 _checkpointer().save(path, tree)
+                written[step] = None
                 in_background = True
-        self._pending = (sorted(self._held), keep)
+        self._pending = (written, keep)
         self._held = {}
         self._saved_at = time.monotonic()
         if not in_background:
@@ -145,9 +147,11 @@ class TrialCheckpoints:
         processes.on_main(self._record, *self._pending)
         self._pending = None
 
-    def _record(self, written: Sequence[int], keep: set[int]) -> None:
+    def _record(self, written: dict[int, dict[str, str] | None], keep: set[int]) -> None:
+        """Records checkpoints, their checksums read from disk where none are given."""
         checksums = self._checksums()
-        checksums |= {str(step): _file_checksums(self._path(step)) for step in written}
+        for step, known in written.items():
+            checksums[str(step)] = known or _file_checksums(self._path(step))
         write_json(
             self.folder / "checksums.json", {s: checksums[s] for s in sorted(checksums, key=int)}
         )
@@ -276,20 +280,13 @@ def _leave_out_closed_loops() -> None:
     sys.unraisablehook = tell_others
 
 
-@functools.cache
-def _small_checkpointer() -> ocp.Checkpointer:
-    # Of every checkpoint it says that there is no database to merge.
-    logging.getLogger("absl").addFilter(lambda line: "Skipping merge of OCDBT" not in str(line.msg))
-    return ocp.Checkpointer(ocp.StandardCheckpointHandler(use_ocdbt=False))
-
-
-def _save_small(path: epath.PathLike, tree: Any) -> None:
-    _small_checkpointer().save(path, args=ocp.args.StandardSave(tree))
+def _save_at_once(path: epath.PathLike, tree: Any) -> None:
+    _checkpointer().save(path, tree)
+    _checkpointer().wait_until_finished()
 
 
 def _is_small(tree: Any) -> bool:
-    few = len(jax.tree.leaves(tree)) <= FEW_ARRAYS
-    return few and _nbytes(tree) <= SMALL_BYTES and jax.process_count() == 1
+    return _nbytes(tree) <= SMALL_BYTES and jax.process_count() == 1
 
 
 def _nbytes(tree: Any) -> int:
@@ -344,14 +341,17 @@ def verify(trial_folder: epath.PathLike, step: int) -> None:
 
 
 def _file_checksums(path: epath.Path) -> dict[str, str]:
+    # The standard library's walk takes less time than etils', where it can be had.
+    local = path if "://" in str(path) else Path(path)
     checksums: dict[str, str] = {}
 
-    def visit(folder: epath.Path, prefix: str, digest: Callable[[bytes], str]) -> None:
+    def visit(folder: Any, prefix: str) -> None:
         for entry in sorted(folder.iterdir()):
             if entry.is_dir():
-                visit(entry, f"{prefix}{entry.name}/", digest)
+                visit(entry, f"{prefix}{entry.name}/")
             else:
-                checksums[f"{prefix}{entry.name}"] = digest(entry.read_bytes())
+                content = hashlib.sha256(entry.read_bytes())
+                checksums[f"{prefix}{entry.name}"] = content.hexdigest()
 
-    visit(path, "", lambda content: hashlib.sha256(content).hexdigest())
+    visit(local, "")
     return checksums
