@@ -222,7 +222,7 @@ def _run_chain(
         study = dataclasses.replace(study, lengths_to_come=to_come)
         was_complete = processes.on_main(is_complete, study)
         if not was_complete and processes.is_main():
-            _import_reports()
+            _prepare_reports()
         with contextlib.nullcontext() if was_complete else held(folder, wait, console):
             outcome = run(study, console)
         processes.on_main(_show, console, folder, was_complete, results)
@@ -254,16 +254,18 @@ def check(chain: list[StudyConfig], workdir: str) -> epath.Path:
     return folder_of_all
 
 
-def _import_reports() -> None:
-    """Imports what reports are drawn with, which takes a second: on a thread, while XLA compiles.
+def _prepare_reports() -> None:
+    """Readies what reports are drawn with, which takes seconds: on a thread, while XLA compiles.
 
-    Not before a study is resolved: its code is parsed then, as matplotlib parses its settings, and
-    in Python 3.11 either fails now and then where two threads parse at once and garbage collection
-    calls back into Python, as JAX has it do. The next study waits, since the report does.
+    Not before a study is resolved: its code is parsed then, as imports may be, and in Python 3.11
+    either fails now and then where two threads parse at once and garbage collection calls back into
+    Python, as JAX has it do. The next study waits, since the report does.
     """
-    threading.Thread(
-        target=importlib.import_module, args=["budgetflow.results.report"], daemon=True
-    ).start()
+
+    def prepare() -> None:
+        importlib.import_module("budgetflow.results.report").library()
+
+    threading.Thread(target=prepare, daemon=True).start()
 
 
 def _show(
@@ -274,7 +276,7 @@ def _show(
     if not was_complete:
         print_outcome(console, result)
     if not was_complete or not (folder / "report.html").exists():
-        # Matplotlib takes a second to import, which a launch that trains nothing can do without.
+        # Pandas takes a second to import, which a launch that trains nothing can do without.
         from budgetflow.results.report import write_report
 
         write_report(result)

@@ -8,11 +8,9 @@ What a module imports under a name that is made up while running is not seen.
 from __future__ import annotations
 
 import ast
-import contextlib
 import functools
 import hashlib
 import importlib.util
-import json
 import site
 import sys
 import sysconfig
@@ -22,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import budgetflow
-from budgetflow.files import write_json
 from budgetflow.import_path import import_object
+from budgetflow.kept import kept
 
 # Folders of installed packages: there, only modules of the same package count.
 _INSTALLED = tuple(
@@ -69,28 +67,18 @@ def framework_source() -> dict[str, str]:
         for file in sorted(package.rglob("*.py"))
         if file.relative_to(package).parts[0] not in _READERS
     }
-    return {"version": budgetflow.__version__, "source": _digest_of_all(files, package)}
-
-
-def _digest_of_all(files: dict[str, bytes], package: Path) -> str:
-    """A digest of the code of some files, kept beside what Python has compiled of the package.
-
-    To parse a package takes half a second, in every process; to see that it is still the same none.
-    """
-    kept = package / "__pycache__" / "source_digest.json"
+    # To parse a package takes half a second; to see that it is still the same none.
     content = hashlib.sha256(repr(files).encode()).hexdigest()
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        known = json.loads(kept.read_bytes())
-        if known["content"] == content:
-            return str(known["source"])
+    source = kept("source_digest", content, lambda: _digest_of_all(files))
+    return {"version": budgetflow.__version__, "source": source}
+
+
+def _digest_of_all(files: dict[str, bytes]) -> str:
+    """A digest of the code of some files."""
     digest = hashlib.sha256()
     for name, text in files.items():
         digest.update(f"{name}\n{_digest(ast.parse(text))}".encode())
-    source = digest.hexdigest()[:16]
-    if not sys.dont_write_bytecode:
-        with contextlib.suppress(OSError):  # where others installed it
-            write_json(kept, {"content": content, "source": source})
-    return source
+    return digest.hexdigest()[:16]
 
 
 @functools.cache  # A module is imported once: its code in this process stays the same.

@@ -10,20 +10,24 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.metadata
 import importlib.resources
 import json
+import subprocess
+import sys
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
 import markupsafe
 import pandas as pd
-import vl_convert
 from etils import epath
 
 from budgetflow.errors import UserError
 from budgetflow.files import write_text
 from budgetflow.forecast_ledger import read_ledger
+from budgetflow.kept import kept
 from budgetflow.playbook.forecast_wording import RECEIPT_COLUMNS, coverage, receipt_rows
 from budgetflow.playbook.outcomes import TrialsOutcome
 from budgetflow.playbook.receipts import receipts_from
@@ -39,6 +43,13 @@ from budgetflow.results.wording import format_cell, timing_line, under_way
 
 # So many reasons are read before the evidence; the others unfold.
 FIRST_REASONS = 3
+# Prints the script that draws the panels.
+_BUNDLE = """
+import sys, vl_convert
+script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+sys.stdout.buffer.write(script.encode())
+"""
+_being_made = threading.Lock()
 _THEME = {
     "background": "transparent",
     "font": "system-ui, sans-serif",
@@ -159,7 +170,7 @@ def _render(
         title=title,
         studies=[_content(of, drawn, others) for of, drawn in seen],
         island=markupsafe.Markup(text),
-        library=markupsafe.Markup(_library() if studies else ""),
+        library=markupsafe.Markup(library() if studies else ""),
         style=markupsafe.Markup(_resource("report.css")),
         script=markupsafe.Markup(_resource("report.js")),
     )
@@ -264,10 +275,18 @@ def _row(of: Shown, row: tuple[Any, ...]) -> dict[str, Any]:
     return {"trial": row[0], "group": of.groups[row[0]], "cells": cells}
 
 
-@functools.cache
-def _library() -> str:
+def library() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script, by the package that ships them."""
-    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    with _being_made:
+        version = importlib.metadata.version("vl-convert-python")
+        return kept("report_library", f"{version}: {_BUNDLE}", _bundled)
+
+
+@functools.cache
+def _bundled() -> str:
+    # Within this process it would hold up every thread for more than a second.
+    made = subprocess.run([sys.executable, "-c", _BUNDLE], check=True, stdout=subprocess.PIPE)
+    return made.stdout.decode()
 
 
 def _resource(name: str) -> str:
