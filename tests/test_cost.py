@@ -69,7 +69,7 @@ def test_a_convolution_is_counted(digits):
 
 
 def test_a_transformer_is_counted(text):  # noqa: F811
-    width, depth, outputs = 64, 2, 103
+    width, depth, outputs = 64, 2, text.num_classes
     model = {**TRANSFORMER["model"], "width": width, "depth": depth}
     config, dataset, made = program(text, **{**TRANSFORMER, "model": model})
     length = text.train.example(0)["inputs"].size

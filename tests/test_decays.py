@@ -189,7 +189,8 @@ def test_a_record_with_a_decay_that_does_not_exist_is_damaged(tmp_path):
 
 
 # Made by the code before decays were in a table: schedules as trial.json had them, and their
-# learning rates (float32, by NumPy, jax.numpy and under jit) and last ones, as bytes in hex.
+# learning rates (float32, by NumPy, jax.numpy and under jit) and last ones, as bytes in hex. Under
+# jit the last bit is XLA's affair, which changes from version to version.
 GOLDEN = json.loads((Path(__file__).parent / "golden_learning_rates.json").read_text())
 
 
@@ -206,9 +207,10 @@ def test_learning_rates_are_bit_for_bit_what_they_have_been(golden):
         "jit": np.asarray(jax.jit(function)(jnp.asarray(counts))),
     }
     assert all(rates.dtype == np.float32 for rates in found.values())
-    assert {name: rates.tobytes().hex() for name, rates in found.items()} == {
-        name: golden[name] for name in found
-    }
+    expected = {name: np.frombuffer(bytes.fromhex(golden[name]), np.float32) for name in found}
+    np.testing.assert_array_equal(found["numpy"], expected["numpy"])
+    np.testing.assert_array_equal(found["jax"], expected["jax"])
+    np.testing.assert_array_max_ulp(found["jit"], expected["jit"], 1)
     assert schedule.end_learning_rate.hex() == golden["end"]
 
 

@@ -35,7 +35,7 @@ def test_attention_counts_every_pair_of_positions(text):  # noqa: F811
     length = text.train.example(0)["inputs"].size
     model = {**TRANSFORMER["model"], "width": 16, "heads": 4}
     # Or every position with every character, or the perceptron's four times the width.
-    expected = 4 * length * max(4 * length, 4 * 16, 103)
+    expected = 4 * length * max(4 * length, 4 * 16, text.num_classes)
     largest, size = sized(text, **{**TRANSFORMER, "model": model})
     assert largest == expected
     assert size * largest <= evaluation_size.CACHED_BYTES < 2 * size * largest

@@ -3,12 +3,13 @@ import itertools
 import json
 import math
 
+import pydantic
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from budgetflow.config import choices, log_grid, log_uniform, uniform
-from budgetflow.config.search_space import TAGS, points
+from budgetflow.config.search_space import TAGS, Dimension, points
 from budgetflow.errors import ConfigError
 from budgetflow.studies import search_space as former_home
 
@@ -191,6 +192,16 @@ def test_a_tag_that_does_not_exist_is_refused_with_the_nearest(tag, hint):
         uniform("optimizer.b1", 0.1, 0.2, tag=tag)
     assert "optimizer.b1" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_dimension_is_equal_to_one_of_the_same_content():
+    for make in (lambda **more: choices("a", 1, 2, **more), lambda **more: uniform("a", 1, 2)):
+        again = pydantic.TypeAdapter(Dimension).validate_python(dataclasses.asdict(make()))
+        assert make() == again
+        assert hash(make()) == hash(again)
+    assert choices("a", 1, 2) != choices("a", 1, 3)
+    assert choices("a", 1, 2) != choices("a", 1, 2, tag="might")
+    assert choices("a", 1) != choices("a", True)
 
 
 def test_tags_do_not_change_the_points():

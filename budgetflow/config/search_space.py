@@ -57,6 +57,13 @@ class Dimension:
         elif self.distribution == "log_uniform" and self.low <= 0:
             raise ConfigError(f"search space: {self.name} is log-uniform and needs low > 0")
 
+    # By what is written: from Python 3.13 on, a field that is NaN would make it differ from itself.
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Dimension) and repr(self) == repr(other)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
     def value_at(self, quantile: float) -> Value:
         """The value below which a share ``quantile`` in [0, 1) of the distribution lies."""
         if self.distribution == "choices":
