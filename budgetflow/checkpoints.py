@@ -226,10 +226,10 @@ class TrialCheckpoints:
 
     def _forget(self, steps: Sequence[int]) -> None:
         """Has checkpoints count no more."""
-        if steps:
-            known = self._checksums().items()
-            checksums = {s: files for s, files in known if int(s) not in steps}
-            write_json(self.folder / "checksums.json", checksums)
+        known = self._checksums() if steps else {}
+        left = {step: files for step, files in known.items() if int(step) not in steps}
+        if len(left) < len(known):
+            write_json(self.folder / "checksums.json", left)
 
     def _path(self, step: int) -> epath.Path:
         return self.folder / "checkpoints" / str(step)

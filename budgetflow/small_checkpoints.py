@@ -3,7 +3,8 @@
 With a small state Orbax spends its time on what is around the arrays. So it writes the first
 checkpoint of each structure itself, and what follows is that one with other arrays: compressed and
 put into a database by TensorStore as there, but in memory, and in one piece. Before a structure
-counts as known, its first checkpoint is also written that way, and has to come out the same, byte for byte; if it does not, Orbax writes all of them.
+counts as known, its first checkpoint is also written that way, and has to come out the same, byte
+for byte; if it does not, Orbax writes all of them.
 """
 
 from __future__ import annotations

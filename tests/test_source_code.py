@@ -3,7 +3,6 @@
 import ast
 import hashlib
 import importlib
-import json
 import subprocess
 import sys
 import textwrap
