@@ -39,7 +39,7 @@ class _Live:
     state_shapes: Any
     checkpoints: TrialCheckpoints
     position: int
-    written_at: float = 0.0
+    written_at: float
 
     @property
     def state(self) -> Any:
@@ -107,7 +107,9 @@ class LiveTrials:
                 state = checkpoints.restore(step, program.state)
                 if run:
                     run.resume(state, record.fitted_at_step is not None, noticed)
-        self._live[record.trial] = _Live(run, program.state, checkpoints, position)
+        self._live[record.trial] = _Live(
+            run, program.state, checkpoints, position, written_at=time.monotonic()
+        )
 
     def start(self, plan: TrialPlan, position: int) -> tuple[Program, TrialRun | None]:
         """A run at step 0 on a slice of the mesh; None where its devices are other processes'."""

@@ -39,7 +39,7 @@ from budgetflow.training.trial_run import trial_program
 from budgetflow.user_code import user_code
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Study:
     """A study that is ready to run.
 

@@ -255,8 +255,8 @@ class TrialRun:
         return measurement
 
     def _measure(self) -> Measurement:
-        progress = jax.device_get(self.progress)
-        bracket = self._noticed_fit(int(progress.fitted_at_step))
+        diverged_at_step, fitted_at_step = jax.device_get(self.progress[:2])
+        bracket = self._noticed_fit(int(fitted_at_step))
         self._has_fitted |= bracket is not None
         row = {"step": self.step, "learning_rate": float(self._learning_rates[self.step - 1])}
         row |= self._metrics()
@@ -267,7 +267,7 @@ class TrialRun:
         metric = self._config.evaluation.selection_metric
         deciding = ("train_loss", f"train_{metric}", f"validation_{metric}")
         infinite = not all(math.isfinite(row[key]) for key in deciding if key in row)
-        return Measurement(row, int(progress.diverged_at_step) >= 0 or infinite, bracket)
+        return Measurement(row, int(diverged_at_step) >= 0 or infinite, bracket)
 
     def _metrics(self) -> dict[str, Any]:
         """What a row holds of both splits; in a race, of the training split or a part of it."""

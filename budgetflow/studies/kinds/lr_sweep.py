@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import re
 from collections.abc import Sequence
@@ -131,6 +132,7 @@ def decide(study: Study, trials: Sequence[TrialRecord]) -> Decision:
     return decision
 
 
+@functools.lru_cache(maxsize=1)  # asked for with every decision
 def settings(study: Study) -> SweepSettings:
     """What the policy of a sweep has to know."""
     config, train = study.config, study.dataset.train
