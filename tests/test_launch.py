@@ -96,12 +96,12 @@ def test_reports_are_imported_once_a_study_is_resolved(studies, chain, monkeypat
 
         monkeypatch.setattr(launch, name, call)
 
-    for name in ("resolve", "_import_reports", "_show"):
+    for name in ("resolve", "_prepare_reports", "_show"):
         watched(name)
     shutil.rmtree(studies / "first")
     run(chain[1], studies)
     # The report, which waits for the import, is written before the next study is resolved.
-    assert calls == ["resolve", "_import_reports", "_show"] * 2
+    assert calls == ["resolve", "_prepare_reports", "_show"] * 2
     calls.clear()
     run(chain[1], studies)
     assert calls == ["resolve", "_show"] * 2
