@@ -197,4 +197,5 @@ def _files(path: Path) -> dict[str, bytes]:
 
 def _arrays_in(path: Path) -> dict[str, bytes]:
     """What a checkpoint's database of arrays holds."""
-    return _entries({"driver": "ocdbt", "base": f"file://{path}/"})
+    # No URL: a folder's name may hold what means something else in one.
+    return _entries({"driver": "ocdbt", "base": {"driver": "file", "path": f"{path}/"}})

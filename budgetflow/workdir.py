@@ -32,6 +32,8 @@ def open_workdir(workdir: str, flag: str = "--workdir") -> epath.Path:
         raise UserError(f"{where} cannot be reached: {type(error).__name__}: {error}") from error
     if is_there and not is_folder:
         raise UserError(f"{where} is a file; name a folder")
+    if not is_url and "\\" in os.fspath(path):
+        raise UserError(f"{where}: checkpoints cannot lie under a backslash; name another folder")
     if not is_url:
         _check_writable(os.fspath(path), where)
     return path

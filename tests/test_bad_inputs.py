@@ -198,6 +198,7 @@ def test_a_command_line_that_makes_no_sense_is_refused(arguments, parts):
         ("/dev/null/x", "cannot be written"),
         ("/proc/x", "cannot be written"),
         ("x" * 300, "too long"),
+        ("a\\b", "backslash"),
         ("foo://bucket", "gs://"),
         ("file:///tmp", "gs://"),
         ("s3://bucket/runs", "s3fs"),

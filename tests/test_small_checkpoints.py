@@ -49,6 +49,16 @@ def content(path, root):
     return files, small_checkpoints._arrays_in(path)
 
 
+@pytest.mark.parametrize("name", ["my study", "50%20#1?a=b&c", "größe", 'it\'s "so"', "gs:x"])
+def test_a_folder_may_be_named_as_anyone_likes(name, tmp_path):
+    trees = [STATES["half"](seed) for seed in range(3)]
+    assert counted_saves(trees, tmp_path / name) == 1
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), trees[2])
+        found = checkpointer.restore(tmp_path / name / "2", restore_args=arguments)
+    np.testing.assert_array_equal(found["a"], trees[2]["a"])
+
+
 @pytest.mark.parametrize("name", STATES)
 def test_every_checkpoint_is_the_one_that_orbax_writes(name, tmp_path):
     by_orbax = tmp_path / "orbax"
