@@ -9,8 +9,10 @@ background, to write and to record. Everything is compiled before.
 """
 
 import argparse
+import sys
 import tempfile
 import time
+from pathlib import Path
 
 from etils import epath
 from rich.console import Console
@@ -19,6 +21,9 @@ from budgetflow import checkpoints
 from budgetflow.config import default_config, log_uniform
 from budgetflow.files import read_json
 from budgetflow.launch import launch, load_chain
+
+# The model is of this repository, from wherever this script is run.
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 
 def timed_checksums():

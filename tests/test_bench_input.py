@@ -1,7 +1,6 @@
 """The benchmark of readers runs, and its readers read the same kind of batches."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -37,7 +36,6 @@ def test_the_benchmark_prints_and_writes_its_figures(options, tmp_path):
         [sys.executable, str(SCRIPTS / "bench_input.py"), *short, *options],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(SCRIPTS.parent)},
     )
     assert result.returncode == 0, result.stderr
     figures = json.loads(path.read_text())

@@ -26,10 +26,12 @@ SHORT = {
 
 
 def run(script, options, **environment):
+    environment = {**os.environ, **environment}
+    environment.pop("PYTHONPATH", None)  # as users have it
     return subprocess.run(
         [sys.executable, f"scripts/{script.split()[0]}", *script.split()[1:], *options.split()],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        env=environment,
         capture_output=True,
         text=True,
     )

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -191,10 +190,8 @@ def rows_of(text, heading):
 def test_the_command_writes_the_table(tmp_path):
     out = tmp_path / "table.md"
     command = [sys.executable, SCRIPTS / "simulate_rounds.py", "--problems=6", f"--out={out}"]
-    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS.parent)}
     done = subprocess.run(
         [*command, "--seed=3", "--budgets", "5", "16"],
-        env=environment,
         capture_output=True,
         text=True,
         check=True,

@@ -284,8 +284,10 @@ def library() -> str:
 
 @functools.cache
 def _bundled() -> str:
-    # Within this process it would hold up every thread for more than a second.
-    made = subprocess.run([sys.executable, "-c", _BUNDLE], check=True, stdout=subprocess.PIPE)
+    # Within this process it would hold up every thread for more than a second. Who interrupts this
+    # one does not mean the other one, of which nobody should hear then.
+    command = [sys.executable, "-c", _BUNDLE]
+    made = subprocess.run(command, check=True, capture_output=True, start_new_session=True)
     return made.stdout.decode()
 
 
