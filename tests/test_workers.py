@@ -44,6 +44,10 @@ def split_of(source, transform=None):
     )
 
 
+def open_files():
+    return len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 def test_any_number_of_workers_reads_the_same_bits(monkeypatch, count):
     split = split_of(Images(), noisy)
@@ -56,10 +60,32 @@ def test_any_number_of_workers_reads_the_same_bits(monkeypatch, count):
     assert (split.examples(numbers[:1], (3, 15))["inputs"] != expected["inputs"][:1]).any()
 
 
+def test_several_inputs_of_any_type_lie_side_by_side():
+    def several(record):
+        image = record["image"]
+        odd = {"one": image.ravel()[:3] > 9, "two": np.float16(image[0, 0, 0]), "three": image}
+        return odd, record["label"]
+
+    split = split_of(Images(), several)
+    first, second = (workers.read(split, np.arange(n, n + 50), None) for n in (0, 50))
+    second["inputs"]["three"][:] = 0  # each batch has memory of its own
+    assert_identical(first, split.examples(np.arange(50)))
+
+
+def test_where_no_memory_is_shared_a_pipe_does(monkeypatch):
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+    split = split_of(Images(), noisy)
+    expected = split.examples(np.arange(100), (0, 1))
+    assert_identical(workers.read(split, np.arange(100), (0, 1)), expected)
+
+
 def test_an_odd_record_is_named_from_a_worker():
+    workers.read(split_of(Images()), np.arange(100), None)
+    before = open_files()
     with pytest.raises(ConfigError, match="'train': example 41 holds targets float32") as caught:
         workers.read(split_of(Images(odd=41)), np.arange(100), None)
     assert "\n" not in str(caught.value)
+    assert open_files() == before
 
 
 def test_a_worker_that_dies_is_named_and_others_can_be_started():

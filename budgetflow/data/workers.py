@@ -6,12 +6,14 @@ import atexit
 import concurrent.futures
 import functools
 import io
+import itertools
 import multiprocessing
 import os
 import pickle
 import signal
 import tempfile
 import threading
+import time
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
@@ -20,6 +22,7 @@ import jax
 import numpy as np
 
 from budgetflow.data.records import Example, Split, concatenated
+from budgetflow.data.shared_memory import Shared, shared_examples
 from budgetflow.errors import UserError
 
 # A split whose source holds more is not copied to every worker.
@@ -45,20 +48,27 @@ def read(split: Split, numbers: np.ndarray, seeds: tuple[int, int] | None) -> Ex
         UserError: a worker died.
     """
     with _LOCK:
-        path, pool = _stored(split), _pool()
+        path, pool, form = _stored(split), _pool(), _form(split)
     parts = np.array_split(numbers, min(count(), -(-len(numbers) // LEAST_EXAMPLES)))
-    try:
-        futures = [pool.submit(_read, path, part, seeds) for part in parts]
-        _CHILDREN.update(multiprocessing.active_children())
-        return concatenated([future.result() for future in futures])
-    except BrokenProcessPool as error:
-        how = _how()
-        _pool.cache_clear()
-        _CHILDREN.clear()
-        raise UserError(
-            f"{split.name}: a worker process that read it died{how}; launched again, the study "
-            "goes on from its last checkpoints"
-        ) from error
+    firsts = itertools.accumulate(map(len, parts), initial=0)
+    futures: list[concurrent.futures.Future[Example | None]] = []
+    with shared_examples(form, len(numbers)) as shared:
+        try:
+            for part, first in zip(parts, firsts, strict=False):
+                futures.append(pool.submit(_read, path, part, seeds, shared, first))
+            _CHILDREN.update(multiprocessing.active_children())
+            found = [examples for future in futures if (examples := future.result()) is not None]
+            return concatenated(found) if shared is None else shared.examples()
+        except BrokenProcessPool as error:
+            how = _how()
+            _pool.cache_clear()
+            _CHILDREN.clear()
+            raise UserError(
+                f"{split.name}: a worker process that read it died{how}; launched again, the study "
+                "goes on from its last checkpoints"
+            ) from error
+        finally:
+            concurrent.futures.wait(futures)
 
 
 @functools.lru_cache(maxsize=1)
@@ -68,6 +78,12 @@ def _pool() -> concurrent.futures.ProcessPoolExecutor:
     # The pool must go before the modules that it needs for that.
     atexit.register(_pool.cache_clear)
     return concurrent.futures.ProcessPoolExecutor(count(), context, _initialize)
+
+
+@functools.lru_cache(maxsize=64)
+def _form(split: Split) -> Any:
+    """The shapes and types of one example's arrays."""
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), split.read(0))
 
 
 @functools.lru_cache(maxsize=64)
@@ -103,8 +119,10 @@ class _Limited(io.BytesIO):
 
 def _how() -> str:
     """How a worker ended, as " (process 123, killed by SIGKILL)"; "" where it is not known."""
-    for child in _CHILDREN:
-        child.join(timeout=1)
+    # Not join: where the pool's thread joins it at this moment, that returns before it is known.
+    until = time.monotonic() + 1
+    while any(child.exitcode is None for child in _CHILDREN) and time.monotonic() < until:
+        time.sleep(0.01)
     # The pool ended the others by SIGTERM.
     ended = [w for w in _CHILDREN if w.exitcode not in (None, 0, -signal.SIGTERM)]
     if not ended:
@@ -135,5 +153,22 @@ def _split(path: str) -> Split:
         return pickle.load(file)
 
 
-def _read(path: str, numbers: np.ndarray, seeds: tuple[int, int] | None) -> Example:
-    return _split(path).examples(numbers, seeds)
+def _read(
+    path: str,
+    numbers: np.ndarray,
+    seeds: tuple[int, int] | None,
+    shared: Shared | None,
+    first: int,
+) -> Example | None:
+    """In a worker: reads some of a batch's examples, into the memory that is shared if there is.
+
+    A pipe would copy them five times, one batch after the other.
+    """
+    examples = _split(path).examples(numbers, seeds)
+    if shared is None:
+        return examples
+    for all_of_them, own in zip(
+        jax.tree.leaves(shared.examples()), jax.tree.leaves(examples), strict=True
+    ):
+        all_of_them[first : first + len(own)] = own
+    return None
