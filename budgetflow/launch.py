@@ -51,6 +51,7 @@ from budgetflow.results.views import planned_fields
 from budgetflow.studies.chain import lengths_to_come, planned_chain
 from budgetflow.studies.controller import Hire
 from budgetflow.studies.folder import is_complete
+from budgetflow.studies.fork import check_fork
 from budgetflow.studies.kinds import check_follows, kind_of, parse_study
 from budgetflow.studies.study import Study, check_study, resolve
 from budgetflow.training.mesh import cpu_devices, cpu_devices_are_given
@@ -80,6 +81,12 @@ _SAME_RESULTS = flags.DEFINE_bool(
     False,
     "The code that these studies were begun with, budgetflow's or your own, has changed in a way "
     "that changes no number: go on all the same. Their outcomes say so.",
+)
+_FORK = flags.DEFINE_string(
+    "fork",
+    None,
+    "Run the config's study under this name beside the one that was begun with another config or "
+    "code, and take over from that one what is still the same.",
 )
 _WAIT = flags.DEFINE_bool(
     "wait", False, "Where another launcher runs a study, wait for it to end instead of refusing."
@@ -163,6 +170,7 @@ def launch(
     wait: bool = False,
     quiet: bool = False,
     hire: Hire | None = None,
+    forked_from: str | None = None,
 ) -> dict[str, Any] | None:
     """Runs the studies of a chain, each after the one it builds on.
 
@@ -176,6 +184,7 @@ def launch(
         wait: whether to wait where another launcher runs a study.
         quiet: whether to print what was found and nothing else.
         hire: who trains the trials, in place of this run's devices.
+        forked_from: the name of a study whose states the last one takes over.
 
     Returns:
         The last study's outcome; None after a dry run.
@@ -184,6 +193,8 @@ def launch(
         UserError: see its message.
     """
     folder_of_all = check(chain, workdir)
+    if forked_from is not None:
+        processes.on_main(check_fork, chain[-1], forked_from, folder_of_all)
     planned = planned_chain(chain, folder_of_all)
     if planned.plan is not None:
         chain = planned.studies
@@ -197,7 +208,9 @@ def launch(
     with told_in_one_line(folder_of_all):
         planned.record(folder_of_all)
         watched = functools.partial(run_watched, profile_steps=profile_steps, hire=hire)
-        return _run_chain(chain, folder_of_all, console, watched, same_results, wait, quiet)
+        return _run_chain(
+            chain, folder_of_all, console, watched, same_results, wait, quiet, forked_from
+        )
 
 
 def _run_chain(
@@ -208,6 +221,7 @@ def _run_chain(
     same_results: bool,
     wait: bool,
     quiet: bool,
+    forked_from: str | None,
 ) -> dict[str, Any] | None:
     """Runs the studies of a chain, each in its folder; see :func:`launch`."""
     summary, console = console, Console(quiet=True) if quiet else console
@@ -220,6 +234,8 @@ def _run_chain(
         study = resolve(study_config, folder, earlier, same_results)
         to_come = lengths_to_come(study.max_train_steps, chain[number + 1 :])
         study = dataclasses.replace(study, lengths_to_come=to_come)
+        if study_config is chain[-1]:
+            study = dataclasses.replace(study, forked_from=forked_from)
         was_complete = processes.on_main(is_complete, study)
         if not was_complete and processes.is_main():
             _prepare_reports()
@@ -289,6 +305,9 @@ def main(argv: Sequence[str]) -> None:
     config = command_line.parse(argv, flags.FLAGS)
     _check_flags()
     logging.set_verbosity(logging.ERROR)
+    forked_from = None
+    if _FORK.value is not None:
+        forked_from, config.name = config.name or "", _FORK.value
     chain = load_chain(config)
     if (cluster := _RAY.value) is not None:
         chain = list(map(for_cluster, chain))
@@ -317,6 +336,7 @@ def main(argv: Sequence[str]) -> None:
             wait=_WAIT.value,
             quiet=_QUIET.value,
             hire=hire,
+            forked_from=forked_from,
         )
 
 

@@ -1,12 +1,17 @@
 """The report in a real browser: it draws, selects, sorts and filters, by mouse and by keyboard."""
 
+import dataclasses
 import shutil
+import urllib.parse
 
 import pytest
+from conftest import conclude_again
 from test_report import TRIALS, write_many
 
+from budgetflow.files import read_json, write_json
 from budgetflow.report import report
 from budgetflow.results.reading import open_study
+from budgetflow.studies.trial import read_trials, write_trial
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -76,6 +81,37 @@ def test_every_page_draws_and_fits(open_page, workdir, page, width):
     plots, drawn = opened.locator("figure .plot"), opened.locator("figure .plot svg")
     assert plots.count() == drawn.count() and (plots.count() > 2 or page == "index")
     assert opened.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_markup_in_names_and_values_is_text(open_page, workdir, tmp_path):
+    evil = '</script><img src="data:," onerror="window.hacked = 1"><u>{{ 7 * 7 }}</u>'
+    name = evil.replace("/", "\u2215")  # as a folder may be named
+    folder = shutil.copytree(workdir / "round1", tmp_path / "runs" / name)
+    config = read_json(folder / "config.json")
+    config["config"] |= {"description": evil, "tags": [evil]}
+    config["config"]["search"]["space"][0]["name"] = evil
+    write_json(folder / "config.json", config)
+    begun = read_json(folder / "begun.json")
+    write_json(folder / "begun.json", begun | {"command": evil, "builds_on": evil})
+    for record in read_trials(folder):
+        values = {**record.hyperparameters, evil: evil}
+        write_trial(folder, dataclasses.replace(record, hyperparameters=values))
+    outcome = read_json(folder / "outcome.json")
+    write_json(folder / "outcome.json", outcome | {"reasons": [evil, *outcome["reasons"]]})
+    conclude_again(folder)
+    shutil.copytree(workdir / "round2", tmp_path / "runs" / "round2")
+    of_one = report(str(folder))
+    for path in (
+        of_one,
+        report(str(tmp_path / "runs")),
+        report(str(folder.parent), [name, "round2"]),
+    ):
+        page = open_page(urllib.parse.quote(str(path)))
+        assert page.evaluate("window.hacked") is None
+        assert page.locator("u, img[onerror]").count() == 0
+        assert "{{ 7 * 7 }}" in page.inner_text("body")
+    page.set_content(evil)  # where it is not text, it is noticed
+    page.wait_for_function("window.hacked === 1")
 
 
 def test_five_hundred_trials_are_drawn_and_selected(open_page, workdir):

@@ -65,12 +65,15 @@ MakeOutcome = Callable[[RoundSettings, Sequence[TrialRecord]], Outcome]
 def decide(
     settings: RoundSettings, trials: Sequence[TrialRecord], outcome: MakeOutcome
 ) -> Decision:
-    """What to do next: every trial runs to the end, after the one that it continues."""
+    """What to do next: every trial runs to the end, after the one that it continues.
+
+    One that took over all its states is yet to be measured, where that was done otherwise.
+    """
     planned = settings.trials
     running = [
         trial
         for trial in trials
-        if trial.step < planned[trial.trial].length_steps
+        if (trial.step < planned[trial.trial].length_steps or not trial.rows)
         and trial.status not in ("diverged", "failed")
     ]
     known = {trial.trial for trial in trials}

@@ -86,6 +86,7 @@ def _begun(study: Study) -> dict[str, Any]:
         "revision": _revision(),
         "versions": {"budgetflow": budgetflow.__version__, "python": platform.python_version()},
         "builds_on": study.earlier.name if study.earlier is not None else None,
+        "forked_from": study.forked_from,
     }
     return {name: value for name, value in begun.items() if value is not None}
 
@@ -129,6 +130,8 @@ def _grown_from(study: Study, known: dict[str, Any]) -> str | None:
     remedy = "undo the change, " if any(n.startswith("code.") for n in names) else ""
     if fingerprint(begun, study.builds_on) == known["fingerprint"]:
         remedy = "undo the change, vouch with --same_results that it changes no number, "
+    if not code and study.kind.promotes:
+        remedy += "go on beside it with what is still the same by --fork=NAME, "
     words = [in_words(names)] if names else []
     if fingerprint(found_on, study.builds_on) != known["fingerprint"]:
         words.append("the study it builds on")

@@ -20,6 +20,7 @@ from budgetflow.playbook.decision_wording import trials_in_words
 from budgetflow.playbook.measurement import Advance, Status
 from budgetflow.playbook.outcomes import Outcome
 from budgetflow.studies.completion import completed
+from budgetflow.studies.fork import origin
 from budgetflow.studies.live import LiveTrials
 from budgetflow.studies.plans import TrialPlan
 from budgetflow.studies.reuse import joining, resumed
@@ -120,9 +121,11 @@ class OwnDevices:
 
     @functools.cached_property
     def _sources(self) -> list[tuple[epath.Path, TrialRecord]]:
-        """The trials of the study that this one builds on, which can be continued."""
-        folder = self._study.earlier
-        return [(folder, record) for record in read_trials(folder)] if folder else []
+        """The trials of the studies that this one builds on or is forked from."""
+        folders = [self._study.earlier]
+        if self._study.kind.promotes:  # of what else was noticed in a race, no state knows
+            folders.append(origin(self._study.folder))
+        return [(folder, record) for folder in folders if folder for record in read_trials(folder)]
 
     def wait(self) -> bool:
         """Waits for a trial that advances meanwhile; whether there was one. Here, none does."""

@@ -16,7 +16,7 @@ from etils import epath
 
 from budgetflow.checkpoints import TrialCheckpoints, steps_to_keep
 from budgetflow.errors import DamagedFileError
-from budgetflow.playbook.measurement import Selection
+from budgetflow.playbook.measurement import Selection, Status
 from budgetflow.playbook.sharing import shared_steps
 from budgetflow.studies.fingerprint import differing_fields, in_words, measurement_key
 from budgetflow.studies.trial import TrialRecord, trial_folder
@@ -164,10 +164,11 @@ def with_reused_steps(
         continued = dataclasses.replace(
             record,
             rows=rows,
-            status="running",
             damaged=tuple(damaged),
             reused_from={"study": folder.name, "trial": source.trial, "step": step},
             measured_anew_because=f"they differ in {in_words(otherwise)}" if otherwise else None,
         )
-        return continued.back_to(step, selection)
+        is_over = rows and step == record.max_train_steps
+        status: Status = "complete" if is_over else "running"
+        return dataclasses.replace(continued.back_to(step, selection), status=status)
     return dataclasses.replace(record, damaged=tuple(damaged))

@@ -59,6 +59,8 @@ class Study:
         departures: how its config departs from the one that its length was found on, in sentences.
         same_results: whether its owner vouches for changed code; see :func:`resolve`.
         lengths_to_come: of the trials of later studies of its chain, as far as they are known.
+        forked_from: the name of a study beside it whose states it takes over where they are still
+            the same, or None.
     """
 
     config: StudyConfig
@@ -74,6 +76,7 @@ class Study:
     departures: tuple[str, ...] = ()
     same_results: bool = False
     lengths_to_come: tuple[int, ...] = ()
+    forked_from: str | None = None
 
     @functools.cached_property
     def fingerprint(self) -> str:
