@@ -7,6 +7,7 @@ from conftest import run, small_config, start_trial
 from budgetflow.config import choices, default_config
 from budgetflow.results.reading import open_study
 from budgetflow.schedules import Schedule
+from budgetflow.studies.completion import timing
 from budgetflow.training.timing import Profiler, Stopwatch
 
 
@@ -63,3 +64,8 @@ def test_a_study_records_how_fast_it_trained(tmp_path):
     assert timing["steps_trained"] == 40
     assert timing["examples_per_second"] == pytest.approx(64 * timing["steps_per_second"])
     assert sum(timing["share_of_time"].values()) == pytest.approx(1)
+
+
+def test_a_process_that_trained_nothing_has_its_times_too():
+    found = timing(100, 6400, 2.0, Stopwatch())
+    assert found["steps_per_second"] == 50 and found["share_of_time"] == {"other": 1.0}

@@ -107,7 +107,8 @@ def timing(
     """
     spent = dict(stopwatch.seconds)
     spent["other"] = max(0.0, seconds - sum(spent.values()))
-    training = spent["training"] + spent["data"]
+    # Of several processes, this one's devices may have had no trial.
+    training = spent.get("training", 0.0) + spent.get("data", 0.0) or seconds
     return {
         "seconds": seconds,
         "steps_trained": steps_trained,
