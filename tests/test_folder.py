@@ -159,7 +159,10 @@ def test_another_config_is_not_vouched_for(tmp_path, version, field, value):
     version("new")
     config = config_of(2)
     config.update_from_flattened_dict({field: value})
-    with pytest.raises(UserError, match=rf"differ in {field}\); give another --workdir"):
+    with pytest.raises(
+        UserError,
+        match=rf"differ in {field}\); go on beside it .* by --fork=NAME, give another --workdir",
+    ):
         run(config, tmp_path, same_results=True)
 
 
