@@ -85,8 +85,8 @@ _SAME_RESULTS = flags.DEFINE_bool(
 _FORK = flags.DEFINE_string(
     "fork",
     None,
-    "Run the config's study under this name beside the one that was begun with another config or "
-    "code, and take over from that one what is still the same.",
+    "Run the config's study under this name beside the one that was begun with another config, and "
+    "take over from that one what is still the same.",
 )
 _WAIT = flags.DEFINE_bool(
     "wait", False, "Where another launcher runs a study, wait for it to end instead of refusing."

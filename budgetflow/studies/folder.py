@@ -130,8 +130,8 @@ def _grown_from(study: Study, known: dict[str, Any]) -> str | None:
     remedy = "undo the change, " if any(n.startswith("code.") for n in names) else ""
     if fingerprint(begun, study.builds_on) == known["fingerprint"]:
         remedy = "undo the change, vouch with --same_results that it changes no number, "
-    others = any(name.partition(".")[0] == "content" for name in names)  # data: all is new
-    if study.kind.promotes and not code and not others:
+    is_all_new = bool(code) or any(name.partition(".")[0] == "content" for name in names)
+    if study.kind.promotes and not is_all_new:
         remedy += "go on beside it with what is still the same by --fork=NAME, "
     words = [in_words(names)] if names else []
     if fingerprint(found_on, study.builds_on) != known["fingerprint"]:
