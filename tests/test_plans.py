@@ -16,7 +16,7 @@ def test_a_promoted_trial_can_get_another_schedule(studies, chain):
     _, output = run(config, studies, dry_run=True)
     assert "TOO SMALL" not in output and "70, and 50 taken over" in output
     # At steps 60, 80, 100 and 120, 270 + 1257 examples each, beside 70 batches of 64.
-    assert "about 31% of the work" in output
+    assert "about 31% of the work" in output and "26% on training" in output
     outcome, _ = run(config, studies)
     best = open_study(studies / "first").best_trial.record.schedule
     (record,) = read_trials(studies / "second")
@@ -35,6 +35,7 @@ def test_a_plan_that_takes_over_all_steps_evaluates_nothing(studies, chain):
     config.max_train_steps = 60
     _, output = run(config, studies, dry_run=True)
     assert "0, and 60 taken over" in output and "about 0% of the work" in output
+    assert "0% on training" not in output
 
 
 def test_another_schedule_keeps_the_trials_own_warmup_from_where_it_began(tmp_path):

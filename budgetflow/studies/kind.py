@@ -24,6 +24,8 @@ from budgetflow.studies.plans import CheckSchedule, Lengths, TrialPlan, any_sche
 
 # The sections that a sweep switches off.
 STRENGTHS = ("regularization", "augmentation")
+# Of a study's work: evaluations that take more are worth a word on how to lower that.
+MUCH_EVALUATION = 0.15
 
 if TYPE_CHECKING:
     from budgetflow.studies.live import LiveTrials
@@ -48,20 +50,25 @@ def steps_of_plans(study: Study) -> int:
     return sum(study.later_steps(()))
 
 
-def evaluation_share(study: Study) -> float:
-    """The share of evaluations in the work of the planned trials, by arithmetic.
+def evaluation_share(study: Study) -> str:
+    """The share of evaluations in the work of the planned trials, by arithmetic, in words.
 
     An example costs a third of what it does in training: the forward pass without the backward one,
-    which takes twice as long.
+    which takes twice as long. Where it is much, what the training split's part of it is: that part
+    selects nothing, and ``config.evaluation.train_examples`` lowers it.
     """
-    examples = study.dataset.validation.num_examples
-    examples += min(study.config.evaluation.train_examples, study.dataset.train.num_examples)
+    train = min(study.config.evaluation.train_examples, study.dataset.train.num_examples)
+    examples = study.dataset.validation.num_examples + train
     evaluated = trained = 0.0
     for plan, steps in zip(study.plans, study.later_steps(()), strict=True):
         later = [s for s in study.kind.stops(study, plan) if s > plan.length_steps - steps]
         evaluated += len(later) * examples / 3
         trained += steps * plan.config.data.batch_size
-    return evaluated / (evaluated + trained) if trained else 0.0
+    share = evaluated / (evaluated + trained) if trained else 0.0
+    words = f"about {share:.0%} of the work"
+    if share > MUCH_EVALUATION:
+        words += f", {share * train / examples:.0%} on training examples"
+    return words
 
 
 def plans_in_rows(study: Study) -> dict[str, Any]:
@@ -72,7 +79,7 @@ def plans_in_rows(study: Study) -> dict[str, Any]:
         "trials": len(plans),
         "steps a trial": ", ".join(map(str, sorted({plan.length_steps for plan in plans}))),
         "steps": f"{trained}, and {total - trained} taken over" if trained < total else total,
-        "evaluations": f"about {evaluation_share(study):.0%} of the work",
+        "evaluations": evaluation_share(study),
     }
     longer = [plan.transfer for plan in plans if plan.transfer and plan.transfer.extra_steps]
     if carried := min(longer, key=lambda one: one.mean_relative_learning_rate, default=None):
