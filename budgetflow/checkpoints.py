@@ -43,11 +43,11 @@ def steps_to_keep(
     pinned: Sequence[int],
     latest: int,
 ) -> set[int]:
-    """The steps whose checkpoints a trial keeps, out of all that it has evaluated.
+    """The steps whose checkpoints a trial keeps beside its latest, of all that it has evaluated.
 
     Those are: the best ``keep_best``, with the lowest finite ``cost`` of their rows (the earliest
-    of ties); the latest; every pinned step; and, so that a run that continues from a pinned step
-    can still select from everything before it, the best ones up to each pinned step.
+    of ties); every pinned step up to the latest; and, so that a run that continues from a pinned
+    step can still select from everything before it, the best ones up to each pinned step.
     """
 
     def best(until: float) -> list[int]:
@@ -56,7 +56,7 @@ def steps_to_keep(
         return [row["step"] for row in usable[:keep_best]]
 
     reached = [step for step in pinned if step <= latest]
-    keep = {latest, *reached, *best(math.inf)}
+    keep = {*reached, *best(math.inf)}
     for step in reached:
         keep.update(best(step))
     return keep
@@ -69,8 +69,9 @@ class TrialCheckpoints:
     decides and writes the checksums, all write the arrays, those of the trial read them.
 
     A state that is worth keeping is held on the device and written with the next save: saving small
-    states at every evaluation would cost more than training them. A kill loses nothing, since
-    the training after the last save is deterministic and finds the same states again.
+    states at every evaluation would cost more than training them. Of one that is the latest only,
+    no copy is needed: it is saved where it stands. A kill loses nothing, since the training after
+    the last save is deterministic and finds the same states again.
 
     Args:
         folder: the trial's folder.
@@ -92,48 +93,62 @@ class TrialCheckpoints:
         self._to_all = to_all
         self._saved_at = time.monotonic()
         self._held: dict[int, Any] = {}
+        self._latest_on_disk = 0
         self._pending: tuple[dict[int, dict[str, str] | None], set[int]] | None = None
 
     def hold(self, step: int, state: Any, keep: set[int]) -> bool:
-        """Holds a copy of the state at ``step``; forgets held states that are not in ``keep``.
+        """Holds a copy of a state that is worth keeping, or saves all of them when it is time.
 
         Args:
-            step: the step.
-            state: the train state; only its shapes on processes that have no part of it.
-            keep: the steps worth keeping, by :func:`steps_to_keep`.
+            step: the latest step.
+            state: its train state; only its shapes on processes that have no part of it.
+            keep: the steps worth keeping beside the latest, by :func:`steps_to_keep`.
 
         Returns:
-            Whether it was time to save what is held.
+            Whether it was time to save.
         """
-        self._held[step] = _copy(state)
+        is_large = step in keep and _nbytes(state) > COPY_LIMIT_BYTES
+        if is_large or processes.on_main(self._is_due):
+            self.save(keep, step, state)
+            return True
         self._held = {s: held for s, held in self._held.items() if s in keep}
-        is_due = _nbytes(state) > COPY_LIMIT_BYTES or processes.on_main(self._is_due)
-        if is_due:
-            self.save(keep)
-        return is_due
+        if step in keep:
+            self._held[step] = _copy(state)
+        return False
 
     def _is_due(self) -> bool:
         return time.monotonic() - self._saved_at >= self._every_seconds
 
-    def save(self, keep: set[int]) -> None:
-        """Starts writing what is held, then to delete the checkpoints that are not in ``keep``.
+    def save(self, keep: set[int], step: int, state: Any | None) -> None:
+        """Starts writing what is held and the latest state, then to delete all other checkpoints.
 
         Orbax copies large states and writes on its own thread; :meth:`finish` waits for it.
+
+        Args:
+            keep: as above; what is held of other steps is forgotten.
+            step: the latest step.
+            state: its state; None if nobody can go on from it.
         """
         self.finish()
+        self._held = {s: held for s, held in self._held.items() if s in keep}
+        if state is not None and step != self._latest_on_disk:
+            # A copy, since Orbax may go on reading while the next steps are trained in its place.
+            self._held[step] = _copy(state)
         processes.on_main(self._clear, list(self._held))
         in_background = False
         written: dict[int, dict[str, str] | None] = {}
-        for step, state in sorted(self._held.items()):
-            tree = self._to_all(state)._asdict()
-            path = self._path(step)
+        for held_step, held in sorted(self._held.items()):
+            tree = self._to_all(held)._asdict()
+            path = self._path(held_step)
             if _is_small(tree) and "://" not in str(path):
-                written[step] = small_checkpoints.save(Path(path), tree, _save_at_once)
+                written[held_step] = small_checkpoints.save(Path(path), tree, _save_at_once)
             else:
                 _checkpointer().save(path, tree)
-                written[step] = None
+                written[held_step] = None
                 in_background = True
-        self._pending = (written, keep)
+        if step in written:
+            self._latest_on_disk = step
+        self._pending = (written, {*keep, step})
         self._held = {}
         self._saved_at = time.monotonic()
         if not in_background:
@@ -191,6 +206,7 @@ class TrialCheckpoints:
             DamagedFileError: the checkpoint is not what was saved; the message names the file.
         """
         processes.on_main(verify, self.folder, step)
+        self._latest_on_disk = step
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like._asdict())
         devices = jax.tree.leaves(target)[0].sharding.device_set
         taking_part = tuple(sorted({device.process_index for device in devices}))

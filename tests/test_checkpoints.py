@@ -37,17 +37,16 @@ def make_state(value):
     pin=st.integers(1, 12),
 )
 @settings(deadline=None)
-def test_the_best_the_latest_and_the_pinned_are_kept(values, keep_best, pin):
+def test_the_best_and_the_pinned_are_kept(values, keep_best, pin):
     rows = [{"step": step, "m": value} for step, value in enumerate(values, start=1)]
     kept = steps_to_keep(rows, Selection("m").cost, keep_best, [pin], len(values))
-    assert len(values) in kept
     assert (pin in kept) or pin > len(values)
     finite = [row for row in rows if np.isfinite(row["m"])]
     for until in (len(values), pin):
         ranked = sorted((r["m"], r["step"]) for r in finite if r["step"] <= until)
         if until <= len(values):
             assert {step for _, step in ranked[:keep_best]} <= kept
-    assert len(kept) <= 2 * keep_best + 2
+    assert len(kept) <= 2 * keep_best + 1
     negated = [{**row, "m": -row["m"]} for row in rows]
     higher = Selection("m", higher_is_better=True)
     assert steps_to_keep(negated, higher.cost, keep_best, [pin], len(values)) == kept
@@ -55,8 +54,7 @@ def test_the_best_the_latest_and_the_pinned_are_kept(values, keep_best, pin):
 
 def test_what_is_saved_comes_back_exactly(tmp_path):
     checkpoints = TrialCheckpoints(tmp_path)
-    checkpoints.hold(3, make_state(3), {3})
-    checkpoints.save({3})
+    checkpoints.save({3}, 3, make_state(3))
     checkpoints.finish()
     assert checkpoints.steps() == [3]
     restored = TrialCheckpoints(tmp_path).restore(3, make_state(0))
@@ -91,13 +89,12 @@ def test_plain_orbax_reads_small_states_and_large_ones(tmp_path, size):
 def test_held_states_are_written_only_if_they_are_kept(tmp_path):
     checkpoints = TrialCheckpoints(tmp_path)
     for step in (1, 2, 3, 4):
-        checkpoints.hold(step, make_state(step), {2, step})
+        checkpoints.hold(step, make_state(step), {2})
     assert checkpoints.steps() == []
-    checkpoints.save({2, 4})
+    checkpoints.save({2}, 4, make_state(4))
     checkpoints.finish()
     assert checkpoints.steps() == [2, 4]
-    checkpoints.hold(6, make_state(6), {2, 6})
-    checkpoints.save({2, 6})
+    checkpoints.save({2}, 6, make_state(6))
     checkpoints.finish()
     assert checkpoints.steps() == [2, 6]
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["2", "6"]
@@ -107,23 +104,44 @@ def test_a_held_state_survives_the_donation_of_its_buffers(tmp_path):
     checkpoints, state = TrialCheckpoints(tmp_path), make_state(1)
     checkpoints.hold(1, state, {1})
     jax.tree.map(lambda array: array.delete(), state)
-    checkpoints.save({1})
+    checkpoints.save({1}, 2, None)
     checkpoints.finish()
     assert_identical(checkpoints.restore(1, make_state(0)), make_state(1))
 
 
+def test_the_latest_state_is_saved_where_it_stands_and_once(tmp_path):
+    checkpoints = TrialCheckpoints(tmp_path)
+    assert not checkpoints.hold(1, make_state(1), set())
+    checkpoints.save(set(), 1, make_state(1))
+    checkpoints.finish()
+    assert checkpoints.steps() == [1]
+
+    def written(folder):
+        return {p: p.stat().st_mtime_ns for p in (folder / "checkpoints").rglob("*")}
+
+    before = written(tmp_path)
+    for again in (checkpoints, TrialCheckpoints(tmp_path)):
+        assert_identical(again.restore(1, make_state(0)), make_state(1))
+        again.save(set(), 1, make_state(1))
+        again.finish()
+        assert written(tmp_path) == before
+    # One from which nobody can go on.
+    checkpoints.hold(2, make_state(2), {2})
+    checkpoints.save({2}, 3, None)
+    checkpoints.finish()
+    assert checkpoints.steps() == [2]
+
+
 def test_a_checkpoint_without_checksums_does_not_count(tmp_path):
     checkpoints = TrialCheckpoints(tmp_path)
-    checkpoints.hold(1, make_state(1), {1})
-    checkpoints.save({1})
+    checkpoints.save({1}, 1, make_state(1))
     checkpoints.finish()
     # As a kill leaves it between Orbax's commit and the checksums.
     (tmp_path / "checkpoints" / "2").mkdir()
     (tmp_path / "checkpoints" / "2" / "rubbish").write_text("x")
     again = TrialCheckpoints(tmp_path)
     assert again.steps() == [1]
-    again.hold(2, make_state(2), {2})
-    again.save({2})
+    again.save({2}, 2, make_state(2))
     again.finish()
     assert_identical(again.restore(2, make_state(0)), make_state(2))
 
@@ -132,21 +150,19 @@ def test_a_checkpoint_that_is_written_again_does_not_count_until_it_is_complete(
     tmp_path, monkeypatch
 ):
     checkpoints = TrialCheckpoints(tmp_path)
-    checkpoints.hold(1, make_state(1), {1})
-    checkpoints.save({1})
+    checkpoints.save({1}, 1, make_state(1))
     checkpoints.finish()
 
     def killed(*arguments, **options):
         raise KeyboardInterrupt
 
     again = TrialCheckpoints(tmp_path)
-    again.hold(1, make_state(1), {1})
     with monkeypatch.context() as patch:
         patch.setattr("budgetflow.small_checkpoints.tensorstore.open", killed)
         with pytest.raises(KeyboardInterrupt):
-            again.save({1})
+            again.save({1}, 1, make_state(1))
     assert TrialCheckpoints(tmp_path).steps() == []
-    again.save({1})
+    again.save({1}, 1, make_state(1))
     again.finish()
     assert_identical(again.restore(1, make_state(0)), make_state(1))
 
@@ -154,8 +170,7 @@ def test_a_checkpoint_that_is_written_again_does_not_count_until_it_is_complete(
 @pytest.mark.parametrize("damage", ["flip", "truncate", "delete"])
 def test_damage_is_detected_and_named(tmp_path, damage):
     checkpoints = TrialCheckpoints(tmp_path)
-    checkpoints.hold(1, make_state(1), {1})
-    checkpoints.save({1})
+    checkpoints.save({1}, 1, make_state(1))
     checkpoints.finish()
     files = [p for p in (tmp_path / "checkpoints" / "1").rglob("*") if p.is_file()]
     victim = max(files, key=lambda path: path.stat().st_size)
@@ -177,7 +192,7 @@ def test_adopted_checkpoints_are_complete_copies(tmp_path):
     source = TrialCheckpoints(tmp_path / "source")
     for step in (1, 2):
         source.hold(step, make_state(step), {1, 2})
-    source.save({1, 2})
+    source.save({1, 2}, 2, make_state(2))
     source.finish()
     adopted = TrialCheckpoints(tmp_path / "adopted")
     adopted.adopt(tmp_path / "source", [2])

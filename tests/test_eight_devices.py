@@ -175,8 +175,7 @@ def test_trials_side_by_side_are_timed_where_it_is_worth_it(digits):
 def test_a_checkpoint_goes_on_on_another_mesh(digits, tmp_path, on_one_device, first, second):
     before, _ = trained(digits, first, MLP, steps=7)
     checkpoints = TrialCheckpoints(tmp_path)
-    checkpoints.hold(7, before.state, {7})
-    checkpoints.save({7})
+    checkpoints.save({7}, 7, before.state)
     checkpoints.finish()
     after = start_trial(digits, config_on(second, MLP), SCHEDULE)
     after.resume(checkpoints.restore(7, after.state), has_fitted=False)

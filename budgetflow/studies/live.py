@@ -102,7 +102,7 @@ class LiveTrials:
                 study.config.checkpoints.every_seconds,
                 lambda state: to_all_processes(state, study.mesh, position),
             )
-            noticed = processes.on_main(_noticed, record, checkpoints)
+            noticed = processes.on_main(noticed_between, record, checkpoints)
             if (step := noticed.step if noticed else record.step) > 0:
                 state = checkpoints.restore(step, program.state)
                 if run:
@@ -146,7 +146,9 @@ class LiveTrials:
         live = self._live.pop(record.trial)
         with self.stopwatch("checkpoints"):
             if save:
-                live.checkpoints.save(kept_steps(self._study, plan, record.rows, record.step))
+                keep = kept_steps(self._study, plan, record.rows, record.step)
+                state = None if record.status == "diverged" else live.state
+                live.checkpoints.save(keep, record.step, state)
             live.checkpoints.finish()
         if live.run:
             live.run.profiler.stop()
@@ -164,14 +166,15 @@ class LiveTrials:
     def save_where_it_stands(self, record: TrialRecord, plan: TrialPlan) -> None:
         """Saves a trial that was asked to stop, between two evaluations perhaps."""
         live = self._live[record.trial]
-        keep = kept_steps(self._study, plan, record.rows, record.step)
+        keep = {record.step, *kept_steps(self._study, plan, record.rows, record.step)}
         is_further = live.run is not None and live.run.step > record.step
         found = processes.gather(live.run.noticed if live.run and is_further else None)
+        step = record.step
         if noticed := next(filter(None, found), None):
-            live.checkpoints.hold(noticed.step, live.state, keep := {*keep, noticed.step})
+            step = noticed.step
             content = {"trial": record.trial, **dataclasses.asdict(noticed)}
             processes.on_main(write_json, live.checkpoints.folder / STOPPED_AT, content)
-        live.checkpoints.save(keep)
+        live.checkpoints.save(keep, step, live.state)
         live.checkpoints.finish()
 
     def evaluate(self, number: int, split: Split) -> dict[str, float]:
@@ -180,7 +183,7 @@ class LiveTrials:
         return processes.gather(run.evaluate(split) if run else {})[0]
 
 
-def _noticed(record: TrialRecord, checkpoints: TrialCheckpoints) -> Noticed | None:
+def noticed_between(record: TrialRecord, checkpoints: TrialCheckpoints) -> Noticed | None:
     """What is known of a state after the record's step, where one was saved in between."""
     path = checkpoints.folder / STOPPED_AT
     try:

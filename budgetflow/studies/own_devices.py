@@ -21,7 +21,7 @@ from budgetflow.playbook.measurement import Advance, Status
 from budgetflow.playbook.outcomes import Outcome
 from budgetflow.studies.completion import completed
 from budgetflow.studies.fork import origin
-from budgetflow.studies.live import LiveTrials
+from budgetflow.studies.live import LiveTrials, noticed_between
 from budgetflow.studies.plans import TrialPlan
 from budgetflow.studies.reuse import joining, resumed
 from budgetflow.studies.study import Study
@@ -296,6 +296,8 @@ def resumable(
     words = (f"step {step} (kept as checkpoints/{step}.damaged)" for step in damaged)
     until = min([*damaged, record.step + 1])
     latest = max((step for step in checkpoints.steps() if step < until), default=0)
+    if until > record.step and noticed_between(record, checkpoints):
+        latest = record.step  # it goes on from a state after that one
     if latest < record.steps_reused:
         # Its own measurements are not those that it took over, at other steps.
         aside = study.folder / "damaged" / folder.name

@@ -40,7 +40,7 @@ def why_not_reused(theirs: dict[str, Any], ours: dict[str, Any]) -> str | None:
 def kept_steps(
     study: Study, plan: TrialPlan, rows: Iterable[dict[str, Any]], latest: int
 ) -> set[int]:
-    """The steps of a trial whose checkpoints stay: the best ones, the pinned ones, the latest.
+    """The steps of a trial whose checkpoints stay beside the latest: the best and pinned ones.
 
     Args:
         study: its study.
@@ -133,7 +133,7 @@ def with_reused_steps(
         record: the new trial's.
         study_folder: its study's folder, where the checkpoints are copied to.
         sources: other trials, and their studies' folders.
-        steps_to_keep: (measurements, latest step) -> the steps whose checkpoints it keeps.
+        steps_to_keep: (measurements, latest step) -> the steps whose checkpoints it keeps beside.
         selection: what selects checkpoints.
 
     Returns:
@@ -155,7 +155,7 @@ def with_reused_steps(
         otherwise = differing_fields(source.measurement_key, record.measurement_key)
         rows = () if otherwise else tuple(row for row in source.rows if row["step"] <= step)
         theirs = trial_folder(folder, source.trial)
-        keep = steps_to_keep(rows, step) & {*TrialCheckpoints(theirs).steps()}
+        keep = {step, *steps_to_keep(rows, step)} & {*TrialCheckpoints(theirs).steps()}
         try:
             TrialCheckpoints(trial_folder(study_folder, record.trial)).adopt(theirs, sorted(keep))
         except DamagedFileError:
