@@ -122,7 +122,8 @@ class TrialCheckpoints:
     def save(self, keep: set[int], step: int, state: Any | None) -> None:
         """Starts writing what is held and the latest state, then to delete all other checkpoints.
 
-        Orbax copies large states and writes on its own thread; :meth:`finish` waits for it.
+        Orbax writes large states on its own thread; :meth:`finish` waits for it. The state may be
+        donated meanwhile: Orbax has copied it by then, or holds its memory, which JAX then leaves.
 
         Args:
             keep: as above; what is held of other steps is forgotten.
@@ -132,8 +133,7 @@ class TrialCheckpoints:
         self.finish()
         self._held = {s: held for s, held in self._held.items() if s in keep}
         if state is not None and step != self._latest_on_disk:
-            # A copy, since Orbax may go on reading while the next steps are trained in its place.
-            self._held[step] = _copy(state)
+            self._held[step] = state
         processes.on_main(self._clear, list(self._held))
         in_background = False
         written: dict[int, dict[str, str] | None] = {}

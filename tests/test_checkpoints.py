@@ -132,6 +132,23 @@ def test_the_latest_state_is_saved_where_it_stands_and_once(tmp_path):
     assert checkpoints.steps() == [2]
 
 
+@pytest.mark.parametrize("size", [16, 2**20, 2**24])
+def test_what_is_saved_is_not_what_is_trained_meanwhile(tmp_path, size):
+    """Steps take the place of the state that Orbax writes in the background."""
+    state = State(jnp.int32(1), {"kernel": jnp.arange(size, dtype=jnp.float32)}, ())
+    expected = jax.tree.map(np.array, state)
+    train = jax.jit(lambda s: jax.tree.map(lambda a: a * 0 - 1, s), donate_argnums=0)
+    for every_seconds in (0, 60):
+        checkpoints = TrialCheckpoints(tmp_path / str(every_seconds), every_seconds)
+        state = jax.tree.map(jnp.array, expected)
+        if not checkpoints.hold(1, state, set()):
+            checkpoints.save(set(), 1, state)
+        for _ in range(10):
+            state = train(state)
+        checkpoints.finish()
+        assert_identical(checkpoints.restore(1, jax.tree.map(jnp.zeros_like, expected)), expected)
+
+
 def test_a_checkpoint_without_checksums_does_not_count(tmp_path):
     checkpoints = TrialCheckpoints(tmp_path)
     checkpoints.save({1}, 1, make_state(1))

@@ -25,7 +25,7 @@ def peak_bytes(config: StudyConfig, dataset: Dataset, program: Program, live_tri
 
     That is its arguments (train state, data, batches), its results that do not take the arguments'
     place, and what it computes in between; and the states of other trials that wait on the device.
-    Copies that wait to be saved come on top: at most 256 MiB each.
+    Copies that wait to be saved come on top, of states of at most 256 MiB.
 
     Args:
         config: the trial's config.
