@@ -127,3 +127,16 @@ def test_lengths_to_come_are_forecast(tmp_path):
     page = render_report(second)
     assert "What was forecast for this study" in page and "The ledger of forecasts" in page
     assert "Validation loss by the length of the run" in page
+
+
+def test_cooldowns_score_what_a_round_forecast_for_their_longest_run(tmp_path):
+    lengths = {"kind": "cooldowns", "cooldowns.length_fractions": (0.5, 1.0)}
+    run(write_chain(tmp_path, FIRST, {**SECOND, **lengths}), tmp_path)
+    said = budgetflow.open_study(tmp_path / "first").found.forecast
+    second = budgetflow.open_study(tmp_path / "second")
+    (receipt,) = second.found.receipts
+    assert receipt.length_steps == 400 and receipt.loss == said.at(400).loss
+    longest = second.trial(receipt.scored_trial).record
+    assert longest.max_train_steps == 400
+    assert receipt.came == longest.rows[-1]["validation_loss"]
+    assert "What was forecast for this study" in render_report(second)
