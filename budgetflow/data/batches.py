@@ -18,6 +18,7 @@ def epoch_order(seed: int, epoch: int, num_examples: int) -> np.ndarray:
     return order
 
 
+@functools.lru_cache(maxsize=2)  # Trials that race ask for the same steps one after the other.
 def batch_indices(
     seed: int, first_step: int, last_step: int, batch_size: int, num_examples: int
 ) -> np.ndarray:
@@ -35,6 +36,7 @@ def batch_indices(
     for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
         chosen = slice(*np.searchsorted(epochs, [epoch, epoch + 1]))
         indices[chosen] = epoch_order(seed, epoch, num_examples)[offsets[chosen]]
+    indices.setflags(write=False)
     return indices.reshape(-1, batch_size)
 
 

@@ -26,7 +26,7 @@ from budgetflow.training.timing import Profiler, Stopwatch
 from budgetflow.training.trial_run import Measurement, Noticed, TrialRun, trial_program
 
 # A running trial's record is for those who watch: resuming needs it with each save only.
-WRITE_EVERY_SECONDS = 1.0
+WRITE_EVERY_SECONDS = 2.0
 # In a trial's folder: what it had noticed where it was asked to stop.
 STOPPED_AT = "stopped_at.json"
 

@@ -23,7 +23,7 @@ from budgetflow.training.trial_run import TrialRun
 # A shorter study would not win back what timing and compiling for further devices takes.
 WORTH_TIMING_SECONDS = 20.0
 # How long to time for a rough idea, and for a comparison.
-ROUGH_SECONDS, FINE_SECONDS = 0.02, 0.3
+ROUGH_SECONDS, FINE_SECONDS = 0.005, 0.3
 
 
 @dataclasses.dataclass(frozen=True)
