@@ -80,6 +80,7 @@ class TrialCheckpoints:
 
     Attributes:
         folder: the trial's folder.
+        latest_on_disk: the step of the state that was saved last, or that was restored; 0 if none.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class TrialCheckpoints:
         self._to_all = to_all
         self._saved_at = time.monotonic()
         self._held: dict[int, Any] = {}
-        self._latest_on_disk = 0
+        self.latest_on_disk = 0
         self._pending: tuple[dict[int, dict[str, str] | None], set[int]] | None = None
 
     def hold(self, step: int, state: Any, keep: set[int]) -> bool:
@@ -132,7 +133,7 @@ class TrialCheckpoints:
         """
         self.finish()
         self._held = {s: held for s, held in self._held.items() if s in keep}
-        if state is not None and step != self._latest_on_disk:
+        if state is not None and step != self.latest_on_disk:
             self._held[step] = state
         processes.on_main(self._clear, list(self._held))
         in_background = False
@@ -147,7 +148,7 @@ class TrialCheckpoints:
                 written[held_step] = None
                 in_background = True
         if step in written:
-            self._latest_on_disk = step
+            self.latest_on_disk = step
         self._pending = (written, {*keep, step})
         self._held = {}
         self._saved_at = time.monotonic()
@@ -206,7 +207,7 @@ class TrialCheckpoints:
             DamagedFileError: the checkpoint is not what was saved; the message names the file.
         """
         processes.on_main(verify, self.folder, step)
-        self._latest_on_disk = step
+        self.latest_on_disk = step
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like._asdict())
         devices = jax.tree.leaves(target)[0].sharding.device_set
         taking_part = tuple(sorted({device.process_index for device in devices}))

@@ -17,8 +17,9 @@ from budgetflow.config import load_config_file
 from budgetflow.files import read_json, write_json
 from budgetflow.launch import load_chain
 from budgetflow.studies.controller import run_study
+from budgetflow.studies.live import STOPPED_AT, noticed_between
 from budgetflow.studies.study import resolve
-from budgetflow.studies.trial import read_trials, trial_folder
+from budgetflow.studies.trial import read_trial, read_trials, trial_folder
 
 
 @pytest.fixture
@@ -95,6 +96,44 @@ def test_what_a_trial_had_noticed_is_not_believed_of_another(tmp_path, chain, as
             everything_recorded(f / "first") for f in (copy, tmp_path / "undisturbed")
         )
         assert {n: t for n, t in found.items() if "stopped_at" not in n} == expected
+
+
+@pytest.mark.parametrize("killed_in", ["budgetflow.small_checkpoints.save", "write_json"])
+def test_a_stop_that_is_killed_loses_no_more_than_since_the_last_one(
+    tmp_path, chain, asked, monkeypatch, killed_in
+):
+    config = load_config_file(chain[0] / "first.py")
+    config.update(max_train_steps=300, evaluation={"evaluations": 2})
+    run(config, tmp_path / "undisturbed")
+    folder = epath.Path(tmp_path / "stopped" / "first")
+
+    def stop(expected):
+        asked.set()
+        with pytest.raises(expected):
+            run_study(resolve(load_chain(config)[-1], folder, None), lambda records, steps: None)
+        asked.clear()
+        (path,) = folder.glob(f"trials/*/{STOPPED_AT}")
+        record = read_trial(path.parent)
+        return noticed_between(record, TrialCheckpoints(path.parent))
+
+    def killed(path, *arguments):
+        if killed_in != "write_json" or path.name == STOPPED_AT:
+            raise KeyboardInterrupt
+        write_json(path, *arguments)
+
+    before = stop(stopping.StoppedError)
+    assert before.step > 0
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            killed_in if "." in killed_in else "budgetflow.studies.live.write_json", killed
+        )
+        assert stop(KeyboardInterrupt) == before
+    assert stop(stopping.StoppedError).step > before.step
+    run(config, tmp_path / "stopped")
+    found, expected = (
+        everything_recorded(tmp_path / name / "first") for name in ("stopped", "undisturbed")
+    )
+    assert {n: t for n, t in found.items() if "stopped_at" not in n} == expected
 
 
 @pytest.mark.slow

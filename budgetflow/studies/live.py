@@ -169,13 +169,15 @@ class LiveTrials:
         keep = {record.step, *kept_steps(self._study, plan, record.rows, record.step)}
         is_further = live.run is not None and live.run.step > record.step
         found = processes.gather(live.run.noticed if live.run and is_further else None)
-        step = record.step
-        if noticed := next(filter(None, found), None):
-            step = noticed.step
+        noticed = next(filter(None, found), None)
+        if noticed:
+            # Where a kill comes before what was noticed is written, it goes on from there again.
+            keep.add(live.checkpoints.latest_on_disk)
+        live.checkpoints.save(keep, noticed.step if noticed else record.step, live.state)
+        live.checkpoints.finish()
+        if noticed:
             content = {"trial": record.trial, **dataclasses.asdict(noticed)}
             processes.on_main(write_json, live.checkpoints.folder / STOPPED_AT, content)
-        live.checkpoints.save(keep, step, live.state)
-        live.checkpoints.finish()
 
     def evaluate(self, number: int, split: Split) -> dict[str, float]:
         """The metrics of a trial on a split, on every process."""

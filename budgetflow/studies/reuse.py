@@ -133,7 +133,7 @@ def with_reused_steps(
         record: the new trial's.
         study_folder: its study's folder, where the checkpoints are copied to.
         sources: other trials, and their studies' folders.
-        steps_to_keep: (measurements, latest step) -> the steps whose checkpoints it keeps beside.
+        steps_to_keep: (measurements, latest step) -> the steps whose checkpoints it keeps too.
         selection: what selects checkpoints.
 
     Returns:
