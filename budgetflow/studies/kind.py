@@ -50,7 +50,7 @@ def steps_of_plans(study: Study) -> int:
     return sum(study.later_steps(()))
 
 
-def evaluation_share(study: Study) -> str:
+def evaluations_in_words(study: Study) -> str:
     """The share of evaluations in the work of the planned trials, by arithmetic, in words.
 
     An example costs a third of what it does in training: the forward pass without the backward one,
@@ -79,7 +79,7 @@ def plans_in_rows(study: Study) -> dict[str, Any]:
         "trials": len(plans),
         "steps a trial": ", ".join(map(str, sorted({plan.length_steps for plan in plans}))),
         "steps": f"{trained}, and {total - trained} taken over" if trained < total else total,
-        "evaluations": evaluation_share(study),
+        "evaluations": evaluations_in_words(study),
     }
     longer = [plan.transfer for plan in plans if plan.transfer and plan.transfer.extra_steps]
     if carried := min(longer, key=lambda one: one.mean_relative_learning_rate, default=None):
