@@ -6,14 +6,9 @@ run", as an experiment framework. ``python -m budgetflow.launch --config=...`` r
 runs one.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
+from budgetflow.cli.from_python import launch
 from budgetflow.results.comparing import StudyDifference, compare_studies
 from budgetflow.results.reading import StudyResult, TrialResult, open_studies, open_study
-
-if TYPE_CHECKING:
-    from budgetflow.in_python import launch
 
 __all__ = [
     "StudyDifference",
@@ -26,10 +21,3 @@ __all__ = [
     "open_study",
 ]
 __version__ = "0.1.0"
-
-
-def __getattr__(name: str) -> Any:
-    """Imports what trains once it is asked for: readers can do without."""
-    if name == "launch":
-        return importlib.import_module("budgetflow.launch")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

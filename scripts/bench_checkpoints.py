@@ -17,10 +17,10 @@ from pathlib import Path
 from etils import epath
 from rich.console import Console
 
-from budgetflow import checkpoints
+from budgetflow.base.files import read_json
+from budgetflow.cli.launch import launch, load_chain
 from budgetflow.config import default_config, log_uniform
-from budgetflow.files import read_json
-from budgetflow.launch import launch, load_chain
+from budgetflow.engine import checkpoints
 
 # The model is of this repository, from wherever this script is run.
 sys.path.insert(0, str(Path(__file__).parents[1]))

@@ -28,11 +28,11 @@ from bench_sources import Arrays, make_source, random_images
 from bench_train_loop import make_run
 
 from budgetflow.config import default_config, parse_config
-from budgetflow.data.batches import batch_indices, stream_batches
-from budgetflow.data.read_ahead import readings
-from budgetflow.data.records import Split
-from budgetflow.data.source import Dataset
-from budgetflow.training.mesh import make_mesh, trial_slices
+from budgetflow.engine.data.batches import batch_indices, stream_batches
+from budgetflow.engine.data.read_ahead import readings
+from budgetflow.engine.data.records import Split
+from budgetflow.engine.data.source import Dataset
+from budgetflow.engine.training.mesh import make_mesh, trial_slices
 
 BATCH_SIZE = 256
 SOURCES = ("numpy", "array_record", "png")

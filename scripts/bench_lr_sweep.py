@@ -42,7 +42,7 @@ METHODS = (
 )
 # The configs name models in this repository, from wherever this script is run.
 sys.path.insert(0, str(ROOT))
-from budgetflow.errors import UserError  # noqa: E402
+from budgetflow.base.errors import UserError  # noqa: E402
 
 # Peers train up to this N.
 MAX_STEPS = 5000
@@ -51,7 +51,7 @@ MAX_STEPS = 5000
 def save_data(workload, path):
     """Writes what the peers train on: the training set, the order of batches, the grid."""
     from budgetflow.config import load_config_file, parse_config
-    from budgetflow.data.batches import batch_indices
+    from budgetflow.engine.data.batches import batch_indices
     from budgetflow.studies.study import study_dataset
 
     config = parse_config(load_config_file(FOLDER / f"{workload}.py"))
@@ -182,8 +182,8 @@ def measure_limit(workload, turns):
     from bench_train_loop import bare_loop
     from rich.console import Console
 
+    from budgetflow.cli.launch import launch
     from budgetflow.config import load_config_file, parse_config
-    from budgetflow.launch import launch
     from budgetflow.studies.study import study_dataset
 
     config = parse_config(load_config_file(FOLDER / f"{workload}.py"))

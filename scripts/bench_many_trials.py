@@ -18,9 +18,9 @@ from etils import epath
 from rich.console import Console
 from simulated_training import SimulatedTrials, simulated_config
 
+from budgetflow.cli.launch import launch, load_chain
 from budgetflow.config import default_config, log_uniform
-from budgetflow.launch import launch, load_chain
-from budgetflow.studies.controller import run_study
+from budgetflow.studies.run.controller import run_study
 from budgetflow.studies.study import check_study, resolve
 
 # Of each real trial.

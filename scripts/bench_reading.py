@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import budgetflow
-from budgetflow.schedules import Schedule
-from budgetflow.studies.trial import TrialRecord, write_trial
+from budgetflow.engine.schedules import Schedule
+from budgetflow.studies.store.trial import TrialRecord, write_trial
 
 EVALUATIONS = 40
 

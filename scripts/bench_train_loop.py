@@ -25,13 +25,13 @@ import optax
 from flax import nnx
 
 from budgetflow.config import default_config, parse_config
-from budgetflow.data.batches import batch_indices
-from budgetflow.data.source import load_dataset
-from budgetflow.schedules import Schedule
-from budgetflow.tasks import Classification
-from budgetflow.training.mesh import make_mesh, trial_slices
-from budgetflow.training.population import Population
-from budgetflow.training.trial_run import TrialRun, trial_program
+from budgetflow.engine.data.batches import batch_indices
+from budgetflow.engine.data.source import load_dataset
+from budgetflow.engine.schedules import Schedule
+from budgetflow.engine.tasks import Classification
+from budgetflow.engine.training.mesh import make_mesh, trial_slices
+from budgetflow.engine.training.trial_run import TrialRun, trial_program
+from budgetflow.studies.run.side_by_side import Population
 
 LEARNING_RATE = 0.05
 # Model section, batch size, steps of a turn: a few seconds each.

@@ -37,7 +37,7 @@ SPACES = {
 
 def fashion():
     """Images of 14 x 14, labels; training and validation."""
-    from budgetflow.data.fashion_mnist import fashion_mnist
+    from budgetflow.engine.data.fashion_mnist import fashion_mnist
 
     found = []
     for split, size in (("train", 20_000), ("validation", 5000)):

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from budgetflow.playbook.forecast import Curve
+from budgetflow.playbook.forecasts.loss_forecast import Curve
 
 # Of the multi-power-law runs: the updates of warmup, before the first measured loss.
 WARMUP = 2160

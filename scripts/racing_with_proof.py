@@ -22,10 +22,16 @@ from typing import Any
 import numpy as np
 from simulated_problems import AnnealedPowerLaw, NoisyQuadratic
 
-from budgetflow.playbook import hopeless
-from budgetflow.playbook.measurement import PARTIAL, Advance, TrialRecord
-from budgetflow.playbook.race import LEARNING_RATE, Race, SweepSettings, lockstep_grid, run_race
-from budgetflow.schedules import Schedule
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.common.measurement import PARTIAL, Advance, TrialRecord
+from budgetflow.playbook.sweep import hopeless
+from budgetflow.playbook.sweep.race import (
+    LEARNING_RATE,
+    Race,
+    SweepSettings,
+    lockstep_grid,
+    run_race,
+)
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "racing_with_proof"
 LAGS = (3.0, 4.0)

@@ -22,8 +22,15 @@ from pathlib import Path
 import numpy as np
 from forecast_curves import configurations, pretraining_curve, tuning_trials
 
-from budgetflow.playbook.forecast import CannotTell, Curve, Forecast, fit, forecast, wider_after
-from budgetflow.playbook.loss_laws import LAWS
+from budgetflow.playbook.forecasts.loss_forecast import (
+    CannotTell,
+    Curve,
+    Forecast,
+    fit,
+    forecast,
+    wider_after,
+)
+from budgetflow.playbook.forecasts.loss_laws import LAWS
 
 SHORT = (
     *("constant_24000", "cosine_24000", "wsd_20000_24000", "wsdld_20000_24000"),

@@ -18,8 +18,8 @@ from ml_collections import ConfigDict
 
 import budgetflow
 from budgetflow.config import choices, default_config, load_config_file, log_uniform
-from budgetflow.playbook.forecast_wording import with_ends
-from budgetflow.playbook.outcomes import RoundOutcome
+from budgetflow.playbook.common.outcomes import RoundOutcome
+from budgetflow.playbook.forecasts.words import with_ends
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

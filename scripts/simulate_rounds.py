@@ -23,9 +23,9 @@ import numpy as np
 from simulated_problems import DECAY, DECAYS, PRODUCTION_STEPS, Problem, draw_problem
 from simulated_studies import NO_OVERRIDES, Result, RoundOfPlan, Verdicted, plan_of, run_rounds
 
+from budgetflow.base.errors import ConfigError
 from budgetflow.config import choices
-from budgetflow.errors import ConfigError
-from budgetflow.playbook.carry_over import Overrides
+from budgetflow.playbook.derived.carry_over import Overrides
 
 BUDGETS = (5, 8, 16, 32)
 RESAMPLES = 2000

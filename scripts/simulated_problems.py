@@ -14,7 +14,7 @@ import numpy as np
 
 from budgetflow.config import choices, log_uniform
 from budgetflow.config.search_space import Dimension
-from budgetflow.schedules import Schedule
+from budgetflow.engine.schedules import Schedule
 
 PRODUCTION_STEPS = 400
 # The playbook asks for 40; ten make the simulation fast, and no noise hangs on their number.

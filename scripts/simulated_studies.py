@@ -20,14 +20,14 @@ from simulated_problems import (
 
 from budgetflow.config import default_config
 from budgetflow.config.search_space import points
-from budgetflow.playbook import rounds
-from budgetflow.playbook.budget import StepCost
-from budgetflow.playbook.carry_over import NothingToCarryOverError, Overrides, derive
-from budgetflow.playbook.compared import whether_held
-from budgetflow.playbook.held import Held, Verdict
-from budgetflow.playbook.measurement import Add, Conclude, Selection, TrialRecord
-from budgetflow.playbook.next_trials import SEED, NextTrial, next_trials
-from budgetflow.schedules import Schedule
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.budget.budget import StepCost
+from budgetflow.playbook.common.measurement import Add, Conclude, Selection, TrialRecord
+from budgetflow.playbook.derived.carry_over import NothingToCarryOverError, Overrides, derive
+from budgetflow.playbook.derived.compared import whether_held
+from budgetflow.playbook.derived.next_trials import SEED, NextTrial, next_trials
+from budgetflow.playbook.derived.ranking_held import Held, Verdict
+from budgetflow.playbook.rounds import policy as rounds
 from budgetflow.studies.kinds import parse_study
 from budgetflow.studies.kinds.rounds import expand, planned
 

@@ -8,19 +8,19 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from budgetflow.config import StudyConfig, default_config, log_uniform
+from budgetflow.engine.training.timing import Stopwatch
+from budgetflow.engine.training.trial_run import Measurement
 from budgetflow.studies.kinds import parse_study
-from budgetflow.studies.plans import TrialPlan
+from budgetflow.studies.plan.trials import TrialPlan
+from budgetflow.studies.store.trial import TrialRecord
 from budgetflow.studies.study import Study
-from budgetflow.studies.trial import TrialRecord
-from budgetflow.training.timing import Stopwatch
-from budgetflow.training.trial_run import Measurement
 
 # The learning rate with the lowest loss.
 BEST_RATE = 0.1
 
 
 class SimulatedTrials:
-    """Takes the place of :class:`budgetflow.studies.live.LiveTrials`: no state, no checkpoint.
+    """Takes the place of ``LiveTrials`` (:mod:`budgetflow.studies.run.live_trials`): no states.
 
     Args:
         study: the study.

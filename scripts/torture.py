@@ -38,8 +38,8 @@ ONE_DEVICE = {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
 
 def launch_and_count() -> None:
     """A launch that writes down every call's updates, so that they are known after a kill."""
-    from budgetflow.launch import run
-    from budgetflow.training.trial_run import TrialRun
+    from budgetflow.cli.launch import run
+    from budgetflow.engine.training.trial_run import TrialRun
 
     calls, advance = TrialRun._calls, TrialRun.advance
     file = os.open(os.environ[COUNTS], os.O_WRONLY | os.O_APPEND | os.O_CREAT)

@@ -23,19 +23,19 @@ import numpy as np  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from rich.console import Console  # noqa: E402
 
-from budgetflow.checkpoints import TrialCheckpoints  # noqa: E402
+from budgetflow.base.files import read_json  # noqa: E402
+from budgetflow.cli.launch import launch, load_chain  # noqa: E402
 from budgetflow.config import default_config, load_config_file  # noqa: E402
 from budgetflow.config.keys import replace_fields  # noqa: E402
-from budgetflow.data.source import load_dataset  # noqa: E402
-from budgetflow.files import read_json  # noqa: E402
-from budgetflow.launch import launch, load_chain  # noqa: E402
-from budgetflow.playbook import rounds  # noqa: E402
-from budgetflow.playbook.measurement import TrialRecord  # noqa: E402
-from budgetflow.playbook.sharing import Branch  # noqa: E402
+from budgetflow.engine.checkpoints import TrialCheckpoints  # noqa: E402
+from budgetflow.engine.data.source import load_dataset  # noqa: E402
+from budgetflow.engine.training.mesh import make_mesh, trial_slices  # noqa: E402
+from budgetflow.engine.training.trial_run import TrialRun, trial_program  # noqa: E402
+from budgetflow.playbook.common.measurement import TrialRecord  # noqa: E402
+from budgetflow.playbook.common.shared_steps import Branch  # noqa: E402
+from budgetflow.playbook.rounds import policy as rounds  # noqa: E402
 from budgetflow.studies.kinds import parse_study  # noqa: E402
-from budgetflow.studies.trial import read_trials, write_outcome  # noqa: E402
-from budgetflow.training.mesh import make_mesh, trial_slices  # noqa: E402
-from budgetflow.training.trial_run import TrialRun, trial_program  # noqa: E402
+from budgetflow.studies.store.trial import read_trials, write_outcome  # noqa: E402
 
 # Tests in this process share what they compile with those processes, too.
 jax.config.update("jax_compilation_cache_dir", os.path.join(_DATA, "budgetflow"))

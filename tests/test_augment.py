@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from budgetflow.data.augment import augment_images
+from budgetflow.engine.data.augment import augment_images
 
 IMAGES = jnp.asarray(np.random.default_rng(0).uniform(1, 2, (64, 6, 5, 2)), jnp.float32)
 augment = jax.jit(augment_images)

@@ -15,12 +15,13 @@ from absl import flags
 from bad_configs import CONFIGS, FILE, WRITTEN
 from conftest import REPOSITORY
 
-from budgetflow import command_line, processes
+from budgetflow.base import processes
+from budgetflow.base.errors import UserError
+from budgetflow.base.workdir import open_workdir
+from budgetflow.cli import command_line
+from budgetflow.cli.launch import check, load_chain, parse_steps, run
 from budgetflow.config import StudyConfig, load_config_file
-from budgetflow.errors import UserError
-from budgetflow.launch import check, load_chain, parse_steps, run
 from budgetflow.studies.kinds import parse_study as parse_config
-from budgetflow.workdir import open_workdir
 
 SWEEP = str(REPOSITORY / "configs" / "lr_sweep.py")
 # How a message says what would be valid.
@@ -231,7 +232,7 @@ def test_steps_to_profile_are_two(steps):
 LAB = """
 import jax
 from flax import nnx
-from budgetflow.models import MLP
+from budgetflow.engine.models import MLP
 class Net(MLP):
     def __call__(self, inputs, **arguments):
         raise RuntimeError("no such layer")

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budgetflow.data.batches import batch_indices, stream_batches, stream_in_order
-from budgetflow.data.records import Split
+from budgetflow.engine.data.batches import batch_indices, stream_batches, stream_in_order
+from budgetflow.engine.data.records import Split
 
 
 @given(

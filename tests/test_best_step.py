@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from budgetflow.config import choices, default_config
-from budgetflow.playbook.best_step import shortened
-from budgetflow.playbook.measurement import Selection
-from budgetflow.playbook.transfer import NoTransferRuleError, transfer
-from budgetflow.schedules import Schedule
-from budgetflow.studies.trial import read_trials
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.common.measurement import Selection
+from budgetflow.playbook.common.transfer import NoTransferRuleError, transfer
+from budgetflow.playbook.rounds.best_step import shortened
+from budgetflow.studies.store.trial import read_trials
 
 METRIC = "validation_error_rate"
 SELECTION = Selection(METRIC)

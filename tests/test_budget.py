@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from budgetflow.errors import ConfigError
-from budgetflow.playbook.budget import UNITS, StepCost, budget_in_steps, steps_in_unit
+from budgetflow.base.errors import ConfigError
+from budgetflow.playbook.budget.budget import UNITS, StepCost, budget_in_steps, steps_in_unit
 
 COST = StepCost(examples=64, flops=2e9, seconds=3.6)
 costs = st.builds(

@@ -11,10 +11,12 @@ from conftest import trial_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from budgetflow.base.errors import ConfigError
 from budgetflow.config import choices, log_uniform, uniform
 from budgetflow.config.search_space import TAGS, Dimension, points
-from budgetflow.errors import ConfigError
-from budgetflow.playbook.carry_over import (
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.common.measurement import Selection
+from budgetflow.playbook.derived.carry_over import (
     ACTIONS,
     CarriedField,
     Derivation,
@@ -23,9 +25,7 @@ from budgetflow.playbook.carry_over import (
     next_points,
     plan,
 )
-from budgetflow.playbook.measurement import Selection
-from budgetflow.playbook.tags import default_tag
-from budgetflow.schedules import Schedule
+from budgetflow.playbook.derived.tags import default_tag
 
 METRIC = "validation_loss"
 SELECTION = Selection(METRIC)

@@ -3,8 +3,14 @@
 import pytest
 
 from budgetflow.config import choices, uniform
-from budgetflow.playbook.carry_over import CarriedField, Derivation, plan
-from budgetflow.playbook.carry_over_wording import (
+from budgetflow.playbook.derived.carry_over import CarriedField, Derivation, plan
+from budgetflow.playbook.derived.short_round import (
+    Instability,
+    RateAtEdge,
+    RegularizationWithoutFit,
+    Separation,
+)
+from budgetflow.playbook.derived.words import (
     COLUMNS,
     derivation_caveats,
     instability_sentences,
@@ -12,12 +18,6 @@ from budgetflow.playbook.carry_over_wording import (
     rate_sentences,
     regularization_sentence,
     table,
-)
-from budgetflow.playbook.short_round import (
-    Instability,
-    RateAtEdge,
-    RegularizationWithoutFit,
-    Separation,
 )
 
 

@@ -5,13 +5,13 @@ import json
 import pytest
 from conftest import run
 
+from budgetflow.base.errors import ConfigError
 from budgetflow.config import choices, default_config, log_uniform
-from budgetflow.errors import ConfigError
-from budgetflow.playbook.budget import StepCost
-from budgetflow.studies import chain
+from budgetflow.playbook.budget.budget import StepCost
 from budgetflow.studies.kinds import parse_study
 from budgetflow.studies.kinds.rounds import expand
 from budgetflow.studies.kinds.rounds import planned as plan_of
+from budgetflow.studies.plan import chain
 
 
 def rounds_config(**fields):

@@ -1,8 +1,8 @@
 import pytest
 from conftest import edited_config, run
 
-from budgetflow import check
-from budgetflow.errors import UserError
+from budgetflow.base.errors import UserError
+from budgetflow.cli import check
 from budgetflow.results.checking import checks
 
 

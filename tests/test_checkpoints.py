@@ -10,9 +10,9 @@ from conftest import assert_identical
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budgetflow.checkpoints import TrialCheckpoints, restore_as_numpy, steps_to_keep
-from budgetflow.errors import DamagedFileError
-from budgetflow.playbook.measurement import Selection
+from budgetflow.base.errors import DamagedFileError
+from budgetflow.engine.checkpoints import TrialCheckpoints, restore_as_numpy, steps_to_keep
+from budgetflow.playbook.common.measurement import Selection
 
 
 class State(NamedTuple):
@@ -175,7 +175,7 @@ def test_a_checkpoint_that_is_written_again_does_not_count_until_it_is_complete(
 
     again = TrialCheckpoints(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr("budgetflow.small_checkpoints.tensorstore.open", killed)
+        patch.setattr("budgetflow.engine.small_checkpoints.tensorstore.open", killed)
         with pytest.raises(KeyboardInterrupt):
             again.save({1}, 1, make_state(1))
     assert TrialCheckpoints(tmp_path).steps() == []

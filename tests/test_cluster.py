@@ -20,27 +20,27 @@ from conftest import REPOSITORY, small_config
 from etils import epath
 from test_lr_sweep import LEARNING_RATE, Fate, Simulation, sweep
 
-from budgetflow.checkpoints import TrialCheckpoints
+from budgetflow.base.errors import ConfigError, UserError
+from budgetflow.base.files import read_json
 from budgetflow.cluster import worker as cluster_worker
-from budgetflow.cluster.crew import MOST_ERRORS, ClusterCrew
+from budgetflow.cluster.dispatch import MOST_ERRORS, ClusterCrew
 from budgetflow.cluster.queue import Placement, read_placement, write_placement
 from budgetflow.cluster.worker import Report, Stretch, Worker, assignment
 from budgetflow.cluster.workers import Lost
 from budgetflow.config import choices, default_config
-from budgetflow.errors import ConfigError, UserError
-from budgetflow.files import read_json
-from budgetflow.playbook import lr_sweep
-from budgetflow.playbook.measurement import Selection
+from budgetflow.engine.checkpoints import TrialCheckpoints
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.common.measurement import Selection
+from budgetflow.playbook.sweep import policy as lr_sweep
 from budgetflow.results.reading import open_study
-from budgetflow.results.report import write_report
-from budgetflow.schedules import Schedule
-from budgetflow.studies.controller import _carried_out, run_study
-from budgetflow.studies.folder import open_folder
+from budgetflow.results.report.page import write_report
 from budgetflow.studies.kinds import parse_study
-from budgetflow.studies.lock import Launcher
-from budgetflow.studies.own_devices import OwnDevices
+from budgetflow.studies.run.controller import _carried_out, run_study
+from budgetflow.studies.run.own_devices import OwnDevices
+from budgetflow.studies.store.folder import open_folder
+from budgetflow.studies.store.lock import Launcher
+from budgetflow.studies.store.trial import read_trials, trial_folder, write_trial
 from budgetflow.studies.study import resolve
-from budgetflow.studies.trial import read_trials, trial_folder, write_trial
 
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
 

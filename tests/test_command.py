@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from budgetflow import command
+from budgetflow.cli import main as command
 
 
 def run(*arguments):

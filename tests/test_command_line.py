@@ -3,10 +3,10 @@ import pytest
 from absl import flags
 from conftest import REPOSITORY
 
-import budgetflow.launch  # noqa: F401  (defines the other flags)
-from budgetflow import command_line
+import budgetflow.cli.launch  # noqa: F401  (defines the other flags)
+from budgetflow.base.errors import ConfigError
+from budgetflow.cli import command_line
 from budgetflow.config import choices, load_config_file
-from budgetflow.errors import ConfigError
 from budgetflow.studies.kinds import parse_study as parse_config
 
 SWEEP = str(REPOSITORY / "configs" / "lr_sweep.py")

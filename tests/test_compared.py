@@ -4,9 +4,9 @@ import math
 
 from conftest import trial_record
 
-from budgetflow.playbook.compared import ideas_ledger, whether_held
-from budgetflow.playbook.measurement import Selection
-from budgetflow.schedules import Schedule
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.common.measurement import Selection
+from budgetflow.playbook.derived.compared import ideas_ledger, whether_held
 
 SELECTION = Selection("validation_loss")
 SCHEDULE = Schedule(0.1, constant_steps=100)

@@ -9,20 +9,20 @@ from conftest import run, trial_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from budgetflow.base.errors import ConfigError
 from budgetflow.config import default_config
-from budgetflow.errors import ConfigError
-from budgetflow.playbook.comparison import (
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.common.measurement import Add, Advance
+from budgetflow.playbook.common.outcomes import from_json
+from budgetflow.playbook.comparison.policy import (
     CHANGED,
     ComparisonSettings,
     changes_of,
     decide,
     steps_factor,
 )
-from budgetflow.playbook.measurement import Add, Advance
-from budgetflow.playbook.outcomes import from_json
-from budgetflow.playbook.race import LEARNING_RATE, SEED, SweepSettings
+from budgetflow.playbook.sweep.race import LEARNING_RATE, SEED, SweepSettings
 from budgetflow.results.reading import open_study
-from budgetflow.schedules import Schedule
 from budgetflow.studies.kinds import parse_study
 
 RATES = (0.001, 0.01, 0.1, 1.0)

@@ -2,15 +2,15 @@
 
 import dataclasses
 
-from budgetflow.playbook.comparison import changes_of
-from budgetflow.playbook.comparison_outcome import ComparisonOutcome, SeedSteps, Side
-from budgetflow.playbook.comparison_wording import (
+from budgetflow.playbook.comparison.gradient_noise import NoisePoint, NoiseScale
+from budgetflow.playbook.comparison.outcome import ComparisonOutcome, SeedSteps, Side
+from budgetflow.playbook.comparison.policy import changes_of
+from budgetflow.playbook.comparison.words import (
     comparison_headline,
     comparison_reasons,
     noise_reasons,
 )
-from budgetflow.playbook.gradient_noise import NoisePoint, NoiseScale
-from budgetflow.results.views import headline
+from budgetflow.results.kind_views import headline
 
 
 def side(*steps, status="found", noise=None):

@@ -9,10 +9,10 @@ from conftest import diagnose, mirrored, trial_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budgetflow.playbook.competing import compete
-from budgetflow.playbook.measurement import Selection
-from budgetflow.playbook.wording import counted
-from budgetflow.schedules import Schedule
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.common.competing import compete
+from budgetflow.playbook.common.measurement import Selection
+from budgetflow.playbook.common.words import counted
 
 METRIC = "validation_error_rate"
 LOWER, HIGHER = Selection(METRIC), Selection(METRIC, higher_is_better=True)

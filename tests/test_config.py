@@ -3,13 +3,8 @@ import dataclasses
 import pytest
 from conftest import REPOSITORY, small_config
 
-from budgetflow.config import (
-    building_on,
-    default_config,
-    load_config_file,
-    log_uniform,
-)
-from budgetflow.errors import ConfigError
+from budgetflow.base.errors import ConfigError
+from budgetflow.config import building_on, default_config, load_config_file, log_uniform
 from budgetflow.studies.kinds import parse_study as parse_config
 
 

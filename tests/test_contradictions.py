@@ -5,12 +5,12 @@ import pytest
 from conftest import run, small_config, start_trial
 
 from budgetflow.config import default_config
-from budgetflow.data.contradictions import contradictions, with_fit_targets
-from budgetflow.data.records import Split
-from budgetflow.data.source import Dataset, load_dataset
-from budgetflow.playbook.measurement import PARTIAL
+from budgetflow.engine.data.contradictions import contradictions, with_fit_targets
+from budgetflow.engine.data.records import Split
+from budgetflow.engine.data.source import Dataset, load_dataset
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.common.measurement import PARTIAL
 from budgetflow.results.reading import open_study
-from budgetflow.schedules import Schedule
 
 
 def split_of(inputs, targets, name="train"):

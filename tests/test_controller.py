@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY, assert_identical, conclude_again, edited_config, run, start_trial
 
-from budgetflow.checkpoints import TrialCheckpoints, restore_as_numpy
+from budgetflow.base.errors import DamagedFileError, UserError
+from budgetflow.base.files import read_json
 from budgetflow.config import load_config_file, log_uniform, parse_config
 from budgetflow.config.keys import replace_fields
-from budgetflow.errors import DamagedFileError, UserError
-from budgetflow.files import read_json
-from budgetflow.playbook.measurement import Selection
+from budgetflow.engine.checkpoints import TrialCheckpoints, restore_as_numpy
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.common.measurement import Selection
 from budgetflow.results.reading import open_study
-from budgetflow.schedules import Schedule
-from budgetflow.studies.controller import run_study
 from budgetflow.studies.kinds import parse_study
+from budgetflow.studies.run.controller import run_study
+from budgetflow.studies.store.trial import read_trials, write_trial
 from budgetflow.studies.study import resolve
-from budgetflow.studies.trial import read_trials, write_trial
 
 STUDIES = ("lr_sweep", "round1", "round2")
 SWEEP_KEYS = {

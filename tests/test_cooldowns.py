@@ -4,16 +4,16 @@ import re
 import pytest
 from conftest import PlannedTrial, assert_as_from_scratch, edited_config, run, trial_record
 
+from budgetflow.base.errors import ConfigError
 from budgetflow.config import default_config, load_config_file, parse_config
-from budgetflow.errors import ConfigError
-from budgetflow.playbook import cooldowns
-from budgetflow.playbook.measurement import Selection
-from budgetflow.playbook.rounds import RoundSettings
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.common.measurement import Selection
+from budgetflow.playbook.rounds import cooldowns
+from budgetflow.playbook.rounds.policy import RoundSettings
 from budgetflow.results import figures
 from budgetflow.results.reading import open_study
-from budgetflow.results.report import render_report
-from budgetflow.schedules import Schedule
-from budgetflow.studies.trial import read_trials
+from budgetflow.results.report.page import render_report
+from budgetflow.studies.store.trial import read_trials
 
 METRIC = "validation_loss"
 SELECTION = Selection(METRIC)

@@ -9,12 +9,12 @@ from conftest import small_config, start_trial
 from flax import nnx
 from test_step import CONV, TRANSFORMER, text  # noqa: F401
 
-from budgetflow.errors import ConfigError
-from budgetflow.schedules import Schedule
-from budgetflow.training import cost
-from budgetflow.training.cost import flops_per_step, seconds_per_step
-from budgetflow.training.mesh import make_mesh, trial_slices
-from budgetflow.training.trial_run import trial_program
+from budgetflow.base.errors import ConfigError
+from budgetflow.engine.schedules import Schedule
+from budgetflow.engine.training.mesh import make_mesh, trial_slices
+from budgetflow.engine.training.trial_run import trial_program
+from budgetflow.studies.plan import cost
+from budgetflow.studies.plan.cost import flops_per_step, seconds_per_step
 
 WIDE = {"model__hidden_sizes": (256, 256)}
 

@@ -12,8 +12,8 @@ import pytest
 from conftest import run, write_chain
 from test_folder import interrupted
 
+from budgetflow.base.errors import UserError
 from budgetflow.config import load_config_file
-from budgetflow.errors import UserError
 from budgetflow.results.reading import open_studies
 
 CASES = int(os.environ.get("DAMAGE_CASES", "30"))

@@ -9,10 +9,10 @@ from conftest import mirrored, trial_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budgetflow.playbook import rounds
-from budgetflow.playbook.decay_spread import HINGES_ABOVE
-from budgetflow.playbook.measurement import Selection
-from budgetflow.schedules import Schedule
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.common.measurement import Selection
+from budgetflow.playbook.rounds import policy as rounds
+from budgetflow.playbook.rounds.decay_spread import HINGES_ABOVE
 
 METRIC = "validation_loss"
 SELECTION = Selection(METRIC)

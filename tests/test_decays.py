@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from budgetflow.decays import BOUNDARIES, DECAYS, DROPS, Decay, DecayName
-from budgetflow.errors import DamagedFileError
-from budgetflow.files import read_json, write_json
-from budgetflow.playbook.best_step import shortened
-from budgetflow.playbook.transfer import NoTransferRuleError, compare, stretch, transfer
-from budgetflow.schedules import Schedule, common_prefix_steps
-from budgetflow.studies.trial import TrialRecord, read_trials, trial_folder, write_trial
+from budgetflow.base.errors import DamagedFileError
+from budgetflow.base.files import read_json, write_json
+from budgetflow.engine.decays import BOUNDARIES, DECAYS, DROPS, Decay, DecayName
+from budgetflow.engine.schedules import Schedule, common_prefix_steps
+from budgetflow.playbook.common.transfer import NoTransferRuleError, compare, stretch, transfer
+from budgetflow.playbook.rounds.best_step import shortened
+from budgetflow.studies.store.trial import TrialRecord, read_trials, trial_folder, write_trial
 
 # One array shape for every example, longer than any schedule drawn, so that little is compiled.
 COUNTS = np.arange(768)

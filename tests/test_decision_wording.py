@@ -3,9 +3,9 @@ import dataclasses
 import pytest
 from conftest import trial_record
 
-from budgetflow.playbook.decision_wording import joining_in_words, trials_in_words
-from budgetflow.playbook.race import LEARNING_RATE as RATE
-from budgetflow.schedules import Schedule
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.common.decision_words import joining_in_words, trials_in_words
+from budgetflow.playbook.sweep.race import LEARNING_RATE as RATE
 
 KNOWN = {
     number: dataclasses.replace(trial_record(number, Schedule(rate, 0, 9)))

@@ -2,11 +2,11 @@
 
 from conftest import edited_config, run
 
+from budgetflow.cli.launch import load_chain
 from budgetflow.config import default_config
 from budgetflow.config.schema import to_json
-from budgetflow.launch import load_chain
-from budgetflow.studies.departures import departures
 from budgetflow.studies.kinds import kind_of
+from budgetflow.studies.plan.departures import departures
 from budgetflow.studies.study import study_dataset
 
 

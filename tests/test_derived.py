@@ -8,10 +8,10 @@ import pytest
 from conftest import assert_as_from_scratch, run, small_config
 from test_chain import rounds_config
 
+from budgetflow.base.errors import ConfigError, UserError
 from budgetflow.config import choices
-from budgetflow.errors import ConfigError, UserError
 from budgetflow.results.reading import open_study
-from budgetflow.studies.trial import read_trials
+from budgetflow.studies.store.trial import read_trials
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from budgetflow.data.diabetes import diabetes
+from budgetflow.engine.data.diabetes import diabetes
 
 
 def test_it_is_standardised_by_the_training_split_and_splits_share_nothing():

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from budgetflow.playbook.direction import NOT_RANDOM, RANDOM, Varied, directions
+from budgetflow.playbook.comparison.direction import NOT_RANDOM, RANDOM, Varied, directions
 
 
 def way(field, before, after):

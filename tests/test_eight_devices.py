@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY, assert_identical, small_config, start_trial
 
-from budgetflow.checkpoints import TrialCheckpoints
-from budgetflow.data.source import load_dataset
-from budgetflow.errors import ConfigError
-from budgetflow.schedules import Schedule
-from budgetflow.training.cost import flops_per_step
-from budgetflow.training.mesh import check_batch_size, make_mesh, trial_slices
-from budgetflow.training.population import Population
-from budgetflow.training.strategy import choose_strategy
-from budgetflow.training.trial_run import TrialRun, trial_program
+from budgetflow.base.errors import ConfigError
+from budgetflow.engine.checkpoints import TrialCheckpoints
+from budgetflow.engine.data.source import load_dataset
+from budgetflow.engine.schedules import Schedule
+from budgetflow.engine.training.mesh import check_batch_size, make_mesh, trial_slices
+from budgetflow.engine.training.trial_run import TrialRun, trial_program
+from budgetflow.studies.plan.cost import flops_per_step
+from budgetflow.studies.run.side_by_side import Population
+from budgetflow.studies.run.strategy import choose_strategy
 
 EIGHT = jax.device_count() == 8
 on_eight = pytest.mark.skipif(not EIGHT, reason="run by test_all_of_this_on_eight_devices")

@@ -4,10 +4,13 @@ import pytest
 from conftest import small_config
 from test_step import CONV, TRANSFORMER, text  # noqa: F401
 
-from budgetflow.training import evaluation_size
-from budgetflow.training.evaluation_size import evaluation_batch_size, largest_bytes_per_example
-from budgetflow.training.mesh import make_mesh, trial_slices
-from budgetflow.training.trial_run import trial_program
+from budgetflow.engine.training import evaluation_size
+from budgetflow.engine.training.evaluation_size import (
+    evaluation_batch_size,
+    largest_bytes_per_example,
+)
+from budgetflow.engine.training.mesh import make_mesh, trial_slices
+from budgetflow.engine.training.trial_run import trial_program
 
 
 def sized(dataset, **fields):

@@ -1,7 +1,7 @@
 import jax
 import pytest
 
-from budgetflow.training.exactness import compiler_options, settings
+from budgetflow.engine.training.exactness import compiler_options, settings
 
 
 @pytest.fixture(autouse=True)

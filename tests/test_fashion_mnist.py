@@ -3,8 +3,8 @@ import gzip
 import numpy as np
 import pytest
 
-from budgetflow.data import fashion_mnist as module
-from budgetflow.errors import UserError
+from budgetflow.base.errors import UserError
+from budgetflow.engine.data import fashion_mnist as module
 
 
 @pytest.fixture

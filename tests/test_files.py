@@ -12,8 +12,8 @@ from etils import epath
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budgetflow.errors import DamagedFileError
-from budgetflow.files import finite, read_json, read_rows, write_json, write_rows, write_text
+from budgetflow.base.errors import DamagedFileError
+from budgetflow.base.files import finite, read_json, read_rows, write_json, write_rows, write_text
 
 NUMBERS = st.floats() | st.integers(-(2**53), 2**53)
 SCALARS = st.none() | st.booleans() | NUMBERS | st.text(max_size=5)

@@ -16,12 +16,13 @@ from conftest import (
 )
 
 from budgetflow.config import StudyConfig, choices, default_config, parse_config
+from budgetflow.config.fields import Changes, changing
 from budgetflow.config.keys import replace_fields
+from budgetflow.config.schedule import resolve_schedule
 from budgetflow.config.schema import part, to_json
-from budgetflow.data.source import load_dataset
-from budgetflow.fields import Changes, changing
-from budgetflow.schedule_config import resolve_schedule
-from budgetflow.studies.fingerprint import (
+from budgetflow.engine.data.source import load_dataset
+from budgetflow.engine.training.mesh import make_mesh
+from budgetflow.studies.store.keys import (
     REMOVED,
     as_begun,
     dependencies,
@@ -31,9 +32,8 @@ from budgetflow.studies.fingerprint import (
     measurement_key,
     state_key,
 )
+from budgetflow.studies.store.trial import read_trials
 from budgetflow.studies.study import study_dataset
-from budgetflow.studies.trial import read_trials
-from budgetflow.training.mesh import make_mesh
 
 # Another value for every field of the schema.
 OTHER = {

@@ -8,18 +8,18 @@ import pytest
 from conftest import run, write_chain
 from test_growing import config_of
 
-from budgetflow.checkpoints import _checkpointer
+from budgetflow.base.errors import UserError
+from budgetflow.base.files import read_json, write_json
+from budgetflow.cli.launch import load_chain
 from budgetflow.config import load_config_file
 from budgetflow.config.schema import to_json
-from budgetflow.data.source import load_dataset
-from budgetflow.errors import UserError
-from budgetflow.files import read_json, write_json
-from budgetflow.launch import load_chain
-from budgetflow.playbook.wording import gone_on
+from budgetflow.engine.checkpoints import _checkpointer
+from budgetflow.engine.data.source import load_dataset
+from budgetflow.playbook.common.words import gone_on
 from budgetflow.results.reading import open_study
-from budgetflow.studies.controller import run_study
+from budgetflow.studies.run.controller import run_study
+from budgetflow.studies.store.trial import read_trials
 from budgetflow.studies.study import _dataset, resolve
-from budgetflow.studies.trial import read_trials
 
 OTHER_CODE = gone_on("budgetflow's code")
 VOUCH = (

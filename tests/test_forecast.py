@@ -5,9 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budgetflow.playbook.forecast import CannotTell, Curve, fit, forecast, wider_after
-from budgetflow.playbook.loss_laws import LAWS, features
-from budgetflow.schedules import Schedule
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.forecasts.loss_forecast import (
+    CannotTell,
+    Curve,
+    fit,
+    forecast,
+    wider_after,
+)
+from budgetflow.playbook.forecasts.loss_laws import LAWS, features
 
 LENGTH = 2000
 THETA = np.array([0.0, -2.9, -0.6, -3.3, -3.0])

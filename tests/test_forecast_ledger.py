@@ -3,8 +3,8 @@ import json
 import pytest
 from etils import epath
 
-from budgetflow.forecast_ledger import LEDGER, add_to_ledger, read_ledger
 from budgetflow.results.checking import ledger_checks
+from budgetflow.studies.store.forecast_ledger import LEDGER, add_to_ledger, read_ledger
 
 
 def add(folder, *names):

@@ -3,7 +3,9 @@ import dataclasses
 import pytest
 from test_receipts import receipt
 
-from budgetflow.playbook.forecast_wording import (
+from budgetflow.playbook.forecasts.metric_by_loss import Expected
+from budgetflow.playbook.forecasts.study_forecast import LongerRun, StudyForecast
+from budgetflow.playbook.forecasts.words import (
     coverage,
     forecast_sentences,
     longer_rows,
@@ -13,8 +15,6 @@ from budgetflow.playbook.forecast_wording import (
     with_ends,
     worth,
 )
-from budgetflow.playbook.metric_by_loss import Expected
-from budgetflow.playbook.study_forecast import LongerRun, StudyForecast
 
 TWICE = LongerRun(
     length_steps=800,

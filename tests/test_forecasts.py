@@ -7,11 +7,11 @@ import pytest
 from conftest import run, write_chain
 
 import budgetflow
+from budgetflow.base.errors import UserError
+from budgetflow.base.files import read_json
 from budgetflow.config import load_config_file
-from budgetflow.errors import UserError
-from budgetflow.files import read_json
-from budgetflow.forecast_ledger import LEDGER, add_to_ledger, read_ledger
-from budgetflow.results.report import render_report
+from budgetflow.results.report.page import render_report
+from budgetflow.studies.store.forecast_ledger import LEDGER, add_to_ledger, read_ledger
 
 FIRST = {
     "max_train_steps": 200,

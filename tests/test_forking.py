@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from budgetflow.results.reading import open_study
-from budgetflow.studies.trial import read_trials
+from budgetflow.studies.store.trial import read_trials
 
 CONFIG = """
 from budgetflow.config import choices, default_config

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budgetflow.playbook.gradient_noise import (
+from budgetflow.playbook.comparison.gradient_noise import (
     NoisePoint,
     NoiseSample,
     NoiseScale,

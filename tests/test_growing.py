@@ -4,13 +4,13 @@ import pytest
 from conftest import assert_identical, run
 from test_comparison import config_of_batches
 
+from budgetflow.base.errors import UserError
+from budgetflow.base.files import read_json
 from budgetflow.config import choices, default_config, log_uniform, parse_config, uniform
-from budgetflow.errors import UserError
-from budgetflow.files import read_json
 from budgetflow.results.reading import open_study
-from budgetflow.studies.controller import run_study
+from budgetflow.studies.run.controller import run_study
+from budgetflow.studies.store.trial import read_trials
 from budgetflow.studies.study import resolve
-from budgetflow.studies.trial import read_trials
 
 SPACE = (
     log_uniform("schedule.base_learning_rate", 0.01, 1.0),

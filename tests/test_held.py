@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from budgetflow.playbook.held import ALPHA, Setting, held
-from budgetflow.playbook.seed_noise import Noise
+from budgetflow.playbook.common.seed_noise import Noise
+from budgetflow.playbook.derived.ranking_held import ALPHA, Setting, held
 
 INF = math.inf
 STUDIES = 2000

@@ -4,16 +4,16 @@ import math
 
 import pytest
 
-from budgetflow.playbook.held import Setting, held
-from budgetflow.playbook.held_wording import (
+from budgetflow.playbook.common.measurement import Selection
+from budgetflow.playbook.common.seed_noise import Noise
+from budgetflow.playbook.derived.ranking_held import Setting, held
+from budgetflow.playbook.derived.ranking_held_words import (
     COLUMNS,
     held_reasons,
     held_rows,
     held_title,
     held_warning,
 )
-from budgetflow.playbook.measurement import Selection
-from budgetflow.playbook.seed_noise import Noise
 
 SELECTION = Selection("validation_error_rate")
 INF = math.inf

@@ -7,11 +7,11 @@ from conftest import trial_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budgetflow.playbook.hopeless import LAG, SHARE, Lag, due, lag
-from budgetflow.playbook.lr_sweep import decide
-from budgetflow.playbook.measurement import PARTIAL, Add, Advance
-from budgetflow.playbook.race import LEARNING_RATE, SweepSettings, lockstep_grid
-from budgetflow.schedules import Schedule
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.common.measurement import PARTIAL, Add, Advance
+from budgetflow.playbook.sweep.hopeless import LAG, SHARE, Lag, due, lag
+from budgetflow.playbook.sweep.policy import decide
+from budgetflow.playbook.sweep.race import LEARNING_RATE, SweepSettings, lockstep_grid
 
 N = 400
 

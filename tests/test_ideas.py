@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from budgetflow.playbook.ideas import ALPHA, judge
+from budgetflow.playbook.derived.ideas import ALPHA, judge
 
 STUDIES = 2000
 BASELINE = dict(enumerate([1.0, 1.3, 0.9, 1.1, 1.2]))

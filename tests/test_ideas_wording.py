@@ -2,9 +2,9 @@
 
 import pytest
 
-from budgetflow.playbook.ideas import IdeaResult
-from budgetflow.playbook.ideas_wording import LEDGER_COLUMNS, ideas_reasons, ledger_rows
-from budgetflow.playbook.measurement import Selection
+from budgetflow.playbook.common.measurement import Selection
+from budgetflow.playbook.derived.ideas import IdeaResult
+from budgetflow.playbook.derived.ideas_words import LEDGER_COLUMNS, ideas_reasons, ledger_rows
 
 ERROR = Selection("validation_error_rate")
 ACCURACY = Selection("validation_accuracy", higher_is_better=True)

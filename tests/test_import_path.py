@@ -3,8 +3,8 @@ import functools
 import pytest
 from flax import nnx
 
-from budgetflow.errors import ConfigError
-from budgetflow.import_path import (
+from budgetflow.base.errors import ConfigError
+from budgetflow.base.import_path import (
     check_arguments,
     import_object,
     is_import_path,

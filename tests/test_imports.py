@@ -10,74 +10,21 @@ import pytest
 import budgetflow
 
 PACKAGE = Path(budgetflow.__file__).parent
-# A part may import from those it names here, and from itself.
-GROUND = {
-    "decays",
-    "errors",
-    "fields",
-    "files",
-    "forecast_ledger",
-    "import_path",
-    "kept",
-    "metrics",
-    "processes",
-    "stopping",
-    "schedules",
-    "schedule_config",
-    "source_code",
-    "user_code",
-}
+# A floor may import from those it names here, and from itself. Modules that hold nothing but the
+# names of others, which configs and folders know them by, are none.
 FLOORS = {
-    "errors": set(),
-    "files": {"errors"},
-    "forecast_ledger": {"files"},
-    "kept": {"errors", "files"},
-    "user_code": {"errors"},
-    "import_path": {"errors", "user_code"},
-    "processes": {"errors"},
-    "stopping": {"errors", "processes"},
-    "fields": set(),
-    "metrics": set(),
-    "source_code": {"import_path", "kept"},
-    "decays": {"schedules"},  # for its types alone
-    "schedules": {"decays", "errors", "import_path"},
-    "schedule_config": {"decays", "errors", "fields", "schedules", "user_code"},
-    "models": GROUND,
-    "tasks": GROUND,
-    "optimizers": GROUND,
-    "data": GROUND,
-    "small_checkpoints": set(),
-    "checkpoints": GROUND | {"refusals", "small_checkpoints"},
-    "playbook": {"config.search_space", "errors", "import_path", "schedules"},
-    "config": GROUND,
-    "command_line": {"config", "errors"},
-    "workdir": {"errors"},
-    "refusals": {"errors"},
-    "check": {"command", "results"},
-    "training": GROUND | {"config", "models", "tasks", "optimizers", "data"},
-    "studies": GROUND | {"config", "playbook", "training", "tasks", "data", "checkpoints"},
-    "results": GROUND | {"config.search_space", "playbook", "studies.trial", "checkpoints"},
-    # Imported when a model is restored, not before.
-    "results.restoring": GROUND | {"config", "data", "training", "checkpoints", "results"},
-    "report": {"command", "errors", "files", "results"},
-    "cluster": GROUND | {"config", "playbook", "studies", "training"},
-    "launch": GROUND
-    | {
-        "cluster",
-        "command_line",
-        "config",
-        "playbook",
-        "studies",
-        "results",
-        "training.mesh",
-        "workdir",
-    }
-    | {"dry_run", "in_python", "refusals", "watching"},
-    "dry_run": {"config", "processes", "results", "studies", "training.mesh"},
-    "watching": {"processes", "results", "studies"},
-    "in_python": {"launch", "results"},
-    "show": {"command", "errors", "results"},
-    "command": {"errors"},
+    "base": set(),
+    "engine": {"base"},
+    "config": {"base", "engine"},
+    "playbook": {"base", "engine.schedules", "config.search_space"},
+    "studies": {"base", "engine", "config", "playbook"},
+    "cluster": {"base", "engine", "config", "playbook", "studies"},
+    "results": {"base", "engine", "config", "playbook", "studies.store"},
+    "cli": {"base", "engine", "config", "playbook", "studies", "cluster", "results"},
+}
+NAMES = {
+    *("models", "tasks", "metrics", "schedules", "errors", "data"),
+    *("launch", "report", "show", "check"),
 }
 
 
@@ -86,8 +33,12 @@ def part_of(module):
 
 
 def imports(path):
-    """The budgetflow modules that a file imports, wherever in it."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    """The budgetflow modules that a file imports, wherever in it, but for types alone."""
+    tree = ast.parse(path.read_text())
+    blocks = [n for n in ast.walk(tree) if isinstance(n, ast.If)]
+    blocks = [n for n in blocks if ast.unparse(n.test) == "TYPE_CHECKING"]
+    for_types = {id(inner) for block in blocks for inner in ast.walk(block)}
+    for node in (n for n in ast.walk(tree) if id(n) not in for_types):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names if name.name.startswith("budgetflow."))
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("budgetflow"):
@@ -104,9 +55,11 @@ def test_every_module_imports_only_from_below(path):
     if parts == ("__init__",):
         return
     part = parts[0]
-    assert part in FLOORS, f"{part} has no floor: give it one in this test"
+    if part in NAMES:
+        assert len(path.read_text().splitlines()) < 15
+        return
     for module in imports(path):
-        allowed = FLOORS.get(".".join(parts), FLOORS[part] | {part})
+        allowed = FLOORS[part] | {part}
         names = {part_of(module), ".".join(module.split(".")[1:3])}
         assert names & allowed, f"{path} imports {module}"
 
@@ -120,22 +73,21 @@ def modules_after(statement):
 
 
 def test_decisions_need_no_jax_and_no_files():
-    names = [p.stem for p in PACKAGE.glob("playbook/*.py") if p.stem != "__init__"]
-    loaded = modules_after(f"from budgetflow.playbook import {', '.join(names)}")
-    assert "budgetflow.playbook.lr_sweep" in loaded
+    files = [p.relative_to(PACKAGE.parent) for p in PACKAGE.glob("playbook/*/*.py")]
+    names = [".".join(p.with_suffix("").parts) for p in files]
+    loaded = modules_after(f"import {', '.join(names)}")
+    assert "budgetflow.playbook.sweep.policy" in loaded
     assert not {"jax", "flax", "optax", "orbax", "tensorflow_datasets"} & loaded
 
 
 def test_reading_never_imports_training():
-    loaded = modules_after(
-        "import budgetflow.results.reading, budgetflow.results.report, budgetflow.results.terminal"
-    )
-    assert "budgetflow.results.report" in loaded
-    assert not {name for name in loaded if name.startswith("budgetflow.training")}
+    loaded = modules_after("import budgetflow.results.reading, budgetflow.results.report.page")
+    assert "budgetflow.results.report.page" in loaded
+    assert not {name for name in loaded if name.startswith("budgetflow.engine.training")}
     assert "jax" not in loaded
 
 
 def test_a_launch_begins_without_scipy():
-    loaded = modules_after("import budgetflow.launch")
-    assert "budgetflow.playbook.study_forecast" in loaded
+    loaded = modules_after("import budgetflow.cli.launch")
+    assert "budgetflow.playbook.forecasts.study_forecast" in loaded
     assert not {name for name in loaded if name.startswith("scipy")}

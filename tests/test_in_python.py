@@ -6,8 +6,8 @@ import sys
 import pytest
 
 import budgetflow
+from budgetflow.base.errors import ConfigError
 from budgetflow.config import default_config
-from budgetflow.errors import ConfigError
 
 
 def small(**fields):
@@ -45,8 +45,8 @@ def test_the_name_is_the_module_and_the_function_however_it_is_imported():
     program = """
 import budgetflow
 assert "jax" not in __import__("sys").modules
-import budgetflow.launch
-from budgetflow import launch
+import budgetflow.cli.launch
+from budgetflow.cli import launch
 assert callable(budgetflow.launch) and budgetflow.launch is launch and launch.main
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

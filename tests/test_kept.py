@@ -2,9 +2,9 @@ import sys
 
 import pytest
 
-from budgetflow import kept as kept_module
-from budgetflow.files import read_json
-from budgetflow.kept import kept
+from budgetflow.base import disk_cache as kept_module
+from budgetflow.base.disk_cache import kept
+from budgetflow.base.files import read_json
 
 
 @pytest.fixture

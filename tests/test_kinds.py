@@ -3,9 +3,9 @@ import sys
 import pytest
 from conftest import run
 
+from budgetflow.base.errors import ConfigError, UserError
 from budgetflow.config import choices, default_config
-from budgetflow.errors import ConfigError, UserError
-from budgetflow.playbook.outcomes import Outcome, _reader
+from budgetflow.playbook.common.outcomes import Outcome, _reader
 from budgetflow.results.reading import open_study
 from budgetflow.studies.kinds import KINDS, parse_study
 
@@ -25,9 +25,9 @@ AT_THE_END = dataclasses.replace(
 HALVING = """
 import dataclasses
 
-from budgetflow.playbook.measurement import Add, Advance, Conclude
-from budgetflow.playbook.outcomes import Outcome
-from budgetflow.results.views import VIEWS, View
+from budgetflow.playbook.common.measurement import Add, Advance, Conclude
+from budgetflow.playbook.common.outcomes import Outcome
+from budgetflow.results.kind_views import VIEWS, View
 from budgetflow.studies.kinds import KINDS
 
 
@@ -145,7 +145,7 @@ def test_trials_added_before_those_that_they_could_continue_train_all_steps(tmp_
 
 
 def test_another_code_behind_it_is_another_study(own_kind, tmp_path):
-    from budgetflow import source_code
+    from budgetflow.base import source_code
 
     config, file = own_kind
     run(config, tmp_path / "runs")

@@ -6,10 +6,10 @@ import sys
 import pytest
 from conftest import REPOSITORY, edited_config, run
 
-from budgetflow import launch
+from budgetflow.base.errors import ConfigError, UserError
+from budgetflow.cli import launch
+from budgetflow.cli.launch import load_chain
 from budgetflow.config import choices, load_config_file, log_uniform
-from budgetflow.errors import ConfigError, UserError
-from budgetflow.launch import load_chain
 from budgetflow.results.reading import open_study
 
 

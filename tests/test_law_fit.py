@@ -2,8 +2,15 @@ import numpy as np
 import pytest
 from test_loss_laws import CONSTANT, DECAYING, THETA
 
-from budgetflow.playbook.law_fit import LAW_ERROR, Run, fitted, held_out_error, noise, predicted
-from budgetflow.playbook.loss_laws import LAWS, features
+from budgetflow.playbook.forecasts.law_fit import (
+    LAW_ERROR,
+    Run,
+    fitted,
+    held_out_error,
+    noise,
+    predicted,
+)
+from budgetflow.playbook.forecasts.loss_laws import LAWS, features
 
 STEPS = np.arange(100, 1001, 20)
 

@@ -12,15 +12,15 @@ import pytest
 from conftest import REPOSITORY
 from etils import epath
 
-from budgetflow.errors import UserError
-from budgetflow.files import read_json, write_json
-from budgetflow.studies import lock
-from budgetflow.studies.lock import LOCK, locked, this_launcher
+from budgetflow.base.errors import UserError
+from budgetflow.base.files import read_json, write_json
+from budgetflow.studies.store import lock
+from budgetflow.studies.store.lock import LOCK, locked, this_launcher
 
 HOLD = """
 import sys, time
 from etils import epath
-from budgetflow.studies.lock import locked
+from budgetflow.studies.store.lock import locked
 with locked(epath.Path(sys.argv[1]), False, print):
     print("held", flush=True)
     time.sleep(float(sys.argv[2]))

@@ -8,12 +8,12 @@ from conftest import trial_record
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from budgetflow.playbook.lr_sweep import decide
-from budgetflow.playbook.measurement import Add, Advance
-from budgetflow.playbook.outcomes import from_json
-from budgetflow.playbook.race import SweepSettings, lockstep_grid
-from budgetflow.results.views import headline as headline_of
-from budgetflow.schedules import Schedule
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.common.measurement import Add, Advance
+from budgetflow.playbook.common.outcomes import from_json
+from budgetflow.playbook.sweep.policy import decide
+from budgetflow.playbook.sweep.race import SweepSettings, lockstep_grid
+from budgetflow.results.kind_views import headline as headline_of
 
 LEARNING_RATE = "schedule.base_learning_rate"
 NEVER = None

@@ -5,8 +5,8 @@ from conftest import trial_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budgetflow.playbook.measurement import Selection
-from budgetflow.schedules import Schedule
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.common.measurement import Selection
 
 METRIC = "validation_error_rate"
 SELECTION = Selection(METRIC)

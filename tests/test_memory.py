@@ -3,9 +3,9 @@ import pytest
 from conftest import small_config
 from test_step import TRANSFORMER, text  # noqa: F401
 
-from budgetflow.training.memory import peak_bytes, state_bytes
-from budgetflow.training.mesh import make_mesh, trial_slices
-from budgetflow.training.trial_run import trial_program
+from budgetflow.engine.training.mesh import make_mesh, trial_slices
+from budgetflow.engine.training.trial_run import trial_program
+from budgetflow.studies.plan.memory import peak_bytes, state_bytes
 
 
 def peak(dataset, live_trials=1, **fields):

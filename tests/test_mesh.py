@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jax.sharding import PartitionSpec
 
+from budgetflow.base.errors import ConfigError, nearest_numbers
 from budgetflow.config.schema import MeshConfig
-from budgetflow.errors import ConfigError, nearest_numbers
-from budgetflow.training.mesh import check_batch_size, make_mesh, mesh_sizes, partition_spec
+from budgetflow.engine.training.mesh import check_batch_size, make_mesh, mesh_sizes, partition_spec
 
 
 def sizes(trial=1, data=1, fsdp=1, devices=8):

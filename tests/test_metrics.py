@@ -11,11 +11,11 @@ import pytest
 from conftest import small_config, start_trial
 from flax import nnx
 
-from budgetflow.data.batches import batch_indices
-from budgetflow.data.source import load_dataset
-from budgetflow.metrics import Metric, as_metric
-from budgetflow.schedules import Schedule
-from budgetflow.tasks import Classification, LanguageModeling
+from budgetflow.engine.data.batches import batch_indices
+from budgetflow.engine.data.source import load_dataset
+from budgetflow.engine.metrics import Metric, as_metric
+from budgetflow.engine.schedules import Schedule
+from budgetflow.engine.tasks import Classification, LanguageModeling
 
 LENGTH, TOKENS, PADDING, EXAMPLES = 6, 11, 0, 40
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from budgetflow.models import MLP, ConvNet, ResNet, Transformer
-from budgetflow.models.dropout import dropout
+from budgetflow.engine.models import MLP, ConvNet, ResNet, Transformer
+from budgetflow.engine.models.dropout import dropout
 
 
 @pytest.mark.parametrize("model_class", [MLP, ConvNet, ResNet])

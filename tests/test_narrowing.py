@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 
 from budgetflow.config import choices, log_uniform, uniform
 from budgetflow.config.search_space import points
-from budgetflow.playbook.narrowing import EXTENSION, MIN_SETTINGS, MISSING_BY_CHANCE, edge, narrow
+from budgetflow.playbook.derived.narrowing import (
+    EXTENSION,
+    MIN_SETTINGS,
+    MISSING_BY_CHANCE,
+    edge,
+    narrow,
+)
 
 modest = settings(max_examples=100, deadline=None)
 

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from budgetflow.config import choices, uniform
-from budgetflow.playbook.next_length import next_length
-from budgetflow.schedule_config import ScheduleConfig, resolve_schedule
-from budgetflow.schedules import Schedule
+from budgetflow.config.schedule import ScheduleConfig, resolve_schedule
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.derived.next_length import next_length
 
 LINEAR = Schedule(0.1, 10, 60, 30, "linear")
 COSINE = Schedule(0.1, 10, 0, 90, "cosine")

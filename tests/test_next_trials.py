@@ -6,11 +6,11 @@ import pytest
 from conftest import trial_record
 
 from budgetflow.config import choices, log_uniform
-from budgetflow.playbook.carry_over import derive
-from budgetflow.playbook.measurement import Selection
-from budgetflow.playbook.next_trials import next_trials, seed_values
-from budgetflow.playbook.transfer import NoTransferRuleError
-from budgetflow.schedules import Schedule
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.common.measurement import Selection
+from budgetflow.playbook.common.transfer import NoTransferRuleError
+from budgetflow.playbook.derived.carry_over import derive
+from budgetflow.playbook.derived.next_trials import next_trials, seed_values
 
 SELECTION = Selection("validation_loss")
 RATE, DECAY = "schedule.base_learning_rate", "schedule.decay_fraction"

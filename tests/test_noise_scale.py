@@ -9,10 +9,10 @@ from test_own_parts import config_of_own_parts, open_split
 
 from budgetflow.config import parse_config
 from budgetflow.config.keys import replace_fields
-from budgetflow.playbook.gradient_noise import NoiseSample, noise_scale
-from budgetflow.schedules import Schedule
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.comparison.gradient_noise import NoiseSample, noise_scale
+from budgetflow.studies.run.noise_scale import BATCHES, MOST_EXAMPLES, gradient_products
 from budgetflow.studies.study import study_dataset
-from budgetflow.training.noise_scale import BATCHES, MOST_EXAMPLES, gradient_products
 
 SCHEDULE = Schedule(0.02, constant_steps=100)
 

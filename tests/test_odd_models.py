@@ -8,8 +8,8 @@ import pytest
 from conftest import small_config, start_trial
 from flax import nnx
 
-from budgetflow.data.batches import batch_indices
-from budgetflow.schedules import Schedule
+from budgetflow.engine.data.batches import batch_indices
+from budgetflow.engine.schedules import Schedule
 
 STEPS, RATE, SIZE = 6, 0.1, 64
 

@@ -14,14 +14,14 @@ import optax
 import optax.contrib
 import pytest
 
-from budgetflow.errors import ConfigError
-from budgetflow.optimizers import (
+from budgetflow.base.errors import ConfigError
+from budgetflow.engine.optimizers import (
     check_optimizer,
     make_optimizer,
     optimizer_spec,
     schedule_free_params,
 )
-from budgetflow.training.optimizer_check import check_update
+from budgetflow.engine.training.optimizer_check import check_update
 
 # optax's own: deprecated, or in want of a key.
 pytestmark = [

@@ -9,11 +9,11 @@ import optax.contrib
 import pytest
 from conftest import run, small_config, start_trial
 
+from budgetflow.base.errors import ConfigError
 from budgetflow.config import default_config
-from budgetflow.errors import ConfigError
-from budgetflow.optimizers import optimizer_spec
-from budgetflow.schedules import Schedule
-from budgetflow.training.optimizer_check import check_update
+from budgetflow.engine.optimizers import optimizer_spec
+from budgetflow.engine.schedules import Schedule
+from budgetflow.engine.training.optimizer_check import check_update
 
 PARAMS = {
     "kernel": jax.ShapeDtypeStruct((3, 2), "float32"),

@@ -9,14 +9,14 @@ import pytest
 from conftest import assert_as_from_scratch, run, small_config, start_trial
 from flax import nnx
 
+from budgetflow.base.errors import ConfigError
+from budgetflow.base.files import read_json
 from budgetflow.config import choices, default_config
-from budgetflow.data.batches import batch_indices
-from budgetflow.errors import ConfigError
-from budgetflow.files import read_json
+from budgetflow.engine.data.batches import batch_indices
+from budgetflow.engine.schedules import Schedule
 from budgetflow.results.reading import open_study
-from budgetflow.schedules import Schedule
-from budgetflow.studies.controller import run_study
 from budgetflow.studies.kinds import parse_study
+from budgetflow.studies.run.controller import run_study
 from budgetflow.studies.study import resolve
 
 TRIAL_SCHEDULE = Schedule(0.1, warmup_steps=4, constant_steps=6, decay_steps=10, decay="linear")

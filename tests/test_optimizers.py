@@ -6,8 +6,8 @@ import optax.contrib
 import pytest
 from test_optax_optimizers import OWN_DECAY, SCHEDULE, Ours, assert_same, theirs, written_out
 
-from budgetflow.errors import ConfigError
-from budgetflow.optimizers import (
+from budgetflow.base.errors import ConfigError
+from budgetflow.engine.optimizers import (
     DECAY_ARGUMENTS,
     check_optimizer,
     make_optimizer,

@@ -5,9 +5,9 @@ import pytest
 from test_round_wording import ROUND, SPREAD, cooldowns
 from test_wording import FOUND, answer
 
-from budgetflow.import_path import import_object
-from budgetflow.playbook.outcomes import NAMED, RoundOutcome, SweepOutcome, from_json
-from budgetflow.schedules import Schedule
+from budgetflow.base.import_path import import_object
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.common.outcomes import NAMED, RoundOutcome, SweepOutcome, from_json
 
 DECAYING = Schedule(0.1, 0, 10, 20, "step", drop_steps=(0, 5))
 DIAGNOSIS = dataclasses.replace(ROUND.best_step_diagnosis, suggested_schedule=DECAYING)

@@ -7,8 +7,8 @@ import pytest
 from conftest import run
 from flax import nnx
 
+from budgetflow.base.errors import ConfigError
 from budgetflow.config import choices, default_config, log_uniform
-from budgetflow.errors import ConfigError
 from budgetflow.results.reading import open_study
 
 

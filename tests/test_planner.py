@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budgetflow.playbook.planner import (
+from budgetflow.playbook.budget.planner import (
     BudgetRequest,
     InfeasibleBudgetError,
     PlannedRound,

@@ -4,14 +4,14 @@ import dataclasses
 
 import pytest
 
-from budgetflow.playbook.budget import StepCost, budget_in_steps
-from budgetflow.playbook.planner import (
+from budgetflow.playbook.budget.budget import StepCost, budget_in_steps
+from budgetflow.playbook.budget.planner import (
     BudgetRequest,
     InfeasibleBudgetError,
     plan_rounds,
     what_if,
 )
-from budgetflow.playbook.planner_wording import infeasible, plan_rows, plan_sentences
+from budgetflow.playbook.budget.words import infeasible, plan_rows, plan_sentences
 
 COST = StepCost(examples=64, flops=2e9, seconds=0.36)
 

@@ -3,10 +3,10 @@ import dataclasses
 import pytest
 from conftest import run, write_chain
 
+from budgetflow.base.errors import ConfigError, UserError
 from budgetflow.config import choices, load_config_file
-from budgetflow.errors import ConfigError, UserError
 from budgetflow.results.reading import open_study
-from budgetflow.studies.trial import read_trials
+from budgetflow.studies.store.trial import read_trials
 
 
 def test_a_promoted_trial_can_get_another_schedule(studies, chain):

@@ -1,8 +1,8 @@
 from conftest import assert_identical, small_config, start_trial
 
-from budgetflow.schedules import Schedule
-from budgetflow.training.mesh import make_mesh
-from budgetflow.training.population import Population
+from budgetflow.engine.schedules import Schedule
+from budgetflow.engine.training.mesh import make_mesh
+from budgetflow.studies.run.side_by_side import Population
 
 NOISY = {"regularization__dropout_rate": 0.2, "augmentation__shift_pixels": 1.0}
 

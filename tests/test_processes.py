@@ -17,10 +17,10 @@ import pytest
 from conftest import REPOSITORY, blocks, run
 from etils import epath
 
-from budgetflow import processes, stopping
+from budgetflow.base import processes, stopping
+from budgetflow.base.errors import ConfigError, UserError
 from budgetflow.config import load_config_file
-from budgetflow.errors import ConfigError, UserError
-from budgetflow.playbook.measurement import Advance
+from budgetflow.playbook.common.measurement import Advance
 from budgetflow.results.reading import open_study
 
 CONFIG = """

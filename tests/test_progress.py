@@ -14,10 +14,10 @@ import pytest
 from conftest import REPOSITORY, trial_record
 from rich.console import Console
 
-from budgetflow.playbook.measurement import Selection
-from budgetflow.results import progress as module
-from budgetflow.results.progress import StudyProgress
-from budgetflow.schedules import Schedule
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.common.measurement import Selection
+from budgetflow.results.terminal import progress as module
+from budgetflow.results.terminal.progress import StudyProgress
 
 ERROR = Selection("validation_error_rate", examples=200)
 

@@ -4,7 +4,7 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budgetflow.playbook.race import lockstep_grid
+from budgetflow.playbook.sweep.race import lockstep_grid
 
 
 @settings(max_examples=150, deadline=None)

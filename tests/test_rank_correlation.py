@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from budgetflow.playbook.rank_correlation import rank_correlation
+from budgetflow.playbook.common.rank_correlation import rank_correlation
 
 INF = math.inf
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from conftest import assert_identical
 
-from budgetflow.data import read_ahead, workers
-from budgetflow.data.batches import batch_indices, stream_batches, stream_in_order
-from budgetflow.data.records import Split
+from budgetflow.engine.data import read_ahead, workers
+from budgetflow.engine.data.batches import batch_indices, stream_batches, stream_in_order
+from budgetflow.engine.data.records import Split
 
 ROWS = np.asarray([0, 1, 5, 7])
 

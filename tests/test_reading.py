@@ -7,9 +7,9 @@ from conftest import REPOSITORY
 from rich.console import Console
 
 import budgetflow
+from budgetflow.base.errors import DamagedFileError, UserError
+from budgetflow.cli.launch import launch, load_chain
 from budgetflow.config import load_config_file
-from budgetflow.errors import DamagedFileError, UserError
-from budgetflow.launch import launch, load_chain
 
 
 def test_a_study_reads_back_as_a_table(completed_workdir):

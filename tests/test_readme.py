@@ -67,7 +67,7 @@ def test_orbax_reads_on_one_device_what_four_devices_wrote(tmp_path):
 import io
 from rich.console import Console
 from budgetflow.config import default_config
-from budgetflow.launch import launch, load_chain
+from budgetflow.cli.launch import launch, load_chain
 
 config = default_config("round")
 config.name = "round2"

@@ -8,14 +8,19 @@ import pytest
 from etils import epath
 from test_study_forecast import KEY, LINEAR, SELECTION, trial
 
-from budgetflow.files import finite
-from budgetflow.forecast_ledger import LEDGER, read_ledger
-from budgetflow.playbook.forecast_wording import coverage, receipt_rows, receipt_sentence
-from budgetflow.playbook.metric_by_loss import Expected
-from budgetflow.playbook.receipts import Receipt, receipts_from, scored, widening
-from budgetflow.playbook.study_forecast import LOSS, study_forecast
-from budgetflow.playbook.transfer import transfer
-from budgetflow.studies.receipts import begin_with_receipts, begun_with, by_name, keep_receipts
+from budgetflow.base.files import finite
+from budgetflow.playbook.common.transfer import transfer
+from budgetflow.playbook.forecasts.metric_by_loss import Expected
+from budgetflow.playbook.forecasts.receipts import Receipt, receipts_from, scored, widening
+from budgetflow.playbook.forecasts.study_forecast import LOSS, study_forecast
+from budgetflow.playbook.forecasts.words import coverage, receipt_rows, receipt_sentence
+from budgetflow.studies.store.forecast_ledger import LEDGER, read_ledger
+from budgetflow.studies.store.receipts import (
+    begin_with_receipts,
+    begun_with,
+    by_name,
+    keep_receipts,
+)
 
 LONGER = transfer(LINEAR, 4000).after
 SHORT = [trial(0)]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from conftest import run
 
+from budgetflow.base.errors import ConfigError
 from budgetflow.config import default_config
-from budgetflow.data.batches import stream_batches
-from budgetflow.data.source import load_dataset
-from budgetflow.errors import ConfigError
+from budgetflow.engine.data.batches import stream_batches
+from budgetflow.engine.data.source import load_dataset
 
 
 def good(index):

@@ -10,11 +10,11 @@ from conftest import REPOSITORY, blocks, small_config
 from rich.console import Console
 
 import budgetflow
+from budgetflow.base.errors import ConfigError, UserError
+from budgetflow.base.file_system import refusal, told_in_one_line
+from budgetflow.cli.launch import launch
 from budgetflow.config import log_uniform
-from budgetflow.errors import ConfigError, UserError
-from budgetflow.launch import launch
-from budgetflow.refusals import refusal, told_in_one_line
-from budgetflow.studies.live import LiveTrials
+from budgetflow.studies.run.live_trials import LiveTrials
 
 SMALL = small_config(
     max_train_steps=12,

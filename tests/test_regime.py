@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budgetflow.playbook import regime
-from budgetflow.playbook.race import SweepSettings, lockstep_grid
-from budgetflow.playbook.regime import MIN_EPOCHS, steps_read
-from budgetflow.playbook.sweep_wording import curve_reading
+from budgetflow.playbook.sweep import regime
+from budgetflow.playbook.sweep.race import SweepSettings, lockstep_grid
+from budgetflow.playbook.sweep.regime import MIN_EPOCHS, steps_read
+from budgetflow.playbook.sweep.words import curve_reading
 
 modest = settings(max_examples=100, deadline=None)
 

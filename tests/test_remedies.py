@@ -6,11 +6,11 @@ from absl import flags
 from conftest import run
 from flax import nnx
 
-from budgetflow import command_line
+from budgetflow.base.errors import UserError
+from budgetflow.cli import command_line
+from budgetflow.cli.launch import check, load_chain
 from budgetflow.config import choices, default_config, uniform
-from budgetflow.data.source import load_dataset
-from budgetflow.errors import UserError
-from budgetflow.launch import check, load_chain
+from budgetflow.engine.data.source import load_dataset
 from budgetflow.studies.study import _dataset
 
 

@@ -11,15 +11,15 @@ import pytest
 from conftest import trial_record
 from etils import epath
 
-from budgetflow.errors import UserError
-from budgetflow.report import report
-from budgetflow.results.island import shown, trials
-from budgetflow.results.panels import panels
+from budgetflow.base.errors import UserError
+from budgetflow.cli.report import report
+from budgetflow.engine.schedules import Schedule
 from budgetflow.results.provenance import next_step, order_of
 from budgetflow.results.reading import open_studies, open_study
-from budgetflow.results.report import render_report, write_report
-from budgetflow.schedules import Schedule
-from budgetflow.studies.trial import write_trial
+from budgetflow.results.report.page import render_report, write_report
+from budgetflow.results.report.page_data import shown, trials
+from budgetflow.results.report.panels.studies import panels
+from budgetflow.studies.store.trial import write_trial
 
 VOID = {"meta", "link", "br", "img", "hr", "input", "path", "circle"}
 TRIALS = 500

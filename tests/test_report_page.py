@@ -8,10 +8,10 @@ import pytest
 from conftest import conclude_again
 from test_report import TRIALS, write_many
 
-from budgetflow.files import read_json, write_json
-from budgetflow.report import report
+from budgetflow.base.files import read_json, write_json
+from budgetflow.cli.report import report
 from budgetflow.results.reading import open_study
-from budgetflow.studies.trial import read_trials, write_trial
+from budgetflow.studies.store.trial import read_trials, write_trial
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)

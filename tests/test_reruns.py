@@ -3,10 +3,10 @@ from conftest import trial_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budgetflow.playbook.competing import compete
-from budgetflow.playbook.measurement import Selection
-from budgetflow.playbook.reruns import choose_reruns
-from budgetflow.schedules import Schedule
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.common.competing import compete
+from budgetflow.playbook.common.measurement import Selection
+from budgetflow.playbook.derived.reruns import choose_reruns
 
 METRIC = "validation_error_rate"
 SELECTION = Selection(METRIC)

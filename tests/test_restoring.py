@@ -9,9 +9,9 @@ from conftest import run
 from flax import nnx
 
 import budgetflow
+from budgetflow.base.errors import UserError
 from budgetflow.config import default_config
-from budgetflow.data.source import load_dataset
-from budgetflow.errors import UserError
+from budgetflow.engine.data.source import load_dataset
 
 
 @pytest.fixture(scope="module")

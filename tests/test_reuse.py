@@ -8,18 +8,18 @@ import pytest
 from conftest import assert_as_from_scratch, assert_identical, conclude_again, run, write_chain
 from test_trial_run import NormModel
 
-from budgetflow.checkpoints import restore_as_numpy
+from budgetflow.base.files import read_json, write_json
 from budgetflow.config import default_config, load_config_file, parse_config
 from budgetflow.config.keys import replace_fields
-from budgetflow.files import read_json, write_json
-from budgetflow.playbook.measurement import Selection
+from budgetflow.engine.checkpoints import restore_as_numpy
+from budgetflow.engine.training.mesh import make_mesh
+from budgetflow.playbook.common.measurement import Selection
 from budgetflow.results.reading import open_study
-from budgetflow.studies.fingerprint import state_key
-from budgetflow.studies.reuse import why_not_reused
-from budgetflow.studies.round_plans import round_plans
+from budgetflow.studies.plan.reuse import why_not_reused
+from budgetflow.studies.plan.round_trials import round_plans
+from budgetflow.studies.store.keys import state_key
+from budgetflow.studies.store.trial import read_trial, read_trials, write_trial
 from budgetflow.studies.study import study_dataset
-from budgetflow.studies.trial import read_trial, read_trials, write_trial
-from budgetflow.training.mesh import make_mesh
 
 # Between them: momentum, adam's moments, batch statistics, averaged parameters, the keys of dropout
 # and augmentation (in all of them), data in memory and streamed.

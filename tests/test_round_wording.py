@@ -6,18 +6,19 @@ import math
 import pytest
 from conftest import trial_record
 
-from budgetflow.playbook.best_step import Diagnosis
-from budgetflow.playbook.competing import Competition
-from budgetflow.playbook.decay_spread import DecayEnds, End
-from budgetflow.playbook.measurement import Selection
-from budgetflow.playbook.outcomes import (
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.common.competing import Competition
+from budgetflow.playbook.common.measurement import Selection
+from budgetflow.playbook.common.outcomes import (
     BestStepDiagnosis,
     CooldownsOutcome,
     DecaySpread,
     LengthResult,
     RoundOutcome,
 )
-from budgetflow.playbook.round_wording import (
+from budgetflow.playbook.rounds.best_step import Diagnosis
+from budgetflow.playbook.rounds.decay_spread import DecayEnds, End
+from budgetflow.playbook.rounds.words import (
     cooldowns_reasons,
     decay_spread_means,
     diagnosis_caveats,
@@ -25,7 +26,6 @@ from budgetflow.playbook.round_wording import (
     round_reasons,
     trained_again,
 )
-from budgetflow.schedules import Schedule
 
 SELECTION = Selection("validation_error_rate")
 CONSTANT = Schedule(0.1, 50, 950)

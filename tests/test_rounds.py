@@ -7,9 +7,9 @@ from conftest import PlannedTrial, trial_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budgetflow.playbook.measurement import Add, Advance, Selection
-from budgetflow.playbook.rounds import RoundSettings, decide, outcome
-from budgetflow.schedules import Schedule
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.common.measurement import Add, Advance, Selection
+from budgetflow.playbook.rounds.policy import RoundSettings, decide, outcome
 
 METRIC = "validation_error_rate"
 SELECTION = Selection(METRIC)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from budgetflow.errors import ConfigError
-from budgetflow.schedule_config import ScheduleConfig, resolve_schedule
-from budgetflow.schedules import Schedule
+from budgetflow.base.errors import ConfigError
+from budgetflow.config.schedule import ScheduleConfig, resolve_schedule
+from budgetflow.engine.schedules import Schedule
 
 lengths = st.integers(0, 120)
 PIECES = {

@@ -17,7 +17,7 @@ from test_decays import (
     schedules,
 )
 
-from budgetflow.schedules import Schedule, common_prefix_steps
+from budgetflow.engine.schedules import Schedule, common_prefix_steps
 
 FINAL_SHARES = st.sampled_from([0.0, 0.01, 0.5, 1.0]) | st.floats(0.0, 1.0)
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from budgetflow.base.errors import ConfigError
 from budgetflow.config import choices, log_grid, log_uniform, uniform
 from budgetflow.config.search_space import TAGS, Dimension, points
-from budgetflow.errors import ConfigError
 from budgetflow.studies import search_space as former_home
 
 modest = settings(max_examples=60, deadline=None)

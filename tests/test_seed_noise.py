@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from budgetflow.playbook.seed_noise import Noise, pooled_noise, with_floor
+from budgetflow.playbook.common.seed_noise import Noise, pooled_noise, with_floor
 
 
 def test_noise_is_pooled_over_settings_by_their_degrees_of_freedom():

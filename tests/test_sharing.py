@@ -4,14 +4,14 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budgetflow.playbook.sharing import (
+from budgetflow.engine.schedules import Schedule, common_prefix_steps
+from budgetflow.playbook.common.shared_steps import (
     WORTH_SHARING,
     Branch,
     branch_steps,
     branches,
     shared_steps,
 )
-from budgetflow.schedules import Schedule, common_prefix_steps
 
 modest = settings(max_examples=80, deadline=None)
 

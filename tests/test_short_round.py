@@ -7,15 +7,15 @@ import pytest
 from conftest import trial_record
 
 from budgetflow.config import choices, log_uniform, uniform
-from budgetflow.playbook.measurement import Selection
-from budgetflow.playbook.short_round import (
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.common.measurement import Selection
+from budgetflow.playbook.derived.short_round import (
     BY_CHANCE,
     has_spike,
     instability,
     rate_at_edge,
     regularization_without_fit,
 )
-from budgetflow.schedules import Schedule
 
 SELECTION = Selection("validation_loss")
 CONSTANT = Schedule(0.1, 0, 100)

@@ -8,11 +8,11 @@ import sys
 
 from rich.console import Console
 
-from budgetflow.playbook.measurement import Selection
+from budgetflow.cli.show import show
+from budgetflow.playbook.common.measurement import Selection
+from budgetflow.results.kind_views import headline
 from budgetflow.results.reading import open_study
-from budgetflow.results.views import headline
-from budgetflow.show import show
-from budgetflow.studies.trial import read_trial, write_trial
+from budgetflow.studies.store.trial import read_trial, write_trial
 
 
 def shown(workdir, width=400):

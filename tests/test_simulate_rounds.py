@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from budgetflow.playbook.held import ALPHA
-from budgetflow.schedules import Schedule
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.derived.ranking_held import ALPHA
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 sys.path.insert(0, str(SCRIPTS))

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from etils import epath
 
-from budgetflow.files import read_json
-from budgetflow.studies.controller import run_study
+from budgetflow.base.files import read_json
+from budgetflow.studies.run.controller import run_study
+from budgetflow.studies.store.trial import read_trials
 from budgetflow.studies.study import Study, resolve
-from budgetflow.studies.trial import read_trials
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 

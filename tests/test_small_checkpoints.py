@@ -8,9 +8,9 @@ import orbax.checkpoint as ocp
 import pytest
 import tensorstore
 
-from budgetflow import small_checkpoints
-from budgetflow.checkpoints import _save_at_once
-from budgetflow.small_checkpoints import TIMES, UNFINISHED, save
+from budgetflow.engine import small_checkpoints
+from budgetflow.engine.checkpoints import _save_at_once
+from budgetflow.engine.small_checkpoints import TIMES, UNFINISHED, save
 
 
 @pytest.fixture(autouse=True)

@@ -10,10 +10,10 @@ from conftest import run
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from budgetflow.base.errors import ConfigError, UserError
 from budgetflow.config import default_config, parse_config
-from budgetflow.data.digits import SPLIT_SIZES
-from budgetflow.data.source import load_dataset
-from budgetflow.errors import ConfigError, UserError
+from budgetflow.engine.data.digits import SPLIT_SIZES
+from budgetflow.engine.data.source import load_dataset
 from budgetflow.studies.study import study_dataset
 
 

@@ -9,8 +9,8 @@ import textwrap
 
 import pytest
 
-from budgetflow import source_code
-from budgetflow.source_code import framework_source, source_digests
+from budgetflow.base import source_code
+from budgetflow.base.source_code import framework_source, source_digests
 
 MODELS = """
 from flax import nnx
@@ -145,7 +145,7 @@ def test_digests_are_the_same_for_every_python():
 
 def test_budgetflows_own_source_counts_but_for_what_only_reads(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
-    monkeypatch.setattr("budgetflow.kept.FOLDER", tmp_path / "kept")
+    monkeypatch.setattr("budgetflow.base.disk_cache.FOLDER", tmp_path / "kept")
     before = framework_source()
     assert before["version"] and before["source"]
     package = tmp_path / "budgetflow"

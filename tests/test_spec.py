@@ -1,9 +1,9 @@
 import pytest
 from conftest import small_config
 
-from budgetflow.errors import ConfigError
-from budgetflow.training.spec import program_spec
-from budgetflow.training.tracing import check_parts
+from budgetflow.base.errors import ConfigError
+from budgetflow.engine.training.spec import program_spec
+from budgetflow.engine.training.tracing import check_parts
 
 
 def spec_of(digits, **fields):

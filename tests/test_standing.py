@@ -6,7 +6,8 @@ import math
 import pytest
 from conftest import trial_record
 
-from budgetflow.playbook.measurement import PARTIAL, Selection
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.common.measurement import PARTIAL, Selection
 from budgetflow.results.standing import (
     counts_in_words,
     leader_in_words,
@@ -14,7 +15,6 @@ from budgetflow.results.standing import (
     status_in_words,
     steps_in_words,
 )
-from budgetflow.schedules import Schedule
 
 ERROR = Selection("validation_error_rate", examples=200)
 ACCURACY = Selection("validation_accuracy", higher_is_better=True)

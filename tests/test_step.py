@@ -5,10 +5,10 @@ import pytest
 from conftest import small_config, start_trial
 from flax import nnx
 
-from budgetflow.data.source import load_dataset
-from budgetflow.errors import ConfigError
-from budgetflow.schedules import Schedule
-from budgetflow.training.memory import step_arguments
+from budgetflow.base.errors import ConfigError
+from budgetflow.engine.data.source import load_dataset
+from budgetflow.engine.schedules import Schedule
+from budgetflow.studies.plan.memory import step_arguments
 
 
 def test_a_study_compiles_its_train_step_once(digits):

@@ -11,15 +11,15 @@ from conftest import REPOSITORY, edited_config, run
 from etils import epath
 from test_controller import everything_recorded
 
-from budgetflow import stopping
-from budgetflow.checkpoints import TrialCheckpoints
+from budgetflow.base import stopping
+from budgetflow.base.files import read_json, write_json
+from budgetflow.cli.launch import load_chain
 from budgetflow.config import load_config_file
-from budgetflow.files import read_json, write_json
-from budgetflow.launch import load_chain
-from budgetflow.studies.controller import run_study
-from budgetflow.studies.live import STOPPED_AT, noticed_between
+from budgetflow.engine.checkpoints import TrialCheckpoints
+from budgetflow.studies.run.controller import run_study
+from budgetflow.studies.run.live_trials import STOPPED_AT, noticed_between
+from budgetflow.studies.store.trial import read_trial, read_trials, trial_folder
 from budgetflow.studies.study import resolve
-from budgetflow.studies.trial import read_trial, read_trials, trial_folder
 
 
 @pytest.fixture

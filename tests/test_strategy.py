@@ -2,8 +2,8 @@ import types
 
 import pytest
 
-from budgetflow.training import strategy as module
-from budgetflow.training.strategy import WORTH_TIMING_SECONDS, choose_strategy
+from budgetflow.studies.run import strategy as module
+from budgetflow.studies.run.strategy import WORTH_TIMING_SECONDS, choose_strategy
 
 
 @pytest.fixture

@@ -6,15 +6,15 @@ import pytest
 from conftest import trial_record
 from test_forecast import THETA, true_losses
 
-from budgetflow.playbook.measurement import Selection
-from budgetflow.playbook.study_forecast import (
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.common.measurement import Selection
+from budgetflow.playbook.common.transfer import transfer
+from budgetflow.playbook.forecasts.study_forecast import (
     LOSS,
     carried_trial,
     outlook,
     study_forecast,
 )
-from budgetflow.playbook.transfer import transfer
-from budgetflow.schedules import Schedule
 
 SELECTION = Selection("validation_error_rate")
 KEY = {"model": {"width": 64}, "seed": 0}

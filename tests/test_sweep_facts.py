@@ -4,9 +4,9 @@ import math
 import pytest
 from conftest import trial_record
 
-from budgetflow.playbook.race import Race, SweepSettings
-from budgetflow.playbook.sweep_facts import AfterFit, NextBest, sweep_facts
-from budgetflow.schedules import Schedule
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.sweep.facts import AfterFit, NextBest, sweep_facts
+from budgetflow.playbook.sweep.race import Race, SweepSettings
 
 SETTINGS = SweepSettings((0.01, 0.1, 1.0), 1000, 8, 500, 20)
 AFTER_THE_FIT = (0.0, 0.0, 0.0)

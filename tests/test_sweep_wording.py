@@ -5,15 +5,11 @@ import dataclasses
 import pytest
 from conftest import trial_record
 
-from budgetflow.playbook.race import Race, SweepSettings
-from budgetflow.playbook.regime import CurveReading
-from budgetflow.playbook.sweep_facts import AfterFit, NextBest, SweepFacts
-from budgetflow.playbook.sweep_wording import (
-    curve_reading,
-    sweep_reasons,
-    switched_off,
-)
-from budgetflow.schedules import Schedule
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.sweep.facts import AfterFit, NextBest, SweepFacts
+from budgetflow.playbook.sweep.race import Race, SweepSettings
+from budgetflow.playbook.sweep.regime import CurveReading
+from budgetflow.playbook.sweep.words import curve_reading, sweep_reasons, switched_off
 
 SETTINGS = SweepSettings(
     learning_rates=(0.01, 0.1, 1.0),

@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 
+from budgetflow.config.schedule import ScheduleConfig
 from budgetflow.config.schema import StudyConfig
 from budgetflow.config.searchable import SEARCHABLE
-from budgetflow.playbook.tags import TAGS, default_tag, regularizes
-from budgetflow.schedule_config import ScheduleConfig
+from budgetflow.playbook.derived.tags import TAGS, default_tag, regularizes
 
 WARMUP = {
     "warmup_steps",

@@ -3,7 +3,7 @@ import numpy as np
 import optax
 import pytest
 
-from budgetflow.tasks import Classification, LanguageModeling, Regression
+from budgetflow.engine.tasks import Classification, LanguageModeling, Regression
 
 OUTPUTS = jnp.asarray([[2.0, 1.0, 0.0], [0.0, 0.5, 3.0], [1.0, 2.0, 0.0]])
 BATCH = {"targets": jnp.asarray([0, 0, 1])}

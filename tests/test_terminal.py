@@ -3,8 +3,9 @@ import io
 
 from rich.console import Console
 
-from budgetflow.results import figures, terminal
+from budgetflow.results import figures
 from budgetflow.results.reading import open_study
+from budgetflow.results.terminal import printing as terminal
 
 KEY = "validation_error_rate"
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY, run
 
+from budgetflow.base.errors import ConfigError
 from budgetflow.config import load_config_file
-from budgetflow.data.source import load_dataset
-from budgetflow.data.text import SEQUENCE_LENGTH, pydoc_topics
-from budgetflow.errors import ConfigError
+from budgetflow.engine.data.source import load_dataset
+from budgetflow.engine.data.text import SEQUENCE_LENGTH, pydoc_topics
 
 NAME = "budgetflow.data.text.pydoc_topics"
 

@@ -5,10 +5,10 @@ import pytest
 from conftest import run, small_config, start_trial
 
 from budgetflow.config import choices, default_config
+from budgetflow.engine.schedules import Schedule
+from budgetflow.engine.training.timing import Profiler, Stopwatch
 from budgetflow.results.reading import open_study
-from budgetflow.schedules import Schedule
-from budgetflow.studies.completion import timing
-from budgetflow.training.timing import Profiler, Stopwatch
+from budgetflow.studies.run.completion import timing
 
 
 def test_compiling_is_an_activity_of_its_own():

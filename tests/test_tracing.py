@@ -7,10 +7,10 @@ import pytest
 from conftest import small_config, start_trial
 from flax import nnx
 
+from budgetflow.base.errors import ConfigError
 from budgetflow.config import default_config, parse_config
-from budgetflow.data.source import load_dataset
-from budgetflow.errors import ConfigError
-from budgetflow.schedules import Schedule
+from budgetflow.engine.data.source import load_dataset
+from budgetflow.engine.schedules import Schedule
 from budgetflow.studies.study import check_study, study_dataset
 
 TARGETS = {}

@@ -11,14 +11,14 @@ import urllib.request
 import pytest
 from conftest import run, trial_record
 
+from budgetflow.base.errors import UserError
+from budgetflow.base.files import write_json
 from budgetflow.config import choices, default_config
-from budgetflow.errors import UserError
-from budgetflow.files import write_json
+from budgetflow.engine.schedules import Schedule
 from budgetflow.results import tracking
 from budgetflow.results.reading import open_study
 from budgetflow.results.tracking import Tracking, check_trackers
-from budgetflow.schedules import Schedule
-from budgetflow.studies.trial import write_trial
+from budgetflow.studies.store.trial import write_trial
 
 
 def tracked(*trackers):

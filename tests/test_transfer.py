@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budgetflow.playbook.round_wording import pitfall, where_extra_steps_go
-from budgetflow.playbook.transfer import (
+from budgetflow.engine.schedules import Schedule, common_prefix_steps
+from budgetflow.playbook.common.transfer import (
     NoTransferRuleError,
     compare,
     extra_step_learning_rates,
     stretch,
     transfer,
 )
-from budgetflow.schedules import Schedule, common_prefix_steps
+from budgetflow.playbook.rounds.words import pitfall, where_extra_steps_go
 
 LENGTHS = st.integers(0, 300)
 POSITIVE_LENGTHS = st.integers(1, 300)

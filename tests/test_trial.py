@@ -1,10 +1,10 @@
 import pytest
 
-from budgetflow.errors import DamagedFileError
-from budgetflow.files import read_json, write_json
-from budgetflow.playbook.measurement import Selection
-from budgetflow.schedules import Schedule
-from budgetflow.studies.trial import TrialRecord, read_trials, write_trial
+from budgetflow.base.errors import DamagedFileError
+from budgetflow.base.files import read_json, write_json
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.common.measurement import Selection
+from budgetflow.studies.store.trial import TrialRecord, read_trials, write_trial
 
 
 def test_a_record_set_back_keeps_the_fit_only_if_it_came_before():

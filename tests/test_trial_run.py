@@ -6,11 +6,11 @@ import pytest
 from conftest import assert_identical, small_config, start_trial
 from flax import nnx
 
-from budgetflow.data.batches import batch_indices
-from budgetflow.data.records import Split
-from budgetflow.data.source import Dataset
-from budgetflow.schedules import Schedule
-from budgetflow.training.trial_run import TrialRun, evaluation_blocks
+from budgetflow.engine.data.batches import batch_indices
+from budgetflow.engine.data.records import Split
+from budgetflow.engine.data.source import Dataset
+from budgetflow.engine.schedules import Schedule
+from budgetflow.engine.training.trial_run import TrialRun, evaluation_blocks
 
 SCHEDULE = Schedule(0.1, warmup_steps=5, constant_steps=15, decay_steps=20, decay="linear")
 NOISY = {

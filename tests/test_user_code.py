@@ -5,12 +5,12 @@ import textwrap
 import numpy as np
 import pytest
 
-from budgetflow.errors import ConfigError, UserError
-from budgetflow.import_path import import_object
-from budgetflow.optimizers import optimizer_spec
-from budgetflow.schedule_config import ScheduleConfig, resolve_schedule
-from budgetflow.training.optimizer_check import check_update
-from budgetflow.user_code import user_code
+from budgetflow.base.errors import ConfigError, UserError
+from budgetflow.base.import_path import import_object
+from budgetflow.base.user_code import user_code
+from budgetflow.config.schedule import ScheduleConfig, resolve_schedule
+from budgetflow.engine.optimizers import optimizer_spec
+from budgetflow.engine.training.optimizer_check import check_update
 
 
 @pytest.fixture

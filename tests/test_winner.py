@@ -7,9 +7,14 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from budgetflow.config.search_space import choices, log_uniform, uniform
-from budgetflow.playbook.measurement import Selection
-from budgetflow.playbook.winner import binomial_interval, edge_sentences, edges, winner_sentences
-from budgetflow.schedules import Schedule
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.common.measurement import Selection
+from budgetflow.playbook.rounds.best_setting import (
+    binomial_interval,
+    edge_sentences,
+    edges,
+    winner_sentences,
+)
 
 KEY = "validation_error_rate"
 SELECTION = Selection(KEY, examples=270)

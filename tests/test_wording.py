@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 from test_round_wording import NOTHING, ROUND, cooldowns
 
-from budgetflow.playbook.outcomes import SeedAnswer, SweepOutcome
-from budgetflow.playbook.wording import gone_on, in_words
-from budgetflow.results.views import headline
-from budgetflow.results.wording import format_cell, timing_line
+from budgetflow.playbook.common.outcomes import SeedAnswer, SweepOutcome
+from budgetflow.playbook.common.words import gone_on, in_words
+from budgetflow.results.kind_views import headline
+from budgetflow.results.words import format_cell, timing_line
 
 FOUND = SweepOutcome(
     status="found",

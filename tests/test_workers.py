@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from conftest import assert_identical
 
-from budgetflow.data import workers
-from budgetflow.data.records import Split
-from budgetflow.errors import ConfigError, UserError
+from budgetflow.base.errors import ConfigError, UserError
+from budgetflow.engine.data import workers
+from budgetflow.engine.data.records import Split
 
 
 class Images:
@@ -108,8 +108,8 @@ def test_a_source_that_holds_much_is_not_copied(monkeypatch):
 PROGRAM = """
 import multiprocessing, time
 import numpy as np
-from budgetflow.data import workers
-from budgetflow.data.records import Split
+from budgetflow.engine.data import workers
+from budgetflow.engine.data.records import Split
 
 records = [{"image": np.zeros(3), "label": 0}] * 40
 workers.read(Split("train", 40, records, ("image", "label")), np.arange(40), None)

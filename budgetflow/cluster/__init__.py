@@ -8,12 +8,12 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 
+from budgetflow.base.errors import UserError
 from budgetflow.config import StudyConfig
 from budgetflow.config.keys import replace_fields
-from budgetflow.errors import UserError
-from budgetflow.studies.controller import Crew, Hire
+from budgetflow.engine.training.mesh import cpu_devices
+from budgetflow.studies.run.controller import Crew, Hire
 from budgetflow.studies.study import Study
-from budgetflow.training.mesh import cpu_devices
 
 
 def for_cluster(config: StudyConfig) -> StudyConfig:
@@ -33,7 +33,7 @@ def hiring(address: str) -> Hire:
     """
     if importlib.util.find_spec("ray") is None:
         raise UserError("--ray needs Ray; install it with pip install 'budgetflow[ray]'")
-    from budgetflow.cluster.crew import ClusterCrew
+    from budgetflow.cluster.dispatch import ClusterCrew
     from budgetflow.cluster.workers import Workers, join_cluster
 
     join_cluster(address)

@@ -9,8 +9,8 @@ import dataclasses
 
 from etils import epath
 
-from budgetflow.files import read_json, write_json
-from budgetflow.playbook.outcomes import Queue
+from budgetflow.base.files import read_json, write_json
+from budgetflow.playbook.common.outcomes import Queue
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,18 +17,18 @@ import jax
 import ray
 from etils import epath
 
-from budgetflow import stopping
+from budgetflow.base import stopping
+from budgetflow.base.errors import DamagedFileError, StoppedError, UserError
 from budgetflow.cluster.queue import read_placement
 from budgetflow.config import StudyConfig
-from budgetflow.errors import DamagedFileError, StoppedError, UserError
-from budgetflow.playbook.measurement import Advance, TrialRecord
-from budgetflow.playbook.outcomes import Outcome
-from budgetflow.studies.fingerprint import differing_fields, in_words, libraries
-from budgetflow.studies.live import LiveTrials
-from budgetflow.studies.lock import Launcher, holder
-from budgetflow.studies.own_devices import OwnDevices
+from budgetflow.playbook.common.measurement import Advance, TrialRecord
+from budgetflow.playbook.common.outcomes import Outcome
+from budgetflow.studies.run.live_trials import LiveTrials
+from budgetflow.studies.run.own_devices import OwnDevices
+from budgetflow.studies.store.keys import differing_fields, in_words, libraries
+from budgetflow.studies.store.lock import Launcher, holder
+from budgetflow.studies.store.trial import read_trials
 from budgetflow.studies.study import Study, resolve
-from budgetflow.studies.trial import read_trials
 
 
 @dataclasses.dataclass(frozen=True)

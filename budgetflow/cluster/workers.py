@@ -18,9 +18,9 @@ import ray.exceptions
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from budgetflow.base.errors import ConfigError, UserError
 from budgetflow.cluster.worker import Report, Worker
 from budgetflow.config.schema import RayConfig
-from budgetflow.errors import ConfigError, UserError
 
 # How often the nodes of the cluster are counted.
 COUNT_SECONDS = 2.0

@@ -3,7 +3,7 @@
     from budgetflow.config import building_on, choices, default_config, log_grid, log_uniform
 
 Every key is explained in :mod:`budgetflow.config.schema`, and
-:class:`budgetflow.schedule_config.ScheduleConfig`.
+:class:`budgetflow.config.schedule.ScheduleConfig`.
 """
 
 from budgetflow.config.loading import building_on, default_config, load_config_file, parse_config

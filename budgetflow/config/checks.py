@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from budgetflow.base.errors import ConfigError, nearest_numbers, shown
+from budgetflow.base.import_path import is_import_path
 from budgetflow.config.keys import leaves, value_of
 from budgetflow.config.schema import RoundsConfig, StudyConfig
-from budgetflow.decays import DECAYS
-from budgetflow.errors import ConfigError, nearest_numbers, shown
-from budgetflow.import_path import is_import_path
+from budgetflow.engine.decays import DECAYS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,12 +12,12 @@ from typing import Any
 import pydantic
 from ml_collections import config_dict
 
+from budgetflow.base.errors import ConfigError, nearest, shown
+from budgetflow.base.user_code import user_code
 from budgetflow.config.checks import check_combinations
+from budgetflow.config.fields import option_type, should
 from budgetflow.config.schema import FREE_FORM, StudyConfig
 from budgetflow.config.values import as_config_dict, clear_errors, plain
-from budgetflow.errors import ConfigError, nearest, shown
-from budgetflow.fields import option_type, should
-from budgetflow.user_code import user_code
 
 # More studies than build on each other; a chain of more has no end.
 MOST_STUDIES = 50

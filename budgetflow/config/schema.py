@@ -1,6 +1,6 @@
 """All that can be configured, with its defaults, its ranges, and what each field can change.
 
-The dataclasses below, and :class:`budgetflow.schedule_config.ScheduleConfig`, are the one list of
+The dataclasses below, and :class:`budgetflow.config.schedule.ScheduleConfig`, are the one list of
 what can be configured. Their field names are the keys of a config, their defaults its defaults.
 """
 
@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from budgetflow.config.search_space import MAX_TRIALS, Action, Dimension, points
-from budgetflow.fields import (
+from budgetflow.base.files import json_text
+from budgetflow.config.fields import (
     CHECKED,
     MAX_RATE,
     AxisSize,
@@ -33,8 +33,8 @@ from budgetflow.fields import (
     Text,
     changing,
 )
-from budgetflow.files import json_text
-from budgetflow.schedule_config import ScheduleConfig
+from budgetflow.config.schedule import ScheduleConfig
+from budgetflow.config.search_space import MAX_TRIALS, Action, Dimension, points
 
 # Of a search space, where the config does not say how many.
 DEFAULT_TRIALS = 16
@@ -44,7 +44,7 @@ SomeTexts = Annotated[tuple[Text, ...], Field(min_length=1)]
 
 @dataclass(frozen=True, config=CHECKED)
 class DataConfig:
-    """The data set; see :func:`budgetflow.data.source.load_dataset`.
+    """The data set; see :func:`budgetflow.engine.data.source.load_dataset`.
 
     ``scale_uint8`` says whether uint8 inputs are pixels, which are scaled to [0, 1], or numbers
     that mean something else, such as tokens; a model can say so itself, by a class attribute.
@@ -74,7 +74,7 @@ class EvaluationConfig:
     Attributes:
         evaluations: evaluations of each trial, evenly spaced, the last at its last step.
         batch_size: examples evaluated at once, which changes speed and the order of sums; None for
-            as many as are fast, see :mod:`budgetflow.training.evaluation_size`.
+            as many as are fast, see :mod:`budgetflow.engine.training.evaluation_size`.
         train_examples: how many training examples to evaluate on (the first ones).
         whole_in_races: whether trials that race to a perfect fit are evaluated in full every time;
             else, before they fit or end, on a few training examples, for their order (at the steps
@@ -100,19 +100,19 @@ class CheckpointConfig:
 
 @dataclass(frozen=True, config=CHECKED)
 class MeshConfig:
-    """How the devices are laid out; see :mod:`budgetflow.training.mesh`.
+    """How the devices are laid out; see :mod:`budgetflow.engine.training.mesh`.
 
     Changes speed and the order of sums, and no result beyond that.
 
     Attributes:
         trial: how many trials run at the same time, each on an equal share of the devices. By
             default as many as there are devices and trials for; on the CPU, where virtual devices
-            share its cores, as many as are fastest (:mod:`budgetflow.training.strategy`).
+            share its cores, as many as are fastest (:mod:`budgetflow.studies.run.strategy`).
         data: how many parts each batch is cut into, each for devices of its own.
         fsdp: how many parts parameters and optimizer state are cut into; each batch is cut into as
             many once more. The product of trial, data and fsdp is the number of devices. A size of
             -1 stands for what the others leave; how several share it, see
-            :func:`budgetflow.training.mesh.mesh_sizes`.
+            :func:`budgetflow.engine.training.mesh.mesh_sizes`.
         min_sharded_size: arrays of fewer elements are copied to every device instead of cut.
     """
 
@@ -139,9 +139,9 @@ class SweepConfig:
             which the training set counts as fitted. It is looked at with every evaluation, on
             ``config.evaluation.train_examples``; so the answer is a bracket, not a step.
         stop_hopeless: whether trials that are far behind the fastest one are set aside instead of
-            being trained for as many steps: see :mod:`budgetflow.playbook.hopeless`. Fewer steps;
-            but the answer is exact only if none of them would have caught up, which held in every
-            recorded race and not in every simulated one.
+            being trained for as many steps: see :mod:`budgetflow.playbook.sweep.hopeless`. Fewer
+            steps; but the answer is exact only if none of them would have caught up, which held in
+            every recorded race and not in every simulated one.
     """
 
     learning_rates: tuple[Rate, ...] = (0.001, 0.003162, 0.01, 0.03162, 0.1, 0.3162, 1.0)
@@ -165,14 +165,14 @@ class SearchConfig:
         promote_trials: instead of a search space, continue this many of the best trials of the
             round that this study builds on, each with its hyperparameters and base learning rate.
             Their schedules are carried over to the new length
-            (:func:`budgetflow.playbook.transfer.transfer`); or, where ``config.schedule`` is set,
-            have its shape instead, with the trial's own warmup unless that is set too.
+            (:func:`budgetflow.playbook.common.transfer.transfer`); or, where ``config.schedule`` is
+            set, have its shape instead, with the trial's own warmup unless that is set too.
         derive: instead of a search space, one derived from what the round that this study builds on
             has found and from how likely each hyperparameter is to carry over
-            (:func:`budgetflow.playbook.carry_over.derive`). The trials are that round's best
-            setting, ``reruns`` others of it, which show whether its choice holds, and ``trials``
-            points of the derived space (none if not set). Dimensions in ``space`` take the place of
-            derived ones.
+            (:func:`budgetflow.playbook.derived.carry_over.derive`). The trials are that round's
+            best setting, ``reruns`` others of it, which show whether its choice holds, and
+            ``trials`` points of the derived space (none if not set). Dimensions in ``space`` take
+            the place of derived ones.
         carry: with ``derive``: pairs of a hyperparameter and what becomes of it instead of what its
             tag says: "pinned", "winner_only", "narrowed" or "swept".
         reruns: with ``derive``: how many of the earlier round's other settings are run again.
@@ -223,7 +223,7 @@ class CooldownsConfig:
 
 @dataclass(frozen=True, config=CHECKED)
 class RoundsConfig:
-    """Rounds of growing length within a budget; see :mod:`budgetflow.playbook.planner`.
+    """Rounds of growing length within a budget; see :mod:`budgetflow.playbook.budget.planner`.
 
     One of the budgets is given. It pays for every step of every trial, as if none were taken over
     from another one.
@@ -295,14 +295,14 @@ class StudyConfig:
     """One study. Use :func:`default_config` or :func:`building_on` in a config file.
 
     What a field can change is marked where it is defined: see
-    :class:`budgetflow.fields.Changes`. A field without a mark changes everything.
+    :class:`budgetflow.config.fields.Changes`. A field without a mark changes everything.
 
     Attributes:
         kind: "lr_sweep" (which finds the steps to a perfect fit), "round" (trials of one length),
             "rounds" (several of growing length, within a budget), "cooldowns" (each point of the
             search space at several lengths, which share their steps up to the decay) or
             "comparison" (what a change does to the number of steps); or the import path of a
-            :class:`budgetflow.studies.kind.Kind` of your own.
+            :class:`budgetflow.studies.kinds.kind.Kind` of your own.
         name: the study's folder; the config file's name if not set.
         description: what it is for, in your own words; its report shows it.
         builds_on: path of the config whose study comes first.
@@ -327,7 +327,7 @@ class StudyConfig:
             then instead of the parameters themselves; 0 for none.
         ideas: named changes of the config, such as ``{"wider": {"model": {"hidden_sizes": (256,
             )}}}``, that a round compares with itself without them; see
-            :mod:`budgetflow.playbook.ideas`.
+            :mod:`budgetflow.playbook.derived.ideas`.
         trackers: where trials are written to besides: "tensorboard" (event files in the study's
             folder), "wandb" (Weights & Biases; offline unless WANDB_MODE says otherwise), or both;
             see :mod:`budgetflow.results.tracking`.

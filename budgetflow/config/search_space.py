@@ -9,9 +9,9 @@ import numpy as np
 import pydantic
 from pydantic.dataclasses import dataclass
 
+from budgetflow.base.errors import ConfigError, nearest, shown
+from budgetflow.config.fields import CHECKED, Changes, Number
 from budgetflow.config.values import plain
-from budgetflow.errors import ConfigError, nearest, shown
-from budgetflow.fields import CHECKED, Changes, Number
 
 # More than anyone trains; so many points are still quick to make.
 MAX_TRIALS = 10_000
@@ -21,7 +21,7 @@ Value = bool | int | float | str | tuple[int, ...] | None
 Tag = Literal["very_likely", "likely", "might", "unlikely"]
 TAGS: tuple[Tag, ...] = get_args(Tag)
 # What becomes of a hyperparameter in the next, longer round; see
-# :class:`budgetflow.playbook.carry_over.PlannedField`.
+# :class:`budgetflow.playbook.derived.carry_over.PlannedField`.
 Action = Literal["pinned", "winner_only", "narrowed", "swept"]
 
 
@@ -35,7 +35,7 @@ class Dimension:
         values: the values to choose from, for "choices".
         low, high: the range, for "uniform" and "log_uniform".
         tag: how likely its best value is to transfer to a longer run; the playbook's tag if not set
-            (:func:`budgetflow.playbook.tags.default_tag`).
+            (:func:`budgetflow.playbook.derived.tags.default_tag`).
     """
 
     name: str

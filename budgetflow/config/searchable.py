@@ -5,12 +5,12 @@ from __future__ import annotations
 import typing
 from typing import Any
 
+from budgetflow.base.errors import ConfigError, nearest, shown
+from budgetflow.config.fields import option_type, should
 from budgetflow.config.keys import changed_fields
+from budgetflow.config.schedule import ScheduleConfig
 from budgetflow.config.schema import StudyConfig
 from budgetflow.config.search_space import Dimension
-from budgetflow.errors import ConfigError, nearest, shown
-from budgetflow.fields import option_type, should
-from budgetflow.schedule_config import ScheduleConfig
 
 # The sections of a config that may vary.
 SEARCHABLE = ("schedule", "optimizer", "regularization", "augmentation", "model")

@@ -15,9 +15,9 @@ import numpy as np
 import pydantic
 from ml_collections import config_dict
 
-from budgetflow.errors import ConfigError, nearest, shown
-from budgetflow.fields import in_words
-from budgetflow.user_code import location
+from budgetflow.base.errors import ConfigError, nearest, shown
+from budgetflow.base.user_code import location
+from budgetflow.config.fields import in_words
 
 
 def as_config_dict(value: Any) -> config_dict.ConfigDict:

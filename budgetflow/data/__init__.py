@@ -1,1 +1,1 @@
-"""Data sets as random-access sources, and batches as a pure function of (seed, step)."""
+"""Data sets and augmentation that configs name; all else is in :mod:`budgetflow.engine.data`."""

@@ -1,15 +1,5 @@
-"""Models as flax nnx modules.
+"""The models that configs name: see :mod:`budgetflow.engine.models`."""
 
-A model, budgetflow's or your own, is built as ``Model(input_shape, num_outputs, *, rngs, ...)``
-with the rest of ``config.model``, and called as ``model(inputs)`` on float inputs [batch, ...].
-Keys of ``config.regularization`` that its ``__call__`` takes by name (``dropout_rate``) reach it as
-traced numbers while training, with ``rngs`` if it takes that too; ``model.train()`` or
-``model.eval()`` has been called before.
-"""
-
-from budgetflow.models.conv import ConvNet
-from budgetflow.models.mlp import MLP
-from budgetflow.models.resnet import ResNet
-from budgetflow.models.transformer import Transformer
+from budgetflow.engine.models import MLP, ConvNet, ResNet, Transformer
 
 __all__ = ["MLP", "ConvNet", "ResNet", "Transformer"]

@@ -9,12 +9,12 @@ from typing import Any
 
 from etils import epath
 
-from budgetflow.checkpoints import TrialCheckpoints, verify
-from budgetflow.errors import DamagedFileError, UserError
-from budgetflow.files import read_json
-from budgetflow.forecast_ledger import LEDGER, read_ledger
+from budgetflow.base.errors import DamagedFileError, UserError
+from budgetflow.base.files import read_json
+from budgetflow.engine.checkpoints import TrialCheckpoints, verify
 from budgetflow.results.reading import absolute, is_study
-from budgetflow.studies.trial import TrialRecord, read_trial, read_trials
+from budgetflow.studies.store.forecast_ledger import LEDGER, read_ledger
+from budgetflow.studies.store.trial import TrialRecord, read_trial, read_trials
 
 # What is lost with a study's own files.
 COSTS = {

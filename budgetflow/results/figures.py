@@ -9,16 +9,16 @@ import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from budgetflow.playbook.best_step import FIRST, LAST
-from budgetflow.playbook.comparison_outcome import ComparisonOutcome
-from budgetflow.playbook.outcomes import (
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.common.outcomes import (
     CooldownsOutcome,
     RoundOutcome,
     SweepOutcome,
     TrialsOutcome,
 )
+from budgetflow.playbook.comparison.outcome import ComparisonOutcome
+from budgetflow.playbook.rounds.best_step import FIRST, LAST
 from budgetflow.results.reading import StudyResult, TrialResult
-from budgetflow.schedules import Schedule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

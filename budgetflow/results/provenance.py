@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import NamedTuple
 
-from budgetflow.playbook.outcomes import RoundOutcome, SweepOutcome, TrialsOutcome
+from budgetflow.playbook.common.outcomes import RoundOutcome, SweepOutcome, TrialsOutcome
 from budgetflow.results.reading import StudyResult
 
 

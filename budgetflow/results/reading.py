@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from etils import epath
 
-from budgetflow.errors import DamagedFileError, UserError, nearest
-from budgetflow.files import read_json
-from budgetflow.playbook.measurement import PARTIAL, Selection
-from budgetflow.playbook.outcomes import Outcome, TrialsOutcome, from_json
-from budgetflow.playbook.study_forecast import LongerRun, carried_trial, outlook
-from budgetflow.schedules import Schedule
-from budgetflow.studies.trial import TrialRecord, read_outcome, read_trials, trial_folder
+from budgetflow.base.errors import DamagedFileError, UserError, nearest
+from budgetflow.base.files import read_json
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.common.measurement import PARTIAL, Selection
+from budgetflow.playbook.common.outcomes import Outcome, TrialsOutcome, from_json
+from budgetflow.playbook.forecasts.study_forecast import LongerRun, carried_trial, outlook
+from budgetflow.studies.store.trial import TrialRecord, read_outcome, read_trials, trial_folder
 
 if TYPE_CHECKING:  # these take a second to import, which not every reader needs
     import pandas as pd
@@ -57,7 +57,7 @@ class TrialResult:
         Raises:
             UserError: there is no checkpoint of that step, or it is damaged.
         """
-        from budgetflow.checkpoints import restore_as_numpy
+        from budgetflow.engine.checkpoints import restore_as_numpy
 
         state = restore_as_numpy(self.folder, self._checkpoint(step))
         return state.get("ema_params") or state["params"]

@@ -15,18 +15,18 @@ from etils import epath
 from flax import nnx
 from jax.sharding import AxisType, Mesh
 
-from budgetflow.checkpoints import TrialCheckpoints
+from budgetflow.base.errors import UserError
+from budgetflow.base.source_code import source_digests
 from budgetflow.config.schema import StudyConfig
 from budgetflow.config.values import plain
-from budgetflow.data.source import Dataset, load_dataset
-from budgetflow.errors import UserError
-from budgetflow.source_code import source_digests
-from budgetflow.training.apply import merged_model, predict
-from budgetflow.training.evaluation_size import evaluation_batch_size
-from budgetflow.training.mesh import BATCH_AXES
-from budgetflow.training.spec import ProgramSpec, arrays_of
-from budgetflow.training.step import TrainState
-from budgetflow.training.trial_run import trial_program
+from budgetflow.engine.checkpoints import TrialCheckpoints
+from budgetflow.engine.data.source import Dataset, load_dataset
+from budgetflow.engine.training.apply import merged_model, predict
+from budgetflow.engine.training.evaluation_size import evaluation_batch_size
+from budgetflow.engine.training.mesh import BATCH_AXES
+from budgetflow.engine.training.spec import ProgramSpec, arrays_of
+from budgetflow.engine.training.step import TrainState
+from budgetflow.engine.training.trial_run import trial_program
 
 
 class Restored(NamedTuple):

@@ -6,9 +6,9 @@ import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 
-from budgetflow.playbook.decision_wording import trials_in_words
-from budgetflow.playbook.measurement import PARTIAL, Row, Selection, TrialRecord
-from budgetflow.playbook.wording import counted
+from budgetflow.playbook.common.decision_words import trials_in_words
+from budgetflow.playbook.common.measurement import PARTIAL, Row, Selection, TrialRecord
+from budgetflow.playbook.common.words import counted
 
 OVER = ("complete", "diverged", "stopped", "failed")
 

@@ -20,11 +20,11 @@ from typing import Any, Protocol, cast
 
 from etils import epath
 
-from budgetflow.errors import UserError
-from budgetflow.files import read_json, write_text
-from budgetflow.playbook.measurement import Row, TrialRecord
+from budgetflow.base.errors import UserError
+from budgetflow.base.files import read_json, write_text
+from budgetflow.playbook.common.measurement import Row, TrialRecord
 from budgetflow.results.standing import OVER
-from budgetflow.studies.trial import read_trials
+from budgetflow.studies.store.trial import read_trials
 
 # The package that each tracker needs.
 PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}

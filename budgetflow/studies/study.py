@@ -12,31 +12,31 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
-from budgetflow import processes
+from budgetflow.base import processes
+from budgetflow.base.errors import ConfigError, UserError
+from budgetflow.base.files import read_json
+from budgetflow.base.user_code import user_code
+from budgetflow.config.fields import MAX_STEPS, Changes
 from budgetflow.config.keys import changed_fields, replace_fields
+from budgetflow.config.schedule import ScheduleConfig, resolve_schedule
 from budgetflow.config.schema import DEFAULT_TRIALS, DataConfig, StudyConfig
 from budgetflow.config.searchable import check_ideas, check_search_space
-from budgetflow.data.contradictions import check_more_than_one_target, with_fit_targets
-from budgetflow.data.source import Dataset, load_dataset, with_checked_targets
-from budgetflow.errors import ConfigError, UserError
-from budgetflow.fields import MAX_STEPS, Changes
-from budgetflow.files import read_json
-from budgetflow.playbook.measurement import Selection
-from budgetflow.schedule_config import ScheduleConfig, resolve_schedule
-from budgetflow.studies.departures import departures
-from budgetflow.studies.derived import derivation_basis
-from budgetflow.studies.fingerprint import as_begun, dependencies, fingerprint
-from budgetflow.studies.kind import Kind, switch_off
+from budgetflow.engine.data.contradictions import check_more_than_one_target, with_fit_targets
+from budgetflow.engine.data.source import Dataset, load_dataset, with_checked_targets
+from budgetflow.engine.training.mesh import check_batch_size, make_mesh, trial_slices
+from budgetflow.engine.training.spec import make_task, task_num_outputs
+from budgetflow.engine.training.step import Program
+from budgetflow.engine.training.tracing import task_metrics
+from budgetflow.engine.training.trial_run import trial_program
+from budgetflow.playbook.common.measurement import Selection
 from budgetflow.studies.kinds import kind_named, kind_of
-from budgetflow.studies.plans import TrialPlan
-from budgetflow.studies.trial import read_outcome
-from budgetflow.training.memory import check_state_fits, peak_bytes, state_bytes, step_arguments
-from budgetflow.training.mesh import check_batch_size, make_mesh, trial_slices
-from budgetflow.training.spec import make_task, task_num_outputs
-from budgetflow.training.step import Program
-from budgetflow.training.tracing import task_metrics
-from budgetflow.training.trial_run import trial_program
-from budgetflow.user_code import user_code
+from budgetflow.studies.kinds.kind import Kind, switch_off
+from budgetflow.studies.plan.departures import departures
+from budgetflow.studies.plan.derived import derivation_basis
+from budgetflow.studies.plan.memory import check_state_fits, peak_bytes, state_bytes, step_arguments
+from budgetflow.studies.plan.trials import TrialPlan
+from budgetflow.studies.store.keys import as_begun, dependencies, fingerprint
+from budgetflow.studies.store.trial import read_outcome
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ class Study:
         dataset: its data.
         mesh: the devices it runs on.
         found_on: what its results are found on, as JSON values; see
-            :func:`budgetflow.studies.fingerprint.dependencies`. The code there is what its folder
+            :func:`budgetflow.studies.store.keys.dependencies`. The code there is what its folder
             was begun with, which is not today's where ``--same_results`` vouches for it.
         builds_on: the fingerprint of the study it builds on.
         higher_is_better: whether higher values of the selection metric are better.

@@ -30,7 +30,7 @@ def make_training(workload, path):
     import optax
     from flax import nnx
 
-    from budgetflow.models.mlp import MLP
+    from budgetflow.engine.models.mlp import MLP
     from experiments.lr_sweep_benchmark.model import StridedConvNet
 
     loaded = np.load(path)

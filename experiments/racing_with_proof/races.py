@@ -24,16 +24,16 @@ from typing import Any
 
 from rich.console import Console
 
+from budgetflow.cli.launch import launch
 from budgetflow.config import default_config, log_grid
-from budgetflow.data.text import CharacterSequences, pydoc_topics
-from budgetflow.launch import launch
-from budgetflow.playbook.measurement import PARTIAL, Advance, Conclude, Decision, TrialRecord
-from budgetflow.playbook.outcomes import Outcome
-from budgetflow.playbook.race import lockstep_grid
+from budgetflow.engine.data.text import CharacterSequences, pydoc_topics
+from budgetflow.playbook.common.measurement import PARTIAL, Advance, Conclude, Decision, TrialRecord
+from budgetflow.playbook.common.outcomes import Outcome
+from budgetflow.playbook.sweep.race import lockstep_grid
 from budgetflow.studies.kinds import parse_study
-from budgetflow.studies.kinds.lr_sweep import LR_SWEEP
+from budgetflow.studies.kinds.sweep import LR_SWEEP
+from budgetflow.studies.store.trial import read_trials
 from budgetflow.studies.study import Study
-from budgetflow.studies.trial import read_trials
 
 # How far trials are trained beyond the first fit.
 BEYOND = 1.5

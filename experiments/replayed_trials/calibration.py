@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from trials import Study
 
-from budgetflow.playbook.held import Held, Setting, held
-from budgetflow.playbook.seed_noise import Noise
+from budgetflow.playbook.common.seed_noise import Noise
+from budgetflow.playbook.derived.ranking_held import Held, Setting, held
 
 MIN_TRIALS = 3
 # Of the noise: as of five repetitions, since it differs between workloads.

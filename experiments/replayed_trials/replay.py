@@ -30,8 +30,8 @@ from calibration import (
 from preferences import WHOLE_SETTING, Preference, preferences
 from trials import Study, read_studies
 
-from budgetflow.playbook.best_step import diagnose
-from budgetflow.playbook.rank_correlation import RankCorrelation, rank_correlation
+from budgetflow.playbook.common.rank_correlation import RankCorrelation, rank_correlation
+from budgetflow.playbook.rounds.best_step import diagnose
 
 FRACTIONS = (0.10, 0.25, 0.50)
 # Of the stated probabilities; those from 0.7 to 0.9 are the ones said to be "80 %".

@@ -10,8 +10,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from budgetflow.playbook.measurement import Selection, TrialRecord
-from budgetflow.schedules import Schedule
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.common.measurement import Selection, TrialRecord
 
 METRIC = "validation_metric"
 # A trial that ends before this share of its study's longest is censored: it is left out.

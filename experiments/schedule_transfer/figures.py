@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from studies import ARMS, FACTORS, SEEDS, WORKLOADS
 
+from budgetflow.engine.schedules import Schedule
 from budgetflow.results.figures import BLUE, GREEN, GREY, ORANGE, RED
-from budgetflow.schedules import Schedule
 
 Row = dict[str, Any]
 COLORS = (BLUE, "black", GREY, RED, ORANGE, GREEN)

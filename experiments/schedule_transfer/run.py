@@ -22,9 +22,9 @@ from rich.console import Console
 from studies import ARMS, FACTORS, SEEDS, WORKLOADS, chain
 
 import budgetflow
-from budgetflow.launch import launch
-from budgetflow.playbook.transfer import extra_step_learning_rates
-from budgetflow.studies.trial import read_outcome
+from budgetflow.cli.launch import launch
+from budgetflow.playbook.common.transfer import extra_step_learning_rates
+from budgetflow.studies.store.trial import read_outcome
 
 FOLDER = Path(__file__).parent
 WORKDIR = FOLDER.parents[1] / "runs" / "schedule_transfer"

@@ -19,11 +19,11 @@ from rich.console import Console
 from studies import CHANGES, WORKLOADS, comparison
 
 import budgetflow
+from budgetflow.cli.launch import launch
 from budgetflow.config import StudyConfig
-from budgetflow.launch import launch
-from budgetflow.playbook.comparison_outcome import ComparisonOutcome, Side
+from budgetflow.playbook.comparison.outcome import ComparisonOutcome, Side
 from budgetflow.studies.kinds.comparison import variants
-from budgetflow.studies.trial import read_outcome
+from budgetflow.studies.store.trial import read_outcome
 
 FOLDER = Path(__file__).parent
 WORKDIR = FOLDER.parents[1] / "runs" / "what_a_change_does"

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from ml_collections import config_dict
 
+from budgetflow.base.errors import ConfigError, nearest, shown
+from budgetflow.base.import_path import import_object, is_import_path
 from budgetflow.config.checks import Rule, check_combinations, check_effects
 from budgetflow.config.loading import typed_config
 from budgetflow.config.schema import StudyConfig
-from budgetflow.errors import ConfigError, nearest, shown
-from budgetflow.import_path import import_object, is_import_path
-from budgetflow.studies.kind import Kind
 from budgetflow.studies.kinds.comparison import COMPARISON
 from budgetflow.studies.kinds.cooldowns import COOLDOWNS
-from budgetflow.studies.kinds.lr_sweep import LR_SWEEP
+from budgetflow.studies.kinds.kind import Kind
 from budgetflow.studies.kinds.round import ROUND
 from budgetflow.studies.kinds.rounds import ROUNDS
+from budgetflow.studies.kinds.sweep import LR_SWEEP
 
 KINDS = {
     "lr_sweep": LR_SWEEP,

@@ -10,29 +10,29 @@ from typing import TYPE_CHECKING, Any
 from etils import epath
 from jax.sharding import Mesh
 
-from budgetflow import processes
+from budgetflow.base import processes
+from budgetflow.base.errors import ConfigError, nearest, shown
 from budgetflow.config.checks import check_combinations
+from budgetflow.config.fields import option_type, should
 from budgetflow.config.keys import replace_fields, value_of
 from budgetflow.config.schema import FREE_FORM, DataConfig, StudyConfig, SweepConfig
-from budgetflow.data.source import Dataset
-from budgetflow.errors import ConfigError, nearest, shown
-from budgetflow.fields import option_type, should
-from budgetflow.playbook import comparison
-from budgetflow.playbook.comparison import CHANGED, ComparisonSettings, changes_of
-from budgetflow.playbook.comparison_outcome import ComparisonOutcome, Side
-from budgetflow.playbook.comparison_wording import noise_reasons
-from budgetflow.playbook.gradient_noise import NoiseSample, noise_scale, predicted_factor
-from budgetflow.playbook.measurement import Decision, Selection, TrialRecord
-from budgetflow.playbook.race import LEARNING_RATE, SEED, SweepSettings, lockstep_grid
-from budgetflow.schedules import Schedule
-from budgetflow.studies.kind import Kind
-from budgetflow.studies.kinds.lr_sweep import check_grid, expected_steps, racing_plan
-from budgetflow.studies.plans import TrialPlan
-from budgetflow.training.noise_scale import gradient_products
-from budgetflow.training.spec import make_task
+from budgetflow.engine.data.source import Dataset
+from budgetflow.engine.schedules import Schedule
+from budgetflow.engine.training.spec import make_task
+from budgetflow.playbook.common.measurement import Decision, Selection, TrialRecord
+from budgetflow.playbook.comparison import policy as comparison
+from budgetflow.playbook.comparison.gradient_noise import NoiseSample, noise_scale, predicted_factor
+from budgetflow.playbook.comparison.outcome import ComparisonOutcome, Side
+from budgetflow.playbook.comparison.policy import CHANGED, ComparisonSettings, changes_of
+from budgetflow.playbook.comparison.words import noise_reasons
+from budgetflow.playbook.sweep.race import LEARNING_RATE, SEED, SweepSettings, lockstep_grid
+from budgetflow.studies.kinds.kind import Kind
+from budgetflow.studies.kinds.sweep import check_grid, expected_steps, racing_plan
+from budgetflow.studies.plan.trials import TrialPlan
+from budgetflow.studies.run.noise_scale import gradient_products
 
 if TYPE_CHECKING:
-    from budgetflow.studies.live import LiveTrials
+    from budgetflow.studies.run.live_trials import LiveTrials
     from budgetflow.studies.study import Study
 
 # What may differ between the trials of a study: the arguments of these sections, and these fields.
@@ -178,7 +178,7 @@ def settings(study: Study) -> ComparisonSettings:
 
 
 def decide(study: Study, trials: Sequence[TrialRecord]) -> Decision:
-    """See :func:`budgetflow.playbook.comparison.decide`."""
+    """See :func:`budgetflow.playbook.comparison.policy.decide`."""
     return comparison.decide(settings(study), trials)
 
 

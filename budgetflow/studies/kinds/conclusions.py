@@ -6,23 +6,27 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from budgetflow.files import read_json
-from budgetflow.playbook.carry_over_wording import (
+from budgetflow.base.files import read_json
+from budgetflow.playbook.budget.planner import PlannedRound
+from budgetflow.playbook.common.measurement import TrialRecord
+from budgetflow.playbook.common.outcomes import RoundOutcome
+from budgetflow.playbook.derived.compared import ideas_ledger, whether_held
+from budgetflow.playbook.derived.ideas_words import ideas_reasons
+from budgetflow.playbook.derived.ranking_held_words import held_reasons, held_warning
+from budgetflow.playbook.derived.short_round import (
+    instability,
+    rate_at_edge,
+    regularization_without_fit,
+)
+from budgetflow.playbook.derived.words import (
     derivation_caveats,
     instability_sentences,
     rate_sentences,
     regularization_sentence,
 )
-from budgetflow.playbook.compared import ideas_ledger, whether_held
-from budgetflow.playbook.held_wording import held_reasons, held_warning
-from budgetflow.playbook.ideas_wording import ideas_reasons
-from budgetflow.playbook.measurement import TrialRecord
-from budgetflow.playbook.outcomes import RoundOutcome
-from budgetflow.playbook.planner import PlannedRound
-from budgetflow.playbook.race import LEARNING_RATE
-from budgetflow.playbook.short_round import instability, rate_at_edge, regularization_without_fit
-from budgetflow.playbook.winner import edge_sentences, edges
-from budgetflow.studies.derived import OF_IDEAS, read_earlier
+from budgetflow.playbook.rounds.best_setting import edge_sentences, edges
+from budgetflow.playbook.sweep.race import LEARNING_RATE
+from budgetflow.studies.plan.derived import OF_IDEAS, read_earlier
 
 if TYPE_CHECKING:
     from budgetflow.studies.study import Study

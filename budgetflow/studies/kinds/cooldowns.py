@@ -7,16 +7,17 @@ import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from budgetflow.base.errors import ConfigError, shown
 from budgetflow.config.schema import StudyConfig
-from budgetflow.errors import ConfigError, shown
-from budgetflow.playbook import cooldowns, rounds
-from budgetflow.playbook.measurement import Conclude, Decision, TrialRecord
-from budgetflow.playbook.outcomes import CooldownsOutcome
-from budgetflow.schedules import Schedule
-from budgetflow.studies.kind import check_length
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.common.measurement import Conclude, Decision, TrialRecord
+from budgetflow.playbook.common.outcomes import CooldownsOutcome
+from budgetflow.playbook.rounds import cooldowns
+from budgetflow.playbook.rounds import policy as rounds
 from budgetflow.studies.kinds.forecasts import with_forecast
+from budgetflow.studies.kinds.kind import check_length
 from budgetflow.studies.kinds.round import ROUND, num_points, settings
-from budgetflow.studies.round_plans import round_plans
+from budgetflow.studies.plan.round_trials import round_plans
 
 if TYPE_CHECKING:
     from budgetflow.studies.study import Study
@@ -78,7 +79,7 @@ def check_branches_off(schedule: Schedule) -> None:
 
 
 def decide(study: Study, trials: Sequence[TrialRecord]) -> Decision:
-    """See :func:`budgetflow.playbook.cooldowns.outcome`; and what longer runs would give."""
+    """See :func:`budgetflow.playbook.rounds.cooldowns.outcome`; and what longer runs would give."""
     decision = rounds.decide(settings(study), trials, cooldowns.outcome)
     if isinstance(decision, Conclude) and isinstance(decision.outcome, CooldownsOutcome):
         sound = [trial for trial in trials if not trial.failed]

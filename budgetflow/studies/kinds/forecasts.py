@@ -6,21 +6,21 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from budgetflow.fields import MAX_STEPS
-from budgetflow.files import read_json
-from budgetflow.playbook.forecast_wording import (
+from budgetflow.base.files import read_json
+from budgetflow.config.fields import MAX_STEPS
+from budgetflow.playbook.common.measurement import TrialRecord
+from budgetflow.playbook.common.outcomes import RoundOutcome, TrialsOutcome, from_json
+from budgetflow.playbook.forecasts.receipts import Receipt, scored, widening
+from budgetflow.playbook.forecasts.study_forecast import study_forecast
+from budgetflow.playbook.forecasts.words import (
     forecast_sentences,
     not_scored,
     receipt_sentence,
     worth,
 )
-from budgetflow.playbook.measurement import TrialRecord
-from budgetflow.playbook.outcomes import RoundOutcome, TrialsOutcome, from_json
-from budgetflow.playbook.receipts import Receipt, scored, widening
-from budgetflow.playbook.study_forecast import study_forecast
-from budgetflow.studies.fingerprint import differing_fields
-from budgetflow.studies.receipts import begun_with, by_name
-from budgetflow.studies.trial import read_trials
+from budgetflow.studies.store.keys import differing_fields
+from budgetflow.studies.store.receipts import begun_with, by_name
+from budgetflow.studies.store.trial import read_trials
 
 if TYPE_CHECKING:
     from budgetflow.studies.study import Study

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from budgetflow.config.checks import Rule, possible
 from budgetflow.config.schema import StudyConfig
-from budgetflow.playbook import rounds
-from budgetflow.playbook.measurement import Conclude, Decision, TrialRecord
-from budgetflow.playbook.outcomes import RoundOutcome
-from budgetflow.studies.kind import Kind
+from budgetflow.playbook.common.measurement import Conclude, Decision, TrialRecord
+from budgetflow.playbook.common.outcomes import RoundOutcome
+from budgetflow.playbook.rounds import policy as rounds
 from budgetflow.studies.kinds.conclusions import with_conclusions
 from budgetflow.studies.kinds.forecasts import with_forecast
-from budgetflow.studies.round_plans import one_length, round_plans
+from budgetflow.studies.kinds.kind import Kind
+from budgetflow.studies.plan.round_trials import one_length, round_plans
 
 if TYPE_CHECKING:
     from budgetflow.studies.study import Study
@@ -34,7 +34,7 @@ def settings(study: Study) -> rounds.RoundSettings:
 
 
 def decide(study: Study, trials: Sequence[TrialRecord]) -> Decision:
-    """See :func:`budgetflow.playbook.rounds.decide`."""
+    """See :func:`budgetflow.playbook.rounds.policy.decide`."""
     decision = rounds.decide(settings(study), trials, rounds.outcome)
     if isinstance(decision, Conclude) and isinstance(decision.outcome, RoundOutcome):
         sound = [trial for trial in trials if not trial.failed]

@@ -5,21 +5,21 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from budgetflow.base.errors import ConfigError
 from budgetflow.config.checks import Rule
 from budgetflow.config.keys import replace_fields
+from budgetflow.config.schedule import resolve_schedule
 from budgetflow.config.schema import StudyConfig
 from budgetflow.config.search_space import MAX_TRIALS
-from budgetflow.errors import ConfigError
-from budgetflow.playbook.budget import UNITS, StepCost, budget_in_steps
-from budgetflow.playbook.planner import (
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.budget.budget import UNITS, StepCost, budget_in_steps
+from budgetflow.playbook.budget.planner import (
     BudgetRequest,
     InfeasibleBudgetError,
     RoundsPlan,
     plan_rounds,
 )
-from budgetflow.playbook.planner_wording import infeasible
-from budgetflow.schedule_config import resolve_schedule
-from budgetflow.schedules import Schedule
+from budgetflow.playbook.budget.words import infeasible
 from budgetflow.studies.kinds.round import ROUND
 
 # The fewest points of the search space that a first round has.

@@ -1,0 +1,192 @@
+"""Many processes that act as one: how they start, who writes, and how they agree.
+
+On one process all of this is free. On several, every process runs the same program; files other
+than checkpoints are written by process 0, and whatever could differ between processes (the time,
+what lies on disk) is asked of process 0 alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import enum
+import io
+import os
+import pickle
+import re
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import PurePath
+from typing import Any, NoReturn, TypeVar
+
+import jax
+import numpy as np
+
+from budgetflow.base.errors import StoppedError, UserError
+
+Value = TypeVar("Value")
+# A process that is silent for so long counts as lost; the others then end themselves.
+HEARTBEAT_TIMEOUT_SECONDS = 30
+# What ends process 0 with a refusal mostly ends the others with it; JAX aborts those that are still
+# there when process 0 ends, before they have told of it.
+HEAD_START_SECONDS = 3
+LOST = (
+    "budgetflow: this process or another one of the run was lost; launch again on all hosts to go "
+    "on from the last checkpoints"
+)
+# Set by what starts one process per task: the variable that says how many there are.
+_TASK_COUNTS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+# In the errors of collectives whose other side is gone.
+_LOST_PEER = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "heartbeat", "barrier")
+
+
+@contextlib.contextmanager
+def joined(
+    coordinator_address: str | None,
+    num_processes: int | None,
+    process_id: int | None,
+    cluster: bool,
+) -> Iterator[None]:
+    """Joins the other processes of the run, if there are others; before JAX is first used.
+
+    If anything ends one of several processes early, it says what to do and does not wait for the
+    others, which notice by themselves within :data:`HEARTBEAT_TIMEOUT_SECONDS`.
+
+    Args:
+        coordinator_address: "host:port" of process 0, as all processes can reach it.
+        num_processes: how many there are.
+        process_id: the number of this one.
+        cluster: whether to take all of that from the environment (Cloud TPU, SLURM, Open MPI…).
+
+    Raises:
+        UserError: the arguments are incomplete, or the others do not answer.
+    """
+    given = (coordinator_address, num_processes, process_id)
+    if any(value is not None for value in given) and None in given:
+        raise UserError("--coordinator_address, --num_processes and --process_id go together")
+    if num_processes is not None and process_id is not None and process_id >= num_processes:
+        raise UserError(
+            f"--process_id={process_id}: should be less than --num_processes = {num_processes}"
+        )
+    if coordinator_address is not None and not re.fullmatch(r".+:\d+", coordinator_address):
+        raise UserError(f"--coordinator_address={coordinator_address}: should be host:port")
+    if None in given and not cluster and num_tasks() == 1:
+        yield
+        return
+    # JAX would otherwise keep SIGTERM from ending the process.
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        jax.distributed.initialize(*given, heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT_SECONDS)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"the processes of the run did not find each other: {error}") from error
+    # JAX aborts a process whose peers are lost; this one outlives it, to say what to do.
+    watcher = subprocess.Popen(
+        ["sh", "-c", f"trap '' INT; read -r ended || echo '{LOST}' >&2"],
+        stdin=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield
+    except (UserError, StoppedError, KeyboardInterrupt) as error:
+        if isinstance(error, UserError) and jax.process_count() > 1 and is_main():
+            time.sleep(HEAD_START_SECONDS)
+        watcher.communicate("ended\n")
+        raise
+    except Exception as error:
+        if any(word in str(error) for word in _LOST_PEER):
+            print(f"budgetflow: {str(error).splitlines()[0]}", file=sys.stderr)
+        else:
+            traceback.print_exc()
+        exit_at_once(1)
+    watcher.communicate("ended\n")
+
+
+def exit_at_once(status: int) -> NoReturn:
+    """Ends this process without waiting for other processes or for trials on other threads."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def part() -> None:
+    """Waits for the run's other processes, which would take one that ends before them for lost."""
+    if jax.process_count() > 1:
+        jax.distributed.shutdown()
+
+
+def num_tasks() -> int:
+    """How many processes SLURM or Open MPI started together with this one.
+
+    Raises:
+        UserError: they did not say it in a number.
+    """
+    counts = {name: os.environ.get(name, "1") for name in _TASK_COUNTS}
+    for name, count in counts.items():
+        if not count.isdecimal():
+            raise UserError(f"the environment variable {name} = {count!r} should be a number")
+    return max(map(int, counts.values()))
+
+
+def is_main() -> bool:
+    """Whether this is process 0, the one that decides, writes and prints."""
+    return jax.process_index() == 0
+
+
+def gather(value: Any) -> list[Any]:
+    """The values of all processes, by process; every process must call this at the same point."""
+    if jax.process_count() == 1:
+        return [value]
+    from jax.experimental import multihost_utils
+
+    mine = np.frombuffer(pickle.dumps(value), np.uint8)
+    sizes = multihost_utils.process_allgather(np.asarray(mine.size)).reshape(-1)
+    # One of a few sizes, since each compiles anew.
+    padded = np.zeros(1 << int(sizes.max()).bit_length(), np.uint8)
+    padded[: mine.size] = mine
+    rows = multihost_utils.process_allgather(padded)
+    return [
+        _Values(io.BytesIO(row[:size].tobytes())).load()
+        for row, size in zip(rows, sizes, strict=True)
+    ]
+
+
+class _Values(pickle.Unpickler):
+    """Reads values, and nothing that would run or import code, whoever sent it.
+
+    Those are dataclasses, exceptions, enumerations and paths of modules that this process has
+    imported itself, and arrays of NumPy.
+    """
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = getattr(sys.modules.get(module), name, None)
+        if isinstance(found, type):
+            values = (BaseException, PurePath, enum.Enum, np.ndarray, np.dtype)
+            if dataclasses.is_dataclass(found) or issubclass(found, values):
+                return found
+        if module.startswith("numpy.") and name in ("scalar", "_reconstruct", "_frombuffer"):
+            return found
+        raise pickle.UnpicklingError(f"{module}.{name} is no value that a process may send")
+
+
+def on_main(function: Callable[..., Value], *arguments: Any) -> Value:
+    """Calls a function on process 0 alone and gives every process its result.
+
+    Raises:
+        UserError, OSError: what the function raised, on every process.
+    """
+    if jax.process_count() == 1:
+        return function(*arguments)
+    result: tuple[Any, UserError | OSError | None] = (None, None)
+    if is_main():
+        try:
+            result = (function(*arguments), None)
+        except (UserError, OSError) as error:
+            # Whatever it is, the others must not wait for what will not come.
+            result = (None, error)
+    value, raised = gather(result)[0]
+    if raised is not None:
+        raise raised
+    return value

@@ -1,0 +1,56 @@
+"""The folder that studies lie in: local, or a bucket."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+from etils import epath
+
+from budgetflow.base.errors import UserError, shown
+
+
+def open_workdir(workdir: str, flag: str = "--workdir") -> epath.Path:
+    """The folder that --workdir (or another flag) names, absolute; nothing is made yet.
+
+    Raises:
+        UserError: it cannot be a folder, or cannot be reached or written.
+    """
+    where = f"{flag}={workdir}"
+    scheme, is_url, _ = workdir.partition("://")
+    if not workdir or not workdir.isprintable():
+        raise UserError(f"{flag}={workdir!r}: should be a folder, such as runs or gs://bucket/runs")
+    try:
+        # Orbax needs an absolute path, as that of a bucket is already.
+        path = epath.Path(workdir if is_url else os.path.abspath(os.path.expanduser(workdir)))
+        is_there, is_folder = path.exists(), path.is_dir()
+    except KeyError as error:
+        raise UserError(
+            f"{where}: {scheme}:// is not known; use a folder, gs://… or s3://…"
+        ) from error
+    except Exception as error:  # a missing library, no credentials, no network
+        raise UserError(f"{where} cannot be reached: {type(error).__name__}: {error}") from error
+    if is_there and not is_folder:
+        raise UserError(f"{where} is a file; name a folder")
+    if not is_url and "\\" in os.fspath(path):
+        raise UserError(f"{where}: checkpoints cannot lie under a backslash; name another folder")
+    if not is_url:
+        _check_writable(os.fspath(path), where)
+    return path
+
+
+def _check_writable(path: str, where: str) -> None:
+    """Checks that a local folder can be made or written to, by what is there of its path."""
+    there = path
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)
+    too_long = [part for part in path.split(os.sep) if len(os.fsencode(part)) > 255]
+    try:
+        if too_long:
+            raise OSError(f"{shown(too_long[0])} is too long for a name")
+        with tempfile.TemporaryDirectory(dir=there):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{where} cannot be written: {error.strerror or error}; name another folder"
+        ) from error

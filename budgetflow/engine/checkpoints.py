@@ -1,0 +1,375 @@
+"""Checkpoints: plain Orbax folders, which ones to keep, and proof that they are undamaged.
+
+Every call to Orbax stands in this file. A trial's folder holds ``checkpoints/<step>``, each
+readable by Orbax alone (README.md has the lines, for any devices), and ``checksums.json``, which
+names the files of each. Orbax restores a flipped byte without a word, hence the checksums. A
+checkpoint counts from the moment its checksums are recorded.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+
+from budgetflow.base import processes
+from budgetflow.base.errors import DamagedFileError
+from budgetflow.base.file_system import refusal
+from budgetflow.base.files import read_json, write_json
+from budgetflow.engine import small_checkpoints
+
+# States up to this size wait on the device for the next save; larger ones are written at once.
+COPY_LIMIT_BYTES = 256 * 2**20
+# States up to this size are written at once, by :mod:`budgetflow.engine.small_checkpoints`: to
+# begin another thread takes longer.
+SMALL_BYTES = 2**20
+
+
+def steps_to_keep(
+    rows: Sequence[dict[str, Any]],
+    cost: Callable[[dict[str, Any]], float],
+    keep_best: int,
+    pinned: Sequence[int],
+    latest: int,
+) -> set[int]:
+    """The steps whose checkpoints a trial keeps beside its latest, of all that it has evaluated.
+
+    Those are: the best ``keep_best``, with the lowest finite ``cost`` of their rows (the earliest
+    of ties); every pinned step up to the latest; and, so that a run that continues from a pinned
+    step can still select from everything before it, the best ones up to each pinned step.
+    """
+
+    def best(until: float) -> list[int]:
+        usable = [row for row in rows if row["step"] <= until and math.isfinite(cost(row))]
+        usable.sort(key=lambda row: (cost(row), row["step"]))
+        return [row["step"] for row in usable[:keep_best]]
+
+    reached = [step for step in pinned if step <= latest]
+    keep = {*reached, *best(math.inf)}
+    for step in reached:
+        keep.update(best(step))
+    return keep
+
+
+class TrialCheckpoints:
+    """The checkpoints of one trial.
+
+    Where a run has several processes, all of them call every method at the same point: process 0
+    decides and writes the checksums, all write the arrays, those of the trial read them.
+
+    A state that is worth keeping is held on the device and written with the next save: saving small
+    states at every evaluation would cost more than training them. Of one that is the latest only,
+    no copy is needed: it is saved where it stands. A kill loses nothing, since the training after
+    the last save is deterministic and finds the same states again.
+
+    Args:
+        folder: the trial's folder.
+        every_seconds: how long to hold states before they are saved; 0 saves at once.
+        to_all: makes a state one that every process has a share in, as Orbax needs it.
+
+    Attributes:
+        folder: the trial's folder.
+        latest_on_disk: the step of the state that was saved last, or that was restored; 0 if none.
+    """
+
+    def __init__(
+        self,
+        folder: epath.PathLike,
+        every_seconds: float = 60.0,
+        to_all: Callable[[Any], Any] = lambda state: state,
+    ) -> None:
+        self.folder = epath.Path(folder)
+        self._every_seconds = every_seconds
+        self._to_all = to_all
+        self._saved_at = time.monotonic()
+        self._held: dict[int, Any] = {}
+        self.latest_on_disk = 0
+        self._pending: tuple[dict[int, dict[str, str] | None], set[int]] | None = None
+
+    def hold(self, step: int, state: Any, keep: set[int]) -> bool:
+        """Holds a copy of a state that is worth keeping, or saves all of them when it is time.
+
+        Args:
+            step: the latest step.
+            state: its train state; only its shapes on processes that have no part of it.
+            keep: the steps worth keeping beside the latest, by :func:`steps_to_keep`.
+
+        Returns:
+            Whether it was time to save.
+        """
+        is_large = step in keep and _nbytes(state) > COPY_LIMIT_BYTES
+        if is_large or processes.on_main(self._is_due):
+            self.save(keep, step, state)
+            return True
+        self._held = {s: held for s, held in self._held.items() if s in keep}
+        if step in keep:
+            self._held[step] = _copy(state)
+        return False
+
+    def _is_due(self) -> bool:
+        return time.monotonic() - self._saved_at >= self._every_seconds
+
+    def save(self, keep: set[int], step: int, state: Any | None) -> None:
+        """Starts writing what is held and the latest state, then to delete all other checkpoints.
+
+        Orbax writes large states on its own thread; :meth:`finish` waits for it. The state may be
+        donated meanwhile: Orbax has copied it by then, or holds its memory, which JAX then leaves.
+
+        Args:
+            keep: as above; what is held of other steps is forgotten.
+            step: the latest step.
+            state: its state; None if nobody can go on from it.
+        """
+        self.finish()
+        self._held = {s: held for s, held in self._held.items() if s in keep}
+        if state is not None and step != self.latest_on_disk:
+            self._held[step] = state
+        processes.on_main(self._clear, list(self._held))
+        in_background = False
+        written: dict[int, dict[str, str] | None] = {}
+        for held_step, held in sorted(self._held.items()):
+            tree = self._to_all(held)._asdict()
+            path = self._path(held_step)
+            if _is_small(tree) and "://" not in str(path):
+                written[held_step] = small_checkpoints.save(Path(path), tree, _save_at_once)
+            else:
+                _checkpointer().save(path, tree)
+                written[held_step] = None
+                in_background = True
+        if step in written:
+            self.latest_on_disk = step
+        self._pending = (written, {*keep, step})
+        self._held = {}
+        self._saved_at = time.monotonic()
+        if not in_background:
+            self.finish()
+
+    def finish(self) -> None:
+        """Waits for the save under way, records its checksums and deletes the surplus."""
+        if self._pending is None:
+            return
+        _checkpointer().wait_until_finished()
+        processes.on_main(self._record, *self._pending)
+        self._pending = None
+
+    def _record(self, written: dict[int, dict[str, str] | None], keep: set[int]) -> None:
+        """Records checkpoints, their checksums read from disk where none are given."""
+        checksums = self._checksums()
+        for step, known in written.items():
+            checksums[str(step)] = known or _file_checksums(self._path(step))
+        write_json(
+            self.folder / "checksums.json", {s: checksums[s] for s in sorted(checksums, key=int)}
+        )
+        self._clear([int(step) for step in checksums if int(step) not in keep])
+
+    def steps(self) -> list[int]:
+        """The steps of all checkpoints on disk, ascending; none where their checksums are lost."""
+        return sorted(int(step) for step in self._checksums())
+
+    def set_aside_damaged(self) -> list[int]:
+        """Renames checkpoints that are not what was saved, so that they count no more; their steps.
+
+        They are kept, as ``checkpoints/<step>.damaged``.
+        """
+        damaged = []
+        for step in self.steps():
+            try:
+                verify(self.folder, step)
+            except DamagedFileError:
+                damaged.append(step)
+        self._forget(damaged)
+        for step in damaged:
+            path = self._path(step)
+            if path.exists():
+                aside = path.parent / f"{step}.damaged"
+                if aside.exists():
+                    aside.rmtree()
+                path.rename(aside)
+        return damaged
+
+    def restore(self, step: int, like: Any) -> Any:
+        """The state at ``step``, in the structure, shapes and sharding of ``like``.
+
+        Where this process has none of ``like``'s devices, ``like`` itself comes back.
+
+        Raises:
+            DamagedFileError: the checkpoint is not what was saved; the message names the file.
+        """
+        processes.on_main(verify, self.folder, step)
+        self.latest_on_disk = step
+        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like._asdict())
+        devices = jax.tree.leaves(target)[0].sharding.device_set
+        taking_part = tuple(sorted({device.process_index for device in devices}))
+        if jax.process_index() not in taking_part:
+            return like
+        return type(like)(**_checkpointer(taking_part).restore(self._path(step), target))
+
+    def adopt(self, other: epath.PathLike, steps: Sequence[int]) -> None:
+        """Copies checkpoints of another trial, verified, into this one's folder.
+
+        Raises:
+            DamagedFileError: one of them is damaged; none is copied.
+        """
+        checksums = self._checksums()
+        theirs = read_json(epath.Path(other) / "checksums.json")
+        for step in steps:
+            verify(other, step)
+        for step in steps:
+            source = epath.Path(other) / "checkpoints" / str(step)
+            for name in theirs[str(step)]:
+                target = self._path(step) / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                (source / name).copy(target, overwrite=True)
+            checksums[str(step)] = theirs[str(step)]
+        write_json(self.folder / "checksums.json", checksums)
+
+    def _clear(self, steps: Sequence[int]) -> None:
+        """Deletes checkpoints, their checksums first: a kill leaves none that seems damaged."""
+        self._forget(steps)
+        for step in steps:
+            if self._path(step).exists():
+                self._path(step).rmtree()
+
+    def _forget(self, steps: Sequence[int]) -> None:
+        """Has checkpoints count no more."""
+        known = self._checksums() if steps else {}
+        left = {step: files for step, files in known.items() if int(step) not in steps}
+        if len(left) < len(known):
+            write_json(self.folder / "checksums.json", left)
+
+    def _path(self, step: int) -> epath.Path:
+        return self.folder / "checkpoints" / str(step)
+
+    def _checksums(self) -> dict[str, dict[str, str]]:
+        """Those of the files of each checkpoint; without them, no checkpoint counts."""
+        path = self.folder / "checksums.json"
+        try:
+            found = read_json(path) if path.exists() else {}
+        except DamagedFileError:
+            return {}
+        return found if all(map(str.isdecimal, found)) else {}
+
+
+@functools.cache
+def _checkpointer(taking_part: tuple[int, ...] = ()) -> ocp.StandardCheckpointer:
+    """One for each set of processes (none given: all); each has threads of its own."""
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).addFilter(_is_not_raised_again)
+    _leave_out_closed_loops()
+    if len(taking_part) in (0, jax.process_count()):
+        return ocp.StandardCheckpointer()
+    return ocp.StandardCheckpointer(
+        multiprocessing_options=ocp.options.MultiprocessingOptions(
+            primary_host=taking_part[0],
+            active_processes=set(taking_part),
+            barrier_sync_key_prefix=f"processes_{'_'.join(map(str, taking_part))}",
+        )
+    )
+
+
+def _is_not_raised_again(line: logging.LogRecord) -> bool:
+    """Whether a line is more than what Orbax raises as well: a refusal, or a process lost."""
+    error = line.exc_info[1] if line.exc_info else None
+    return error is None or (refusal(error) is None and "barrier" not in str(error))
+
+
+@functools.cache
+def _leave_out_closed_loops() -> None:
+    """Has Python not print of writes that end after another one failed, which Orbax raises."""
+    tell = sys.unraisablehook
+
+    def tell_others(raised: Any) -> None:
+        # TensorStore's threads, which wake the loop that Orbax has closed by then.
+        if raised.object is not None or str(raised.exc_value) != "Event loop is closed":
+            tell(raised)
+
+    sys.unraisablehook = tell_others
+
+
+def _save_at_once(path: epath.PathLike, tree: Any) -> None:
+    _checkpointer().save(path, tree)
+    _checkpointer().wait_until_finished()
+
+
+def _is_small(tree: Any) -> bool:
+    return _nbytes(tree) <= SMALL_BYTES and jax.process_count() == 1
+
+
+def _nbytes(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _copy(state: Any) -> Any:
+    """A copy on the same devices; shapes, which other processes' states are here, stay shapes."""
+    is_shape = isinstance(jax.tree.leaves(state)[0], jax.ShapeDtypeStruct)
+    return state if is_shape else _copy_arrays(state)
+
+
+@jax.jit
+def _copy_arrays(state: Any) -> Any:
+    return jax.tree.map(jnp.copy, state)
+
+
+def restore_as_numpy(trial_folder: epath.PathLike, step: int) -> dict[str, Any]:
+    """A checkpoint as nested dicts of NumPy arrays, on any machine.
+
+    Raises:
+        DamagedFileError: the checkpoint is not what was saved.
+    """
+    verify(trial_folder, step)
+    path = epath.Path(trial_folder) / "checkpoints" / str(step)
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        tree = checkpointer.metadata(path).item_metadata.tree
+        arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+        return checkpointer.restore(path, restore_args=arguments)
+
+
+def verify(trial_folder: epath.PathLike, step: int) -> None:
+    """Compares a checkpoint with its recorded checksums.
+
+    Raises:
+        DamagedFileError: a file is missing or changed.
+    """
+    folder = epath.Path(trial_folder)
+    path, checksums = folder / "checkpoints" / str(step), folder / "checksums.json"
+    recorded = (read_json(checksums) if checksums.exists() else {}).get(str(step))
+    if recorded is None:
+        raise DamagedFileError(
+            f"{path} has no checksum in {checksums}; delete {folder} to train that trial again"
+        )
+    found = _file_checksums(path) if path.exists() else {}
+    for name, checksum in recorded.items():
+        if found.get(name) != checksum:
+            state = "is damaged" if name in found else "is missing"
+            raise DamagedFileError(
+                f"{path / name} {state}; delete {folder} to train that trial again"
+            )
+
+
+def _file_checksums(path: epath.Path) -> dict[str, str]:
+    # The standard library's walk takes less time than etils', where it can be had.
+    local = path if "://" in str(path) else Path(path)
+    checksums: dict[str, str] = {}
+
+    def visit(folder: Any, prefix: str) -> None:
+        for entry in sorted(folder.iterdir()):
+            if entry.is_dir():
+                visit(entry, f"{prefix}{entry.name}/")
+            else:
+                content = hashlib.sha256(entry.read_bytes())
+                checksums[f"{prefix}{entry.name}"] = content.hexdigest()
+
+    visit(local, "")
+    return checksums

@@ -1,0 +1,1 @@
+"""Data sets as random-access sources, and batches as a pure function of (seed, step)."""

@@ -1,0 +1,137 @@
+"""What a plan of rounds buys, and why a budget buys none, in words: facts in, words out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from budgetflow.playbook.budget.budget import StepCost, budget_in_steps, steps_in_unit
+from budgetflow.playbook.budget.planner import (
+    SHORT_FIRST_ROUND,
+    BudgetRequest,
+    RoundsPlan,
+    WhatIf,
+    plan_rounds,
+)
+
+_SINGULAR = {"steps": "step", "examples": "example", "flops": "FLOP", "hours": "hour"}
+
+
+def plan_rows(plan: RoundsPlan) -> list[dict[str, Any]]:
+    """What a dry run shows of each round."""
+    production = plan.rounds[-1].length_steps
+    return [
+        {
+            "study": f"round {planned.round}",
+            "trials": planned.trials,
+            "steps a trial": planned.length_steps,
+            "of production": _share(planned.length_steps, production),
+            "steps": planned.steps,
+            "of the budget": f"{planned.steps / plan.budget_steps:.0%}",
+        }
+        for planned in plan.rounds
+    ]
+
+
+def plan_sentences(
+    plan: RoundsPlan, alternatives: WhatIf, budget: Mapping[str, float], cost: StepCost
+) -> Iterator[str]:
+    """What a dry run says of a plan.
+
+    Args:
+        plan: the plan.
+        alternatives: what half and twice the budget buy.
+        budget: as the config gives it: see
+            :func:`budgetflow.playbook.budget.budget.budget_in_steps`.
+        cost: of a step.
+    """
+    (unit, amount), *_ = budget.items()
+    yield _conversion(unit, amount, cost)
+    yield (
+        f"The plan costs {plan.total_steps} steps if every trial is trained from scratch; "
+        f"{plan.left_over_steps} are left over."
+    )
+    if reused := plan.reused_steps_expected:
+        yield (
+            f"About {reused} of them ({reused / plan.total_steps:.0%}) or more need not be "
+            "trained, if trials of the last round continue those of the round before."
+        )
+    yield (
+        f"Twice the budget ({_amount(2 * amount, unit)}) {_buys(alternatives.twice)}; half of it "
+        f"({_amount(amount / 2, unit)}) {_buys(alternatives.half)}."
+    )
+    if plan.first_round_is_short:
+        first, last = plan.rounds[0].length_steps, plan.rounds[-1].length_steps
+        tenth = f"{float(SHORT_FIRST_ROUND):.0%}"
+        yield (
+            f"THE FIRST ROUND IS SHORT: {first} steps are {_share(first, last)} of the production "
+            "run, and conclusions of so short a round are unlikely to carry over. At about "
+            f"{tenth} many questions can be answered, and even that is no guarantee for runs of "
+            f"20%. Give it {tenth}, or check again in a later round what it concludes."
+        )
+
+
+def infeasible(
+    request: BudgetRequest, smallest_steps: int, budget: Mapping[str, float], cost: StepCost
+) -> str:
+    """Why a budget is refused, and the smallest that is not, as an error message.
+
+    Args:
+        request: what was asked for.
+        smallest_steps: the smallest feasible budget.
+        budget: as the config gives it: see
+            :func:`budgetflow.playbook.budget.budget.budget_in_steps`.
+        cost: of a step.
+    """
+    (unit, amount), *_ = budget.items()
+    enough = _amount(steps_in_unit(smallest_steps, unit, cost), unit)
+    in_steps = "" if unit == "steps" else f" ({_amount(smallest_steps, 'steps')})"
+    plan = plan_rounds(dataclasses.replace(request, budget_steps=smallest_steps))
+    lower = ["production_steps"]
+    lower += ["first_round_fraction"] if request.num_rounds > 1 else []
+    lower += [name for name in ("num_rounds", "seeds") if getattr(request, name) > 1]
+    return (
+        f"a budget of {_amount(amount, unit)} is too small: the smallest that a plan needs is "
+        f"{enough}{in_steps}: {_bought(plan)}; give that, or a lower {' or '.join(lower)}"
+    )
+
+
+def _conversion(unit: str, amount: float, cost: StepCost) -> str:
+    """What a budget is in steps, and by which figure."""
+    steps = budget_in_steps({unit: amount}, cost)
+    if unit == "steps":
+        return f"The budget is {_amount(amount, unit)}."
+    each = {
+        "examples": _amount(cost.examples, "examples"),
+        "flops": f"{cost.flops:.3g} FLOPs" if cost.flops else "",
+        "hours": f"{cost.seconds:.3g} seconds, evaluations included" if cost.seconds else "",
+    }
+    return f"The budget of {_amount(amount, unit)} is {steps} steps of {each[unit]}."
+
+
+def _buys(plan: RoundsPlan | None) -> str:
+    return "is too little for any plan" if plan is None else f"buys {_bought(plan)}"
+
+
+def _bought(plan: RoundsPlan) -> str:
+    """The trials of a plan, like "54 trials of 1000 steps and 5 of 10000"."""
+    (first, *others), last = plan.rounds, plan.rounds[-1]
+    trials = "trial" if first.trials == 1 else "trials"
+    text = f"{first.trials} {trials} of {_amount(first.length_steps, 'steps')}"
+    for planned in others:
+        joined = " and" if planned is last else ","
+        text += f"{joined} {planned.trials} of {planned.length_steps}"
+    return text
+
+
+def _amount(amount: float, unit: str) -> str:
+    """An amount with its unit, like "2.5 hours"."""
+    figure = f"{amount:.0f}" if unit in ("steps", "examples") else f"{amount:.6g}"
+    plural = "FLOPs" if unit == "flops" else unit
+    return f"{figure} {_SINGULAR[unit] if figure == '1' else plural}"
+
+
+def _share(part: int, whole: int) -> str:
+    """A share in percent, to three digits where it is small."""
+    return f"{100 * part / whole:.3g}%"

@@ -1,0 +1,361 @@
+"""What studies have found, typed; ``to_json`` gives what ``outcome.json`` holds.
+
+A policy makes an outcome; what only the study knows (its fingerprint and the like, None at first)
+joins it when the study is complete. Outcomes of older versions lack keys: they get the defaults.
+
+A kind of study of one's own makes an :class:`Outcome`, or its own subclass of one of those here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import math
+from typing import Annotated, Any, ClassVar, Literal
+
+import pydantic
+
+from budgetflow.base.errors import ConfigError
+from budgetflow.base.import_path import import_object, is_import_path
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.budget.planner import PlannedRound
+from budgetflow.playbook.derived.carry_over import CarriedField
+from budgetflow.playbook.derived.ideas import IdeaResult
+from budgetflow.playbook.derived.ranking_held import Held
+from budgetflow.playbook.forecasts.receipts import Receipt
+from budgetflow.playbook.forecasts.study_forecast import StudyForecast
+from budgetflow.playbook.sweep.hopeless import Lag
+
+Regime = Literal["not_compute_bound", "compute_bound", "undecided"]
+
+
+def _with_nans(values: Any) -> Any:
+    """Metrics with NaN for null, as JSON has it."""
+    return {k: math.nan if v is None else v for k, v in values.items()} if values else values
+
+
+# By name, like "error_rate".
+Metrics = Annotated[dict[str, float], pydantic.BeforeValidator(_with_nans)]
+# What has nothing to say without a value is left out of the JSON then.
+LEFT_OUT_IF_NONE = {
+    "not_fitted_because",
+    "set_aside",
+    "fingerprint",
+    "selection_metric",
+    "higher_is_better",
+    "switched_off",
+    "failed",
+    "queue",
+    "best_test",
+    "at_edge",
+    "carried_over",
+    "held",
+    "ideas",
+    "plan",
+    "forecast",
+    "receipts",
+}
+
+
+# The outcomes whose kind is a name. That of any other is the import path of its class.
+NAMED = {
+    "lr_sweep": f"{__name__}.SweepOutcome",
+    "round": f"{__name__}.RoundOutcome",
+    "cooldowns": f"{__name__}.CooldownsOutcome",
+    "comparison": "budgetflow.playbook.comparison.outcome.ComparisonOutcome",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Queue:
+    """Where the trials of a study ran that were handed out to the nodes of a cluster.
+
+    Attributes:
+        nodes: node to the numbers of the trials that it had a part in.
+        restarts: how often a trial was taken up anew, elsewhere or after an error of its own.
+        steps_trained_twice: those after its last save each time, which were trained again.
+    """
+
+    nodes: dict[str, list[int]]
+    restarts: int
+    steps_trained_twice: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a study of any kind has found.
+
+    Attributes:
+        kind: the name of the kind of study; the import path of the class for one of your own.
+        max_train_steps: the length that was found, or that the trials had.
+        best_trial: its number; None if every trial diverged.
+        steps_trained: of all trials.
+        diverged: how many trials.
+        reasons: the evidence, in sentences.
+        fingerprint: what the study's results are found on.
+        selection_metric: the metric that selects, like "error_rate".
+        higher_is_better: whether higher values of it are better.
+        switched_off: the regularization and augmentation that the study switched off.
+        failed: the numbers of the trials that could not be trained, which nothing here weighs.
+        queue: where its trials ran, where that was on a cluster.
+    """
+
+    kind: ClassVar[str]
+    max_train_steps: int | None
+    best_trial: int | None = None
+    steps_trained: int
+    diverged: int = 0
+    reasons: tuple[str, ...] = ()
+    fingerprint: str | None = None
+    selection_metric: str | None = None
+    higher_is_better: bool | None = None
+    switched_off: tuple[str, ...] | None = None
+    failed: tuple[int, ...] | None = None
+    queue: Queue | None = None
+
+    def __init_subclass__(cls) -> None:
+        """Names the kind of a class by its import path, unless it has a name in :data:`NAMED`.
+
+        Raises:
+            TypeError: it has another name, by which what it wrote would not be read as it.
+        """
+        path = f"{cls.__module__}.{cls.__qualname__}"
+        cls.kind = vars(cls).get("kind", path)
+        if NAMED.get(cls.kind, cls.kind) != path:
+            raise TypeError(f"{path}: kind = {cls.kind!r} should be left out, or a name in NAMED")
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether the study found what it was to find: a sweep may end without an answer."""
+        return True
+
+    def to_json(self) -> dict[str, Any]:
+        """The outcome as JSON values."""
+        return {"kind": self.kind, **_to_json(self)}
+
+
+Outcome.kind = f"{Outcome.__module__}.{Outcome.__qualname__}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SeedAnswer:
+    """The answer of one seed's race: see the same attributes of :class:`SweepOutcome`."""
+
+    seed: int
+    status: Literal["found", "at_boundary", "not_fitted"]
+    max_train_steps: int | None
+    best_learning_rate: float | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepOutcome(Outcome):
+    """What a learning-rate sweep has found.
+
+    Its ``max_train_steps`` is the answer, the median over seeds: the steps to fit the training set.
+
+    Attributes:
+        status: whether there is an answer, or why there is none.
+        fitted_at_step_bracket: [last step known not to fit it, first known to fit].
+        best_learning_rate: of the answer; None if every trial diverged.
+        learning_rates: all that were tried, ascending.
+        extensions, refinements: how many of them were added outside the first grid, and between.
+        seeds: the answer of each.
+        fit_held: whether the fastest trial still fitted an epoch later; None where nobody looked.
+        regime: SPEC's word for the workload.
+        steps_full_grid: what the steps would have been without a race.
+        suggested_max_train_steps: the next N to try where nothing fitted.
+        fitted_train_loss: see :class:`budgetflow.playbook.sweep.race.SweepSettings`.
+        contradicting_examples, lowest_train_errors: see there; None where nobody counted.
+        not_fitted_because: what the best trial's curve looks like where nothing fitted, or
+            "bad_grid".
+        set_aside: the trials that were not trained up to the fit, since they were too far behind
+            the fastest of their seed; None where no trial was to be.
+    """
+
+    kind: ClassVar[str] = "lr_sweep"
+    status: Literal["found", "at_boundary", "not_fitted"]
+    fitted_at_step_bracket: tuple[int, int] | None
+    best_learning_rate: float | None
+    learning_rates: tuple[float, ...]
+    extensions: int
+    refinements: int = 0
+    seeds: tuple[SeedAnswer, ...] = ()
+    fit_held: bool | None = None
+    regime: Regime
+    steps_full_grid: int
+    suggested_max_train_steps: int | None
+    fitted_train_loss: float | None = None
+    contradicting_examples: int | None = None
+    lowest_train_errors: int | None = None
+    not_fitted_because: str | None = None
+    set_aside: tuple[Lag, ...] | None = None
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether it found the steps to fit the training set."""
+        return self.status == "found"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BestStepDiagnosis:
+    """Whether a round's length was right, judged by the trials that compete for the best result.
+
+    Attributes:
+        verdict: "undecided" where too few trials compete.
+        share_in_first_10_percent, share_in_last_25_percent: of the best steps; None without any.
+        suggested_max_train_steps: on the longer side, as the playbook asks when in doubt.
+        suggested_schedule: of that many steps; None where there is none or no rule.
+        trials: how many compete.
+        in_first_10_percent, in_last_25_percent: how many of their best steps lie there.
+        competing_trials, hopeless_trials: the numbers of those that compete and of the others.
+        hopeless_in_first_10_percent, hopeless_in_last_25_percent: the same counts of the others.
+        competes_at: the worst value of the metric with which a trial competes.
+        caveats, means: sentences.
+    """
+
+    verdict: Literal["too_long", "too_short", "about_right", "undecided"]
+    share_in_first_10_percent: float | None
+    share_in_last_25_percent: float | None
+    suggested_max_train_steps: int | None
+    suggested_schedule: Schedule | None = None
+    trials: int
+    in_first_10_percent: int
+    in_last_25_percent: int
+    competing_trials: tuple[int, ...] = ()
+    hopeless_trials: tuple[int, ...] = ()
+    hopeless_in_first_10_percent: int = 0
+    hopeless_in_last_25_percent: int = 0
+    competes_at: float | None = None
+    caveats: tuple[str, ...]
+    means: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecaySpread:
+    """How far apart schedules end that differ in nothing but their decay.
+
+    Attributes:
+        schedules: how many.
+        best, worst: the metric of the best and the worst of them.
+        relative: how much worse the worst is, as a fraction of the best; None if the best is 0.
+        best_trial, worst_trial: the trials of these two.
+        hinges_on_decay: whether they end too far apart for a length that is long enough.
+        means: a sentence.
+    """
+
+    schedules: int
+    best: float
+    worst: float
+    relative: float | None
+    best_trial: int
+    worst_trial: int
+    hinges_on_decay: bool
+    means: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrialsOutcome(Outcome):
+    """What trials have shown that all run to their ends; their kind of study adds to it.
+
+    Its ``max_train_steps`` is the length of every trial, or of the longest.
+
+    Attributes:
+        trials: how many.
+        steps_reused: those taken over, which from-scratch runs would have cost more.
+        best_step: by retrospective selection; None if every trial diverged.
+        best_validation: the validation metrics of that checkpoint.
+        transfer: how the best trial's schedule was carried over from an earlier study, as
+            :meth:`budgetflow.playbook.common.transfer.Transfer.to_json` has it; None if it was not.
+        best_test: the test metrics of the best checkpoint, where there is a test set.
+        forecast: what longer runs would give; None if every trial diverged.
+        receipts: how what the study before forecast for these lengths turned out.
+    """
+
+    trials: int
+    steps_reused: int
+    best_step: int | None
+    best_validation: Metrics | None
+    transfer: dict[str, Any] | None = None
+    best_test: Metrics | None = None
+    forecast: StudyForecast | None = None
+    receipts: tuple[Receipt, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RoundOutcome(TrialsOutcome):
+    """What a round has found.
+
+    Attributes:
+        best_step_diagnosis: whether the length was right.
+        decay_spread: None where no two schedules differ in nothing but their decay.
+        at_edge: the hyperparameters of the best trial that lie at an end of what was searched, and
+            which end; None where the search space was not the config's.
+        plan: the rounds that it is the last of, by the planner.
+        carried_over: where it is derived from an earlier round, what became of each of that one's
+            hyperparameters.
+        held: whether that round's choice held; None where nothing of it was run again.
+        ideas: the ledger of the ideas that entered.
+    """
+
+    kind: ClassVar[str] = "round"
+    best_step_diagnosis: BestStepDiagnosis
+    decay_spread: DecaySpread | None = None
+    at_edge: dict[str, Literal["low", "high"]] | None = None
+    plan: tuple[PlannedRound, ...] | None = None
+    carried_over: tuple[CarriedField, ...] | None = None
+    held: Held | None = None
+    ideas: tuple[IdeaResult, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LengthResult:
+    """The best trial of one length: see the same attributes of :class:`TrialsOutcome`."""
+
+    length_steps: int
+    best_trial: int | None
+    best_step: int | None
+    best_validation: Metrics | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CooldownsOutcome(TrialsOutcome):
+    """What cooldowns have found.
+
+    Attributes:
+        lengths: the best trial of each length, ascending.
+    """
+
+    kind: ClassVar[str] = "cooldowns"
+    lengths: tuple[LengthResult, ...]
+
+
+def from_json(content: dict[str, Any]) -> Outcome:
+    """The outcome that ``outcome.json`` holds, of this version or an older one.
+
+    Keys that its class does not know are left out. Where a class of one's own cannot be imported,
+    it is an :class:`Outcome`.
+    """
+    return _reader(content["kind"]).validate_python(content)
+
+
+@functools.cache
+def _reader(kind: str) -> pydantic.TypeAdapter[Outcome]:
+    found, path = Outcome, NAMED.get(kind, kind)
+    if is_import_path(path):
+        with contextlib.suppress(ConfigError):  # the study was run elsewhere
+            found = import_object(path, "kind", of_type=type)
+    return pydantic.TypeAdapter(found)
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_to_json(item) for item in value]
+    if not dataclasses.is_dataclass(value):
+        return value
+    fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return {
+        name: _to_json(field)
+        for name, field in fields.items()
+        if field is not None or name not in LEFT_OUT_IF_NONE
+    }

@@ -1,0 +1,107 @@
+"""Which way a change of the configuration pushes the number of steps that training needs.
+
+The playbook, "Deciding how long to train": what increases the variance of the gradient across
+batches (smaller batches, more augmentation, some regularization such as dropout) tends to raise the
+number of steps; a better optimizer or a better schedule can lower it; where the architecture or the
+data changes, it may change either way. These are directions and no amounts; kind "comparison"
+measures the amount (:mod:`budgetflow.playbook.comparison.policy`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+Direction = Literal["more", "fewer", "either", "none"]
+
+# Of data.transform: its randomness switched off, as for a sweep, and on.
+NOT_RANDOM, RANDOM = "without randomness", "with randomness"
+# Of the sections whose every strength adds noise: the reason.
+_ADDS_NOISE = {
+    "regularization": "regularization adds gradient noise, or works against the fit itself",
+    "augmentation": "augmentation adds gradient noise",
+}
+_EITHER = {
+    "model": "another architecture can need more steps or fewer",
+    "data": "other data can need more steps or fewer",
+    "task": "another task or loss can need more steps or fewer",
+    "optimizer": "a better optimizer needs fewer steps, a worse one more",
+    "clip_gradient_norm": "a better optimizer needs fewer steps, a worse one more",
+    "ema_decay": "a better optimizer needs fewer steps, a worse one more",
+    "weight_decay_mask": "other parameters decay, which can need more steps or fewer",
+    "schedule": "a better schedule needs fewer steps, a worse one more",
+    "precision": "rounding can need more steps or fewer",
+}
+_NONE = {
+    "seed": "another seed draws another sample of the same noise",
+    "gradient_accumulation": "the update is that of the whole batch all the same",
+    "mesh": "where a trial runs changes no more than the order of sums",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Varied:
+    """The values that a field can have in the trials of a study: all, or the ends of a range."""
+
+    values: tuple[Any, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Departure:
+    """A field that differs from the configuration on which a number of steps was found.
+
+    Attributes:
+        field: its dotted key.
+        before, after: its values there and here; a :class:`Varied` where a study varies it.
+        direction: whether more or fewer steps are needed here; "either" where that cannot be said.
+        reason: why.
+    """
+
+    field: str
+    before: Any
+    after: Any
+    direction: Direction
+    reason: str
+
+
+def directions(changed: Mapping[str, tuple[Any, Any]]) -> tuple[Departure, ...]:
+    """Which way each change of a field pushes the number of steps.
+
+    Args:
+        changed: dotted key of the config to the values before and after.
+    """
+    rows = []
+    for field, (before, after) in changed.items():
+        values = after.values if isinstance(after, Varied) else (after,)
+        found = {_direction(field, before, value) for value in values if value != before}
+        ways = {direction for direction, _ in found}
+        if not ways:
+            continue
+        direction, reason = found.pop()
+        if len(ways) > 1:
+            direction, reason = "either", "its values lie on both sides"
+        rows.append(Departure(field, before, after, direction, reason))
+    return tuple(rows)
+
+
+def _direction(field: str, before: Any, after: Any) -> tuple[Direction, str]:
+    """The direction of one change, and the reason."""
+    section = field.partition(".")[0]
+    if field == "data.batch_size":
+        if after < before:
+            return "more", "smaller batches have noisier gradients"
+        return "fewer", "larger batches have less noisy gradients"
+    if (before, after) == (NOT_RANDOM, RANDOM):
+        return "more", "a random transform is augmentation, which adds gradient noise"
+    if section in _ADDS_NOISE and _are_numbers(before, after):
+        if after > before:
+            return "more", _ADDS_NOISE[section]
+        return "fewer", f"{_ADDS_NOISE[section]}, and there is less of it"
+    if section in _NONE:
+        return "none", _NONE[section]
+    return "either", _EITHER.get(section, "nothing is known of this field")
+
+
+def _are_numbers(*values: Any) -> bool:
+    return all(isinstance(value, int | float) for value in values)

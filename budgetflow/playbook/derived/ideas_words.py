@@ -1,0 +1,115 @@
+"""The ledger of ideas, in rows and in sentences: facts in, words out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from budgetflow.playbook.common.measurement import Selection
+from budgetflow.playbook.common.words import counted, words
+from budgetflow.playbook.derived.ideas import MIN_SEEDS, IdeaResult
+
+LEDGER_COLUMNS = ("idea", "difference", "relative", "interval", "p (Holm)", "seeds", "status")
+UNKNOWN = "-"
+
+
+def ledger_rows(results: Sequence[IdeaResult], selection: Selection) -> list[tuple[str, ...]]:
+    """A row for each idea, in :data:`LEDGER_COLUMNS`, in units of the metric.
+
+    The difference is the idea minus the baseline, with the metric's own sign: of an accuracy,
+    positive is better. The p-value is the one of the direction that the difference has.
+    """
+    return [
+        (
+            result.name,
+            UNKNOWN if result.difference is None else _signed(result.difference, selection),
+            UNKNOWN
+            if result.relative is None
+            else f"{_sign(selection) * result.relative + 0.0:+.1%}",
+            _interval(result, selection),
+            _p(result),
+            str(result.seeds),
+            words(result.status),
+        )
+        for result in results
+    ]
+
+
+def ideas_reasons(results: Sequence[IdeaResult], selection: Selection) -> Iterator[str]:
+    """What became of each idea, and how it was tested."""
+    for result in results:
+        yield _sentence(result, selection)
+    if tested := [result for result in results if result.p_better is not None]:
+        yield (
+            "Ideas are compared with the baseline seed by seed, by one-sided paired t-tests with "
+            f"Holm's correction for the {len(results)} that entered: the probability that any is "
+            f"promoted which is no better is at most {tested[0].alpha:.3g}."
+        )
+
+
+def _sentence(result: IdeaResult, selection: Selection) -> str:
+    idea = f"The idea {result.name!r}"
+    if result.status == "diverged":
+        return f"{idea} diverged in {counted(result.diverged, 'seed')}: it is not promoted."
+    if result.status == "cannot_tell":
+        if result.seeds < MIN_SEEDS:
+            return (
+                f"Whether {_lower(idea)} is better cannot be told from "
+                f"{counted(result.seeds, 'seed')} that it and the baseline both have; it takes "
+                f"{MIN_SEEDS}: run config.search.seeds = {MIN_SEEDS}. It is not promoted."
+            )
+        return (
+            f"Whether {_lower(idea)} is better cannot be told: its difference from the baseline is "
+            f"the same in all {result.seeds} seeds, so their noise is unknown. It is not promoted."
+        )
+    if result.difference == 0:
+        return f"{idea} is as good as the baseline on average: it is not promoted."
+    difference = _difference(result, selection)
+    if result.status == "promoted":
+        return f"{idea} is better than the baseline by {difference}: it is promoted."
+    if result.status == "worse":
+        return f"{idea} is worse than the baseline by {difference}: it is not promoted."
+    return (
+        f"{idea} is not better than the baseline by more than the noise between seeds: the means "
+        f"differ by {difference}. It is not promoted."
+    )
+
+
+def _lower(idea: str) -> str:
+    return idea[0].lower() + idea[1:]
+
+
+def _difference(result: IdeaResult, selection: Selection) -> str:
+    """How far the means are apart, with the evidence."""
+    assert result.difference is not None
+    relative = "" if result.relative is None else f" ({abs(result.relative):.1%})"
+    p = _p(result)
+    return (
+        f"{abs(result.difference):.3g}{relative} in {selection.words} "
+        f"({1 - 2 * result.alpha:.0%} interval of idea minus baseline "
+        f"{_interval(result, selection)}, p {p if p.startswith('<') else f'= {p}'}, "
+        f"{result.seeds} seeds)"
+    )
+
+
+def _interval(result: IdeaResult, selection: Selection) -> str:
+    if result.low is None or result.high is None:
+        return UNKNOWN
+    low, high = (result.low, result.high) if _sign(selection) > 0 else (result.high, result.low)
+    return f"{_signed(low, selection)} to {_signed(high, selection)}"
+
+
+def _p(result: IdeaResult) -> str:
+    """The adjusted p-value of the direction that the difference has."""
+    if result.p_better is None or result.p_worse is None:
+        return UNKNOWN
+    p = min(result.p_better, result.p_worse)
+    return f"{p:.3f}" if p >= 0.001 else "<0.001"
+
+
+def _signed(difference: float, selection: Selection) -> str:
+    return f"{_sign(selection) * difference + 0.0:+.3g}"  # no -0
+
+
+def _sign(selection: Selection) -> int:
+    """What turns a cost into the metric."""
+    return -1 if selection.higher_is_better else 1

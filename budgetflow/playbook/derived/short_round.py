@@ -1,0 +1,311 @@
+"""What the trials of a short round show besides their ranking, which decides on the next one.
+
+Early instability is a matter of short runs (the playbook: it can be resolved with a small number of
+training steps, by warmup and initialisation); short-horizon bias is the limit of what they can say.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+import math
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Literal, NamedTuple
+
+from budgetflow.config.search_space import Dimension
+from budgetflow.playbook.common.competing import compete
+from budgetflow.playbook.common.measurement import Selection, TrialRecord
+from budgetflow.playbook.common.outcomes import Regime
+from budgetflow.playbook.derived.narrowing import AT_EDGE, Edge, in_order
+from budgetflow.playbook.derived.tags import default_tag, regularizes
+
+# A loss spike is higher than the lowest training loss before it by this share of that loss …
+SPIKE_OF_LOSS = 0.5
+# … and by this share of what had been learned, from the first evaluation to that lowest loss.
+SPIKE_OF_FALL = 0.1
+# Values separate stable from unstable trials only if chance does so less often than this.
+BY_CHANCE = 0.05
+# A schedule that ends at or below this share of its base learning rate is complete: Hoffmann et
+# al. 2022 (arXiv:2203.15556) end theirs at a tenth.
+DECAYED_TO = 0.1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Separation:
+    """Values of a hyperparameter that part the unstable trials from all others.
+
+    Attributes:
+        field: the config field.
+        unstable: the side on which the unstable trials are; "values" where it has no order.
+        last_unstable, first_stable: the values next to each other, of ordered ones.
+        unstable_values: of those without an order.
+        by_chance: how often chance parts as many trials as clearly, by any such field.
+    """
+
+    field: str
+    unstable: Literal["below", "above", "values"]
+    last_unstable: float | None = None
+    first_stable: float | None = None
+    unstable_values: tuple[Any, ...] = ()
+    by_chance: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Instability:
+    """How stable training was early on.
+
+    Attributes:
+        trials: how many there are.
+        diverged: the numbers of those that diverged.
+        spiked: the numbers of those that had a loss spike and did not diverge.
+        settles: the dimensions that settle it, "very_likely" to transfer: warmup and
+            initialisation.
+        separations: those whose values part unstable trials from stable ones.
+    """
+
+    trials: int
+    diverged: tuple[int, ...]
+    spiked: tuple[int, ...]
+    settles: tuple[str, ...]
+    separations: tuple[Separation, ...]
+
+
+def instability(space: Sequence[Dimension], records: Sequence[TrialRecord]) -> Instability:
+    """How many trials diverged or spiked, and whether warmup or initialisation parts them.
+
+    A field does if all unstable settings have lower values than all stable ones (or higher; without
+    an order: other values), and chance would do so in less than 5 % of cases: of all ways to pick
+    as many unstable ones among the settings, as a permutation test counts them, times the number of
+    fields that were looked at (Bonferroni).
+    """
+    settles = [d.name for d in space if (d.tag or default_tag(d.name)) == "very_likely"]
+    diverged = tuple(trial.trial for trial in records if trial.diverged)
+    spiked = tuple(t.trial for t in records if not t.diverged and has_spike(t))
+    unstable = {*diverged, *spiked}
+    separations = []
+    for field in settles:
+        stable_values: list[Any] = []
+        unstable_values: list[Any] = []
+        for setting in _different_settings(records, unstable):
+            if field in setting.values:
+                side = unstable_values if setting.unstable else stable_values
+                value = setting.values[field]
+                side.append(tuple(value) if isinstance(value, list) else value)
+        found = _separation(
+            field, stable=stable_values, unstable=unstable_values, fields=len(settles)
+        )
+        if found is not None and found.by_chance < BY_CHANCE:
+            separations.append(found)
+    return Instability(
+        trials=len(records),
+        diverged=diverged,
+        spiked=spiked,
+        settles=tuple(settles),
+        separations=tuple(separations),
+    )
+
+
+class _Setting(NamedTuple):
+    """Hyperparameters, and whether any trial that has them was unstable."""
+
+    values: dict[str, Any]
+    unstable: bool
+
+
+def _different_settings(
+    records: Sequence[TrialRecord], unstable: Collection[int]
+) -> Iterable[_Setting]:
+    """The settings of some trials: another seed of one is no further evidence."""
+    found: dict[str, _Setting] = {}
+    for trial in records:
+        values = {k: v for k, v in trial.hyperparameters.items() if k != "seed"}
+        key = json.dumps(values, sort_keys=True)
+        before = key in found and found[key].unstable
+        found[key] = _Setting(values, before or trial.trial in unstable)
+    return found.values()
+
+
+def has_spike(trial: TrialRecord) -> bool:
+    """Whether a trial's training loss jumped up at an evaluation and came back later.
+
+    Up: by more than half of the lowest training loss before it, and by more than a tenth of what
+    had been learned from the first evaluation to that one. Each alone would take noise for a spike:
+    the first where the loss is next to nothing and any change is a large ratio of it, the second
+    where hardly anything had been learned. Back: to that lowest loss or below; a loss that stays up
+    is a worse end, which the ranking shows.
+    """
+    losses = [row.get("train_loss", math.nan) for row in trial.rows]
+    losses = [loss for loss in losses if math.isfinite(loss)]
+    lowest = math.inf
+    for number, loss in enumerate(losses):
+        least = max(SPIKE_OF_LOSS * abs(lowest), SPIKE_OF_FALL * (losses[0] - lowest))
+        if loss - lowest > least and min(losses[number:]) <= lowest:
+            return True
+        lowest = min(lowest, loss)
+    return False
+
+
+def _separation(
+    field: str, *, stable: list[Any], unstable: list[Any], fields: int
+) -> Separation | None:
+    """How a field parts trials; None if it does not."""
+    if not stable or not unstable or {*stable} & {*unstable}:
+        return None
+    picks = math.comb(len(stable) + len(unstable), len(unstable))
+    if not in_order([*stable, *unstable]):
+        ways = _subsets_of_size([*stable, *unstable], len(unstable))
+        return Separation(
+            field=field,
+            unstable="values",
+            unstable_values=tuple(dict.fromkeys(unstable)),
+            by_chance=min(fields * ways / picks, 1.0),
+        )
+    by_chance = min(fields * 2 / picks, 1.0)  # all of them at either end
+    if max(unstable) < min(stable):
+        side: Literal["below", "above"] = "below"
+        ends = max(unstable), min(stable)
+    elif min(unstable) > max(stable):
+        side, ends = "above", (min(unstable), max(stable))
+    else:
+        return None
+    return Separation(
+        field=field,
+        unstable=side,
+        last_unstable=ends[0],
+        first_stable=ends[1],
+        by_chance=by_chance,
+    )
+
+
+def _subsets_of_size(values: Sequence[Any], size: int) -> int:
+    """How many sets of different values there are that ``size`` of the values are in."""
+    ways = collections.Counter({0: 1})
+    for count in collections.Counter(values).values():
+        for total, number in list(ways.items()):
+            ways[total + count] += number
+    return ways[size]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RegularizationWithoutFit:
+    """A search space tunes regularization although the training set cannot be fitted.
+
+    Attributes:
+        fields: the dimensions that regularize.
+        shown_by: a "regime" of "compute_bound", or the "trials", none of which fitted the set.
+        lowest_train_error_rate, lowest_train_loss: of all trials; None where nobody measured it.
+        fitted_train_loss: the loss that counts as fitted; None for a task that has an error rate.
+    """
+
+    fields: tuple[str, ...]
+    shown_by: Literal["regime", "trials"]
+    lowest_train_error_rate: float | None = None
+    lowest_train_loss: float | None = None
+    fitted_train_loss: float | None = None
+
+
+def regularization_without_fit(
+    space: Sequence[Dimension],
+    records: Sequence[TrialRecord],
+    regime: Regime | None,
+    fitted_train_loss: float | None = None,
+) -> RegularizationWithoutFit | None:
+    """Whether regularization is tuned where it is unlikely to help, by the playbook.
+
+    "If it isn't possible to perfectly fit the training set, then the model may be in a regime where
+    regularization is unlikely to help": where the regime is compute-bound and no trial fitted the
+    set after all, or where the regime is not known and no trial of the round fitted it, which is
+    weaker: with regularization, or too few steps, no trial may do what the model could.
+
+    Args:
+        space: the round's.
+        records: its trials; none before it has run.
+        regime: as an earlier sweep or the config has it.
+        fitted_train_loss: the training loss under which the set counts as fitted, for a task
+            without an error rate.
+
+    Returns:
+        None where there is nothing to flag, or nothing to tell by.
+    """
+    fields = tuple(dimension.name for dimension in space if regularizes(dimension.name))
+    lowest_error, lowest_loss = (
+        _lowest(records, f"train_{name}") for name in ("error_rate", "loss")
+    )
+    fits = lowest_error == 0
+    known = lowest_error is not None
+    if fitted_train_loss is not None and lowest_loss is not None:
+        fits, known = fits or lowest_loss < fitted_train_loss, True
+    if not fields or fits or regime == "not_compute_bound":
+        return None
+    if regime != "compute_bound" and not known:
+        return None
+    return RegularizationWithoutFit(
+        fields=fields,
+        shown_by="regime" if regime == "compute_bound" else "trials",
+        lowest_train_error_rate=lowest_error,
+        lowest_train_loss=lowest_loss,
+        fitted_train_loss=fitted_train_loss,
+    )
+
+
+def _lowest(records: Sequence[TrialRecord], key: str) -> float | None:
+    values = [row[key] for trial in records for row in trial.rows if key in row]
+    return min((value for value in values if math.isfinite(value)), default=None)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RateAtEdge:
+    """Where the best base learning rate lies among those that were tried, and by what runs.
+
+    Attributes:
+        runs: "complete" if all schedules decayed to a tenth of their base learning rate or less,
+            "undecayed" if none did, else "mixed".
+        best, lowest, highest: base learning rates; the latter two of all trials, diverged or not.
+        edge: the end at which the best one lies: it is within the outer 5 % of their range, in
+            decades; None with fewer than three different ones, of which most are at an end.
+        inner_competing: how many trials with base learning rates away from that end compete.
+    """
+
+    runs: Literal["complete", "undecayed", "mixed"]
+    best: float
+    lowest: float
+    highest: float
+    edge: Edge | None = None
+    inner_competing: int = 0
+
+
+def rate_at_edge(records: Sequence[TrialRecord], selection: Selection) -> RateAtEdge | None:
+    """Where the best base learning rate lies; None if every trial diverged."""
+    competing = [trial for trial, _ in compete(records, selection).competing]
+    if not competing:
+        return None
+    rates = sorted({trial.base_learning_rate for trial in records})
+    lowest, highest, best = rates[0], rates[-1], competing[0].base_learning_rate
+
+    def end_of(rate: float) -> Edge | None:
+        at = math.log(rate / lowest) / math.log(highest / lowest)
+        if at <= AT_EDGE:
+            return "low"
+        return "high" if at >= 1 - AT_EDGE else None
+
+    edge, inner = None, 0
+    if len(rates) > 2:
+        edge = end_of(best)
+        inner = sum(end_of(trial.base_learning_rate) != edge for trial in competing)
+    decayed = [_is_complete(trial) for trial in records]
+    runs: Literal["complete", "undecayed", "mixed"] = "mixed"
+    if len({*decayed}) == 1:
+        runs = "complete" if decayed[0] else "undecayed"
+    return RateAtEdge(
+        runs=runs,
+        best=best,
+        lowest=lowest,
+        highest=highest,
+        edge=edge,
+        inner_competing=inner if edge else 0,
+    )
+
+
+def _is_complete(trial: TrialRecord) -> bool:
+    return trial.schedule.end_learning_rate <= DECAYED_TO * trial.base_learning_rate

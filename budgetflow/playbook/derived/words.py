@@ -1,0 +1,265 @@
+"""What carries over to the next round, in tables and sentences: facts in, words out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from budgetflow.playbook.common.words import in_words, words
+from budgetflow.playbook.derived.carry_over import (
+    BASE_LEARNING_RATE,
+    DECAY_LENGTHS,
+    CarriedField,
+    Derivation,
+    PlannedField,
+)
+from budgetflow.playbook.derived.narrowing import AT_EDGE, in_order
+from budgetflow.playbook.derived.short_round import (
+    BY_CHANCE,
+    DECAYED_TO,
+    Instability,
+    RateAtEdge,
+    RegularizationWithoutFit,
+    Separation,
+)
+
+# So many trials are named, of those that diverged or spiked.
+MOST_NUMBERS = 8
+BIAS = "short-horizon bias (Wu et al. 2018, arXiv:1803.02021)"
+
+
+class TableRow(NamedTuple):
+    """A row of the table of what carries over, in words; its fields are the columns."""
+
+    field: str
+    tag: str
+    becomes: str
+    reason: str
+
+
+COLUMNS = TableRow("field", "likely to transfer", "what becomes of it", "reason")
+
+
+def table(rows: Sequence[CarriedField]) -> list[TableRow]:
+    """What becomes of each hyperparameter, and why."""
+    return [TableRow(row.field, _tag(row), _becomes(row), " ".join(_reasons(row))) for row in rows]
+
+
+def plan_table(planned: Sequence[PlannedField]) -> list[TableRow]:
+    """What will become of each hyperparameter of a round that has not run yet."""
+    becomes = {
+        "pinned": "pinned to the winner's value",
+        "winner_only": "the winner's value only",
+        "narrowed": "narrowed to the neighbourhood of the trials that compete",
+    }
+    return [
+        TableRow(
+            row.field,
+            _tag(row),
+            becomes.get(row.action) or _will_be_swept(row),
+            _why(row),
+        )
+        for row in planned
+    ]
+
+
+def derivation_caveats(derivation: Derivation) -> Iterator[str]:
+    """What to know beside the table."""
+    if derivation.no_schedule_because:
+        yield (
+            "The lengths of the winner's schedule stay as they are, in steps, since no rule "
+            f"carries it over: {derivation.no_schedule_because}."
+        )
+
+
+def _tag(row: PlannedField) -> str:
+    return words(row.tag) + (" (config)" if row.tagged_by == "config" else "")
+
+
+def _is_swept_around(row: PlannedField) -> bool:
+    return row.field in (BASE_LEARNING_RATE, *DECAY_LENGTHS)
+
+
+def _will_be_swept(row: PlannedField) -> str:
+    if row.overridden:
+        return "searched anew"
+    if row.field in DECAY_LENGTHS:
+        return "swept at half, once and twice the winner's steps and share of the run"
+    if _is_swept_around(row):
+        return "swept at half, once and twice the winner's value"
+    return "searched anew in all of its dimension"
+
+
+def _becomes(row: CarriedField) -> str:
+    if row.searched is None:
+        pinned = "pinned to " if row.action == "pinned" else "the winner's "
+        return f"{pinned}{in_words(row.value)}"
+    if row.distribution is None:
+        return f"{in_words(row.value)} alone"
+    if row.distribution == "choices":
+        return ", ".join(map(in_words, row.values))
+    return f"{in_words(row.low)} to {in_words(row.high)}"
+
+
+def _why(row: PlannedField) -> str:
+    """The reason that tag or config gives, without any results."""
+    if row.overridden:
+        return "The config says so."
+    whose = ", says the config" if row.tagged_by == "config" else ""
+    if row.action == "pinned":
+        if whose:
+            return f"Very likely to transfer{whose}."
+        return "Very likely to transfer: short runs settle early instability."
+    if row.action == "winner_only" and row.tag == "likely":
+        return f"Likely to transfer{whose}; it is not looked at again."
+    if row.action == "winner_only":
+        return (
+            "Unlikely to transfer, but a part of the winner's schedule, of which only the base "
+            "learning rate and the decay's length are swept; override it to look again."
+        )
+    if row.action == "narrowed":
+        return f"Might transfer{whose}."
+    cheap = "; its sweep is cheap, since trunks are shared" if _is_swept_around(row) else ""
+    return f"Unlikely to transfer{whose}{cheap}."
+
+
+def _reasons(row: CarriedField) -> Iterator[str]:
+    """The reason of a row, with the evidence."""
+    yield _why(row)
+    yield _evidence(row)
+    if row.searched == "too_few":
+        yield "That is too few to narrow it by: all of it is kept."
+    elif row.searched == "spread" and row.low_before is not None:
+        yield f"It was searched from {in_words(row.low_before)} to {in_words(row.high_before)}."
+    elif row.searched == "spread":
+        yield f"It was one of {', '.join(map(in_words, row.values_before))}."
+    if row.at_edge:
+        yield from _at_edge(row)
+
+
+def _evidence(row: CarriedField) -> str:
+    if row.competing == 1:
+        return "No other setting competes with the winner's."
+    low, high = row.competing_low, row.competing_high
+    if low is None:
+        values = ", ".join(map(in_words, row.competing_values))
+        having = f"with {values}" if values else "whose values have no order"
+    elif low == high:
+        having = f"all with {in_words(low)}"
+    else:
+        having = f"with values from {in_words(low)} to {in_words(high)}"
+    return f"{row.competing} settings compete, {having}."
+
+
+def _at_edge(row: CarriedField) -> Iterator[str]:
+    before = [row.low_before, row.high_before] if row.low_before is not None else row.values_before
+    after = [row.low, row.high] if row.low is not None else row.values
+    tried, searched = in_order(before), in_order(after)
+    goes_on = bool(searched) and (
+        searched[0] < tried[0] if row.at_edge == "low" else searched[-1] > tried[-1]
+    )
+    assert row.at_edge is not None
+    then = "and is searched beyond it" if goes_on else "and nothing beyond it is searched"
+    yield f"THE WINNER IS AT THE {row.at_edge.upper()} END of what was tried, {then}."
+
+
+def _numbers(trials: Sequence[int]) -> str:
+    if not trials:
+        return ""
+    more = ", …" if len(trials) > MOST_NUMBERS else ""
+    return f" ({', '.join(map(str, trials[:MOST_NUMBERS]))}{more})"
+
+
+def instability_sentences(found: Instability) -> Iterator[str]:
+    """How stable training was early on, and what settles it."""
+    unstable = len(found.diverged) + len(found.spiked)
+    if not unstable:
+        yield f"None of {found.trials} trials diverged or had a loss spike at an evaluation."
+        return
+    yield (
+        f"Of {found.trials} trials, {len(found.diverged)} diverged{_numbers(found.diverged)} and "
+        f"{len(found.spiked)} had a loss spike at an evaluation{_numbers(found.spiked)}. Warmup "
+        "and initialisation settle early instability, and short runs are enough for that."
+    )
+    yield from map(_separation, found.separations)
+    if not found.settles:
+        yield (
+            "The search space varies neither: add schedule.warmup_steps to it, or lower the base "
+            "learning rate."
+        )
+    elif not found.separations:
+        yield (
+            f"No value of {', '.join(found.settles)} parts unstable from stable trials in a way "
+            f"that chance would not in {BY_CHANCE:.0%} of cases."
+        )
+
+
+def _separation(found: Separation) -> str:
+    chance = f"chance parts them so in {found.by_chance:.2g} of cases"
+    if found.unstable == "values":
+        values = ", ".join(map(in_words, found.unstable_values))
+        return f"All unstable trials have {found.field} {values}, and no stable one has ({chance})."
+    less, more = ("or less", "or more") if found.unstable == "below" else ("or more", "or less")
+    return (
+        f"All unstable trials have {found.field} {in_words(found.last_unstable)} {less}, all "
+        f"stable ones {in_words(found.first_stable)} {more} ({chance})."
+    )
+
+
+def regularization_sentence(found: RegularizationWithoutFit) -> str:
+    """That regularization is tuned where it is unlikely to help."""
+    evidence = (
+        "No trial of the round fitted it, though without regularization or with more steps one may"
+    )
+    if found.shown_by == "regime":
+        evidence = "The workload is compute-bound"
+    lowest = ""
+    if found.fitted_train_loss is not None and found.lowest_train_loss is not None:
+        lowest = (
+            f" (the lowest training loss is {found.lowest_train_loss:.4g}; "
+            f"{found.fitted_train_loss:.4g} counts as fitted)"
+        )
+    elif found.lowest_train_error_rate is not None:
+        lowest = f" (the lowest training error rate is {found.lowest_train_error_rate:.4g})"
+    return (
+        f"The search space tunes {', '.join(found.fields)}: regularization is unlikely to help "
+        f"where the training set cannot be fitted perfectly. {evidence}{lowest}."
+    )
+
+
+def rate_sentences(found: RateAtEdge) -> Iterator[str]:
+    """What kind of runs chose the base learning rate, and whether it lies at an edge."""
+    share = f"{DECAYED_TO:.0%} of the base learning rate or less"
+    yield {
+        "complete": (
+            f"All trials were complete runs (decayed to {share}): short complete runs may pick "
+            "other learning rates than long ones do."
+        ),
+        "undecayed": (
+            f"No trial was decayed to {share}: short, undecayed comparisons can flatter high "
+            "learning rates."
+        ),
+        "mixed": (
+            f"Some trials were decayed to {share} and some were not, so that their ranking mixes "
+            "decays with learning rates."
+        ),
+    }[found.runs]
+    if found.edge is None:
+        return
+    end = "lowest" if found.edge == "low" else "highest"
+    inner = (
+        "No trial away from that end competes."
+        if not found.inner_competing
+        else "A trial away from that end competes, too."
+        if found.inner_competing == 1
+        else f"{found.inner_competing} trials away from that end compete, too."
+    )
+    yield (
+        f"THE BEST BASE LEARNING RATE, {found.best:.4g}, IS AT THE {found.edge.upper()} END of "
+        f"what was tried ({found.lowest:.4g} to {found.highest:.4g}; within {AT_EDGE:.0%} of it, "
+        f"in decades). {inner} Try beyond the {end}."
+    )
+    if found.edge == "low":
+        yield f"A long run may want a higher one: {BIAS} favours small learning rates."
+    elif found.runs != "complete":
+        yield "A long run, or one with a decay, may want a lower one."

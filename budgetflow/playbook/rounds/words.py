@@ -1,0 +1,250 @@
+"""What rounds and cooldowns have found, in sentences: facts in, words out."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+
+from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.common.measurement import Selection, TrialRecord
+from budgetflow.playbook.common.outcomes import CooldownsOutcome, LengthResult, RoundOutcome
+from budgetflow.playbook.common.transfer import Transfer
+from budgetflow.playbook.common.words import counted, metrics_in_words, words
+from budgetflow.playbook.rounds import best_step, decay_spread
+
+COMPETING = "that compete for the best result"
+FIRST, LAST = f"{best_step.FIRST:.0%}", f"{best_step.LAST:.0%}"
+
+
+def round_reasons(outcome: RoundOutcome, beside_best: Iterable[str] = ()) -> Iterator[str]:
+    """The reasons of a round's outcome.
+
+    Args:
+        outcome: the outcome.
+        beside_best: what is to be said of its best trial, by
+            :func:`budgetflow.playbook.rounds.best_setting.winner_sentences`.
+    """
+    yield (
+        f"{outcome.trials} trials of {outcome.max_train_steps} steps; {outcome.diverged} diverged."
+    )
+    yield _best_trial(outcome)
+    yield from beside_best
+    yield from _reuse(outcome)
+    yield outcome.best_step_diagnosis.means
+    yield from outcome.best_step_diagnosis.caveats
+    if outcome.decay_spread:
+        yield outcome.decay_spread.means
+
+
+def cooldowns_reasons(outcome: CooldownsOutcome, selection: Selection) -> Iterator[str]:
+    """The reasons of an outcome of cooldowns."""
+    yield from _lengths(outcome.lengths, selection)
+    yield _best_trial(outcome)
+    yield from _reuse(outcome)
+
+
+def _best_trial(outcome: RoundOutcome | CooldownsOutcome) -> str:
+    if outcome.best_validation is None:
+        return "Every trial diverged: look for a lower learning rate or a longer warmup."
+    return (
+        f"Trial {outcome.best_trial} is the best, by its checkpoint of step {outcome.best_step}: "
+        f"{', '.join(metrics_in_words('validation', outcome.best_validation))}."
+    )
+
+
+def _reuse(outcome: RoundOutcome | CooldownsOutcome) -> Iterator[str]:
+    """What was not trained again, if anything was not."""
+    if reused := outcome.steps_reused:
+        total = outcome.steps_trained + reused
+        yield (
+            f"{reused} of {total} steps ({reused / total:.0%}) were taken over from other trials, "
+            "bit for bit, instead of being trained again."
+        )
+
+
+def _lengths(lengths: Sequence[LengthResult], selection: Selection) -> Iterator[str]:
+    """What each length gives, and what each is better than the one before."""
+    metric = selection.key.removeprefix("validation_")
+    known = [(r.length_steps, r.best_validation[metric]) for r in lengths if r.best_validation]
+    for steps, value in known[:1]:
+        yield f"A run of {steps} steps gives {selection.words} {value:.4g}."
+    for (steps_before, before), (steps, value) in itertools.pairwise(known):
+        change, worse = "", selection.worse_by(value, before)
+        counts = selection.count(before), selection.count(value)
+        if worse and None not in counts:
+            change = f" ({counts[1]} of {selection.examples} examples, {counts[0]} before)"
+        elif before and worse:
+            change = f" ({abs(worse):.1%} {'worse' if worse > 0 else 'better'})"
+        yield (
+            f"A run of {steps} steps gives {value:.4g}{change} for {steps / steps_before:.3g} "
+            "times the steps."
+        )
+
+
+def diagnosis_means(found: best_step.Diagnosis, selection: Selection) -> str:
+    """What a diagnosis of best steps means, with the counts behind it."""
+    competing, hopeless = found.competition.competing, found.competition.hopeless
+    if not competing:
+        return "No trial is left to judge max_train_steps by. Every trial diverged."
+    parts = [_verdict(found)]
+    if hopeless:
+        do = "does" if len(hopeless) == 1 else "do"
+        parts.append(
+            f"{counted(len(hopeless), 'other trial')} {do} not compete "
+            f"({found.hopeless_in_first} with the best step in the first {FIRST}, "
+            f"{found.hopeless_in_last} in the last {LAST}) and {do} not count."
+        )
+    best, _ = competing[0]
+    parts.append(
+        f"A trial competes if its {selection.words} gets to {found.competition.threshold:.4g} or "
+        f"better, which the best trial ({best.trial}) had reached by a quarter of the steps to its "
+        "best or has in a tenth of its evaluations."
+    )
+    schedule = found.suggested_schedule
+    if schedule is not None and found.suggested_max_train_steps != found.max_train_steps:
+        parts.append(
+            f"The schedule of the best trial ({best.trial}) at that length: base learning rate "
+            f"{schedule.base_learning_rate:.4g} with {_schedule(schedule)}."
+        )
+    return " ".join(parts)
+
+
+def _verdict(found: best_step.Diagnosis) -> str:
+    steps = [row["step"] for _, row in found.competition.competing]
+    count, suggestion = len(steps), found.suggested_max_train_steps
+    if found.verdict == "undecided":
+        who = "The one trial that competes" if count == 1 else f"{count} trials {COMPETING}"
+        return (
+            f"{who} (best at step {', '.join(map(str, steps))}) cannot tell whether "
+            f"max_train_steps was right: it takes {best_step.MIN_TRIALS} such trials. Search "
+            "closer to the best one, or try more points."
+        )
+    if found.verdict == "too_long":
+        return (
+            f"In all {count} trials {COMPETING} the best step lies in the first {FIRST} of "
+            f"training: max_train_steps is far too high; {suggestion} would do."
+        )
+    if found.verdict == "too_short":
+        return (
+            f"In {found.in_last} of {count} trials {COMPETING} the best step lies in the last "
+            f"{LAST} of training ('consistently' means {best_step.CONSISTENTLY:.0%} or more): "
+            f"longer training, up to {suggestion} steps, and re-tuning the decay may help."
+        )
+    return (
+        f"In {found.in_first} of {count} trials {COMPETING} the best step lies in the first "
+        f"{FIRST} of training and in {found.in_last} in the last {LAST}: neither always early nor "
+        "consistently late, so max_train_steps is about right."
+    )
+
+
+def diagnosis_caveats(found: best_step.Diagnosis) -> Iterator[str]:
+    """What makes the verdict of a diagnosis less certain."""
+    if found.diverged:
+        left = "trial that diverged is" if found.diverged == 1 else "trials that diverged are"
+        yield f"{found.diverged} {left} left out."
+    trials = [trial for trial, _ in found.competition.competing]
+    if decaying := sum(trial.decays_to_zero for trial in trials):
+        yield (
+            f"The learning rate of {decaying} of {len(trials)} trials decays to zero, which by "
+            "itself pushes best steps to the end; late best steps alone do not show that training "
+            "was too short."
+        )
+    if found.no_schedule_because:
+        yield f"There is no suggested schedule: {found.no_schedule_because}."
+
+
+def _schedule(schedule: Schedule) -> str:
+    """A schedule's lengths, as in "warmup 50, constant 1600 and linear decay over 350 steps"."""
+    parts = {
+        "warmup": schedule.warmup_steps,
+        "constant": schedule.constant_steps,
+        f"{words(schedule.decay)} decay over": schedule.decay_steps,
+        "final": schedule.final_steps,
+    }
+    *others, last = [f"{name} {steps}" for name, steps in parts.items() if steps]
+    return f"{', '.join(others)} and {last} steps" if others else f"{last} steps"
+
+
+def decay_spread_means(found: decay_spread.DecayEnds, selection: Selection) -> str:
+    """How far apart schedules end that differ in nothing but their decay, and what that means."""
+    best, worst = found.ends[0], found.ends[-1]
+    apart = [f"{found.worse_by:.1%} apart"] if best.value else []
+    counts = selection.count(best.value), selection.count(worst.value)
+    if counts[0] is not None and counts[1] is not None:
+        apart.insert(0, f"{abs(counts[1] - counts[0])} of {selection.examples} examples")
+    limit = f"{decay_spread.HINGES_ABOVE:.0%}"
+    if found.hinges_on_decay:
+        conclusion = (
+            f"Ending more than {limit} apart is a sign that max_train_steps is too short: a stingy "
+            "length takes a perfectly tuned decay."
+        )
+    else:
+        conclusion = f"Ending within {limit} is no sign that max_train_steps is too short."
+    return (
+        f"{len(found.ends)} schedules that differ only in their decay end at a {selection.words} "
+        f"from {', '.join([f'{_end(best)} to {_end(worst)}', *apart])}. {conclusion}"
+    )
+
+
+def _end(end: decay_spread.End) -> str:
+    decay = "no decay"
+    if end.schedule.family.has_steps:
+        decay = f"{words(end.schedule.decay)} decay over {end.schedule.decay_steps} steps"
+    return f"{end.value:.4g} (trial {end.trial}, {decay})"
+
+
+def where_extra_steps_go(carried: Transfer) -> str:
+    """At what learning rates a longer run's extra steps are."""
+    return (
+        f"The {carried.extra_steps} extra steps have on average "
+        f"{carried.mean_relative_learning_rate:.0%} of the base learning rate, "
+        f"{carried.share_above_half:.0%} of them at least half of it (stretched in proportion: "
+        f"{carried.stretched_mean_relative_learning_rate:.0%} and "
+        f"{carried.stretched_share_above_half:.0%})."
+    )
+
+
+def pitfall(carried: Transfer, threshold: float) -> str:
+    """The playbook's warning, where :meth:`Transfer.is_pitfall` says so."""
+    return (
+        "THE EXTRA STEPS ARE SPENT AT TOO SMALL A LEARNING RATE: on average "
+        f"{carried.mean_relative_learning_rate:.0%} of the base learning rate, below the "
+        f"{threshold:.0%} asked for. A longer period at the base learning rate, as the rule "
+        "for a linear decay has it, would make more of them."
+    )
+
+
+def could_not_be_trained(record: TrialRecord) -> str:
+    """That a trial failed, why, and what to do about it."""
+    return (
+        f"Trial {record.trial} could not be trained, so nothing above weighs it: "
+        f"{record.failed_because}. To train it once that is mended, delete its folder and "
+        "outcome.json, and launch again."
+    )
+
+
+def trained_again(records: Iterable[TrialRecord]) -> Iterator[str]:
+    """Why trials trained steps that were trained before, or took over less than all of it."""
+    trained: dict[str, list[str]] = {}
+    measured: dict[tuple[int, str], list[str]] = {}
+    for record in records:
+        if record.not_reused_because:
+            trained.setdefault(record.not_reused_because, []).append(str(record.trial))
+        if record.reused_from and record.measured_anew_because:
+            begins = record.reused_from["step"], record.measured_anew_because
+            measured.setdefault(begins, []).append(str(record.trial))
+        if record.damaged:
+            yield (
+                f"Of trial {record.trial}, what damaged checkpoints held was trained again: "
+                f"{'; '.join(record.damaged)}."
+            )
+    for why, trials in trained.items():
+        yield (
+            f"Trial {', '.join(trials)} trained all steps and could not continue another trial: "
+            f"{why}."
+        )
+    for (step, why), trials in measured.items():
+        yield (
+            f"Trial {', '.join(trials)} took over the state of step {step} but no measurements, "
+            f"since those were made otherwise ({why}): best steps are selected from step {step} on."
+        )

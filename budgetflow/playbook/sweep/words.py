@@ -1,0 +1,242 @@
+"""What a sweep has found, in sentences: facts in, words out; the sweep itself holds none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from budgetflow.playbook.common.measurement import Row, TrialRecord
+from budgetflow.playbook.sweep.facts import AfterFit, NextBest, SweepFacts
+from budgetflow.playbook.sweep.hopeless import LAG, SHARE, Lag
+from budgetflow.playbook.sweep.race import SweepSettings
+from budgetflow.playbook.sweep.regime import MIN_EPOCHS, CurveReading
+
+BOUNDARY_WARNING = "THE BEST LEARNING RATE LIES AT THE BOUNDARY of those tried, extensions included"
+MOVE_GRID = "Move config.sweep.learning_rates or raise config.sweep.max_extensions."
+
+
+def sweep_reasons(facts: SweepFacts) -> Iterator[str]:
+    """The reasons of a sweep's outcome."""
+    settings, best = facts.settings, facts.answer.best
+    yield _tried(facts)
+    if settings.contradicting_examples:
+        yield _contradictions(settings)
+    if best is None:
+        yield (
+            "Every trial diverged: the grid is bad. Try much smaller learning rates, or look for "
+            "an error in the model or the data."
+        )
+    elif facts.reading is None:
+        yield from _fitted_reasons(facts, best)
+    else:
+        yield (
+            f"No trial {_fitted(settings)} within {settings.max_train_steps} steps. The lowest "
+            f"training loss was reached at learning rate {best.base_learning_rate:g} (trial "
+            f"{best.trial})."
+        )
+        if facts.grid_is_bad:
+            yield f"{BOUNDARY_WARNING}, so the grid itself may be at fault. {MOVE_GRID}"
+        else:
+            yield curve_reading(facts.reading, settings)
+
+
+def _tried(facts: SweepFacts) -> str:
+    rates = facts.first.rates
+    text = (
+        f"{len(rates)} constant learning rates from {rates[0]:g} to {rates[-1]:g} "
+        f"({math.log10(rates[-1] / rates[0]):.1f} decades) were tried"
+    )
+    if extensions := facts.first.extensions:
+        text += f", {extensions} of them added outside the first grid"
+    if refinements := facts.refinements:
+        text += f", {refinements} added around the best"
+    if diverged := sum(trial.diverged for trial in facts.first.trials):
+        text += f"; {diverged} diverged and are infeasible"
+    return f"{text}."
+
+
+def _contradictions(settings: SweepSettings) -> str:
+    """What is known of examples that contradict each other."""
+    errors, examples = settings.lowest_train_errors, settings.num_train_examples
+    if settings.fitted_train_loss is None:
+        consequence = "the race went to that lowest possible error instead of a perfect fit."
+    else:
+        consequence = f"the lowest possible training loss is {settings.lowest_train_loss:.4g}."
+    return (
+        f"{settings.contradicting_examples} of {examples} training examples contradict each other "
+        f"(equal inputs, different labels), so that at least {errors} ({errors / examples:.2%}) "
+        f"must be wrong: {consequence}"
+    )
+
+
+def _fitted(settings: SweepSettings) -> str:
+    """What a trial did that fitted."""
+    if settings.fitted_train_loss is not None:
+        return f"had a training loss under {settings.fitted_train_loss:g}"
+    if settings.contradicting_examples:
+        return f"had the lowest possible error ({settings.lowest_train_errors} examples wrong)"
+    return "fitted the whole training set"
+
+
+def _fitted_reasons(facts: SweepFacts, best: TrialRecord) -> Iterator[str]:
+    settings, answer = facts.settings, facts.answer
+    assert best.fitted_at_step_bracket is not None
+    before, at = best.fitted_at_step_bracket
+    when = f"at step {at}" if before == at - 1 else f"between steps {before} and {at}"
+    yield (
+        f"The fastest trial (trial {best.trial}, learning rate {best.base_learning_rate:g}) first "
+        f"{_fitted(settings)} {when}, so training is not compute-bound. N = "
+        f"{settings.max_train_steps} did not bind: no trial needed so many."
+    )
+    yield _next_best(facts.next_best, bool(facts.set_aside))
+    if facts.set_aside:
+        yield _set_aside(facts.set_aside)
+    if answer.at_boundary:
+        yield (
+            f"{BOUNDARY_WARNING}, so {at} steps may be far too many and are not given as the "
+            f"answer. {MOVE_GRID}"
+        )
+    else:
+        yield "The best learning rate is interior: none on either side of it fitted earlier."
+    if answer.steps_to_fit is not None:
+        yield _spread([race.steps_to_fit for race in facts.races.values()], answer.steps_to_fit)
+    if facts.after_fit is not None:
+        yield _after_fit(facts.after_fit)
+
+
+def _next_best(found: NextBest | None, some_set_aside: bool) -> str:
+    """How far behind the next best trial was, at the last evaluation before the fit."""
+    if found is None:
+        return "No other trial came as far."
+    if found.step is None:
+        return f"Learning rate {found.learning_rate:g} fitted at the same step."
+    which = " of those that came as far" if some_set_aside else ""
+    return (
+        f"The next best learning rate{which}, {found.learning_rate:g}, had "
+        f"{_shown(found.metric, found.value, found.examples)} at step {found.step}."
+    )
+
+
+def _set_aside(lags: Sequence[Lag]) -> str:
+    """Which trials were not trained up to the fit, how far behind they were, what is assumed."""
+    shown = "; ".join(
+        f"trial {lag.trial} (learning rate {lag.learning_rate:g}) at step {lag.step}, with a "
+        f"training loss of {lag.loss:.3g} that trial {lag.leader} had by step {lag.leader_step}"
+        for lag in lags
+    )
+    return (
+        f"Set aside: {shown}. That none of them would have fitted earlier is assumed, not seen: "
+        f"each had taken {LAG:g} times as many steps or more to its loss, after {SHARE:.0%} of the "
+        "fastest trial's steps or more. Exact: --config.sweep.stop_hopeless=False."
+    )
+
+
+def _shown(metric: str, value: float, examples: int | None = None) -> str:
+    if metric == "train_loss":
+        return f"a training loss of {value:.3g}{f' on {examples} examples' if examples else ''}"
+    return f"{value:.2%} of the {f'first {examples} ' if examples else ''}training examples wrong"
+
+
+def _spread(answers: Sequence[int | None], median: int) -> str:
+    """How far the answers of different seeds lie apart."""
+    if len(answers) == 1:
+        return (
+            "The fastest trial is a minimum over noise, and this is one seed: config.sweep.seeds = "
+            "5 would show how far the number moves with the seed."
+        )
+    found = sorted(steps for steps in answers if steps)
+    lost = len(answers) - len(found)
+    return (
+        f"Over {len(answers)} seeds the fastest trials fitted at steps "
+        f"{', '.join(map(str, found))}{f' ({lost} found no answer)' if lost else ''}: "
+        f"the answer is their median, {median}; a single seed's is off by up to "
+        f"{max(abs(steps / median - 1) for steps in found):.0%}."
+    )
+
+
+def _after_fit(found: AfterFit) -> str:
+    if found.held:
+        return f"The fit held: the fastest trial was trained on to step {found.step}, and kept it."
+    return (
+        f"The fit did not hold: trained on to step {found.step}, the fastest trial had "
+        f"{_shown(found.metric, found.worst)} again, so the number may be a little too small."
+    )
+
+
+def curve_reading(reading: CurveReading, settings: SweepSettings) -> str:
+    """What a training curve without a perfect fit looks like, with the evidence."""
+    lowest, suggestion = settings.lowest_train_loss, reading.suggested_max_train_steps
+    if reading.shows == "threshold_impossible":
+        return (
+            f"A training loss under {settings.fitted_train_loss:g} is impossible: since examples "
+            f"contradict each other, the lowest is {lowest:.4g}. Raise "
+            "config.sweep.fitted_train_loss above it."
+        )
+    if reading.middle is None or reading.end is None:
+        return _too_few_epochs(settings, suggestion, "")
+    shown = f"from {_point(reading.middle)} to {_point(reading.end)}"
+    above = f" of what is above the lowest possible ({lowest:.3g})" if lowest else ""
+    if reading.shows == "too_few_epochs":
+        seen = f" The best training loss went {shown}, a fall of {reading.fall:.1%}."
+        return _too_few_epochs(settings, suggestion, seen)
+    if reading.shows == "stalled":
+        return (
+            f"The best training loss has stalled: it went {shown}, a fall of {reading.fall:.1%}"
+            f"{above}. It looks like a model that cannot fit this training set at a constant "
+            "learning rate: try a larger model, or look for wrong labels."
+            f"{_other_explanation(settings.contradicting_examples)}"
+        )
+    if reading.shows == "falling_slowly":
+        return (
+            f"The best training loss is still falling at N, but slowly: {shown}, a fall of "
+            f"{reading.fall:.1%}{above} since the middle of the run, after {settings.epochs:.3g} "
+            "epochs. It looks compute-bound: choose the length by patience, and tune in rounds."
+        )
+    if reading.shows == "all_but_fitted":
+        why = (
+            "the examples evaluated are all but as well fitted as they can be, some of them "
+            f"contradicting each other (the lowest possible loss is {lowest:.3g})."
+        )
+    else:
+        why = f"so is still falling fast ({reading.fall:.0%}{above} since the middle of the run)."
+    return (
+        f"N is too small ({settings.epochs:.3g} epochs): the best training loss went {shown}, and "
+        f"{why} Try --config.max_train_steps={suggestion}."
+    )
+
+
+def _point(row: Row) -> str:
+    return f"{row['train_loss']:.3g} around step {row['step']:.0f}"
+
+
+def _too_few_epochs(settings: SweepSettings, suggestion: int | None, seen: str) -> str:
+    epochs = "epoch" if settings.epochs == 1 else "epochs"
+    return (
+        f"N = {settings.max_train_steps} ({settings.epochs:.2g} {epochs}) is too small to read a "
+        f"curve: in fewer than {MIN_EPOCHS} epochs a training set that will be fitted can look "
+        f"like one that never will.{seen} Try --config.max_train_steps={suggestion}: the race ends "
+        "as soon as a trial fits. If nobody can wait for so many, it is compute-bound by choice: "
+        "choose the length by patience, and tune in rounds."
+    )
+
+
+def _other_explanation(contradicting_examples: int | None) -> str:
+    """What else a stalled curve may come from, as far as the training set is known."""
+    if contradicting_examples is None:
+        return (
+            " Contradictory labels would look like this, too: whether equal inputs have different "
+            "labels is not known for this training set."
+        )
+    if contradicting_examples:
+        return (
+            f" The {contradicting_examples} examples that contradict each other do not explain it."
+        )
+    return ""
+
+
+def switched_off(names: Sequence[str]) -> str:
+    """What it means that a sweep switched regularization and augmentation off."""
+    return (
+        f"Switched off for the sweep: {', '.join(names)}. They add gradient noise, so with them on "
+        "more steps may be needed."
+    )

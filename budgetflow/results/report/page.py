@@ -1,0 +1,302 @@
+"""The report: one HTML file with everything in it, and no network.
+
+Its panels are drawn by Vega-Lite, which of the libraries for interactive plots is the smallest that
+has all of them (with Vega-Embed 0.90 MB; Bokeh with its tables 1.95 MB; Plotly 4.8 MB, and its
+small bundles lack parallel coordinates), draws them as SVG, which a style sheet can make dark and a
+printer print, and whose specifications are plain JSON that a notebook shows as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.metadata
+import importlib.resources
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jinja2
+import markupsafe
+import pandas as pd
+from etils import epath
+
+from budgetflow.base.disk_cache import kept
+from budgetflow.base.errors import UserError
+from budgetflow.base.files import write_text
+from budgetflow.playbook.common.outcomes import TrialsOutcome
+from budgetflow.playbook.common.words import words
+from budgetflow.playbook.forecasts.receipts import receipts_from
+from budgetflow.playbook.forecasts.words import RECEIPT_COLUMNS, coverage, receipt_rows
+from budgetflow.results.comparing import compare_studies
+from budgetflow.results.kind_views import ShownTable, view_of
+from budgetflow.results.provenance import builds_on, facts, next_step, order_of
+from budgetflow.results.reading import StudyResult, open_study
+from budgetflow.results.report.page_data import Shown, curves, shown, stride, trials
+from budgetflow.results.report.panels.steps import of_one_trial
+from budgetflow.results.report.panels.studies import panels
+from budgetflow.results.words import format_cell, timing_line, under_way
+from budgetflow.studies.store.forecast_ledger import read_ledger
+
+# So many reasons are read before the evidence; the others unfold.
+FIRST_REASONS = 3
+# Prints the script that draws the panels.
+_BUNDLE = """
+import sys, vl_convert
+script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+sys.stdout.buffer.write(script.encode())
+"""
+_being_made = threading.Lock()
+_THEME = {
+    "background": "transparent",
+    "font": "system-ui, sans-serif",
+    "view": {"stroke": None, "fill": "transparent"},
+    "axis": {
+        "labelColor": "var(--muted)",
+        "titleColor": "var(--muted)",
+        "titleFontWeight": "normal",
+        "gridColor": "var(--line)",
+        "gridOpacity": 0.6,
+        "domainColor": "var(--line)",
+        "tickColor": "var(--line)",
+        "labelFontSize": 11,
+        "titleFontSize": 12,
+    },
+    "legend": {"labelColor": "var(--muted)", "titleColor": "var(--muted)", "orient": "top"},
+}
+
+
+def write_report(study: StudyResult) -> epath.Path:
+    """Writes ``report.html`` into the study's folder and returns its path."""
+    others = {}
+    for folder in study.folder.parent.iterdir():
+        # What is wrong with another study is no reason to have no report of this one.
+        with contextlib.suppress(UserError):
+            others[folder.name] = open_study(folder)
+    path = study.folder / "report.html"
+    write_text(path, render_report(study, others))
+    return path
+
+
+def render_report(study: StudyResult, others: Mapping[str, StudyResult] | None = None) -> str:
+    """The report of a study as HTML; of one under way, what there is so far.
+
+    Args:
+        study: which one.
+        others: the studies of its workdir, which it links to where one builds on another.
+    """
+    return _render(study.name, [study], others or {})
+
+
+def render_side_by_side(studies: Sequence[StudyResult]) -> str:
+    """The reports of several studies in one page, with what differs between them."""
+    difference = compare_studies(*studies)
+    tables = [
+        ShownTable(
+            title,
+            ["", *frame.columns],
+            [[str(name), *map(_cell, row)] for name, *row in frame.itertuples()],
+        )
+        for title, frame in (
+            ("What differs in the configs", difference.config),
+            ("What each found", difference.results),
+        )
+    ]
+    title = " and ".join(study.name for study in studies)
+    others = {study.name: study for study in studies}
+    return _render(title, studies, others, differences=tables)
+
+
+def _cell(value: Any) -> str:
+    """A value of a config or an outcome; of a search space, its dimensions."""
+    if isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
+        return "; ".join(map(_dimension, value))
+    return "-" if value == [] else format_cell(value)
+
+
+def _dimension(fields: dict[str, Any]) -> str:
+    """A dimension of a search space, or another entry of a config, in words."""
+    name, distribution = fields.get("name"), fields.get("distribution")
+    if name is None or distribution is None:
+        return ", ".join(f"{key} {value}" for key, value in fields.items() if value is not None)
+    if distribution == "choices":
+        return f"{name}: {', '.join(map(format_cell, fields['values']))}"
+    return f"{name}: {words(distribution)}, {fields['low']:g} to {fields['high']:g}"
+
+
+def render_index(studies: Mapping[str, StudyResult], title: str) -> str:
+    """The studies of a workdir as a graph of what builds on what, with links to their reports."""
+    chain = [
+        {
+            "name": study.name,
+            "kind": study.config["kind"].replace("_", " "),
+            "depth": depth,
+            "decision": _decision(study),
+            "warn": study.found is not None and not study.found.has_answer,
+        }
+        for study, depth in order_of(studies)
+    ]
+    return _render(title, [], studies, chain=chain)
+
+
+def _render(
+    title: str,
+    studies: Sequence[StudyResult],
+    others: Mapping[str, StudyResult],
+    **more: Any,
+) -> str:
+    seen = [(shown(study), panels(shown(study))) for study in studies]
+    island = {
+        "config": _THEME,
+        "studies": [
+            {
+                "name": of.study.name,
+                "groups": of.group_names,
+                "trials": trials(of),
+                "curves": curves(of),
+                "panels": [panel.spec for panel in drawn],
+                "of_one_trial": of_one_trial(of),
+            }
+            for of, drawn in seen
+        ],
+    }
+    # "<" in a name must not end the script.
+    text = json.dumps(island, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    return _template().render(
+        {"chain": (), "differences": (), **more},
+        title=title,
+        studies=[_content(of, drawn, others) for of, drawn in seen],
+        island=markupsafe.Markup(text),
+        library=markupsafe.Markup(library() if studies else ""),
+        style=markupsafe.Markup(_resource("report.css")),
+        script=markupsafe.Markup(_resource("report.js")),
+    )
+
+
+def _content(of: Shown, drawn: Sequence[Any], others: Mapping[str, StudyResult]) -> dict[str, Any]:
+    """What the template shows of a study beside its panels."""
+    study, found = of.study, of.study.found
+    view = view_of(found) if found else None
+    later = [each.name for each in others.values() if builds_on(each, [study.name])]
+    reasons: list[dict[str, Any]] = [
+        {"text": r, "loud": _is_loud(r)} for r in (found.reasons if found else ())
+    ]
+    # What is to be heeded comes first.
+    reasons.sort(key=lambda reason: not reason["loud"])
+    sections: dict[str, list[dict[str, Any]]] = {}
+    for number, panel in enumerate(drawn):
+        sections.setdefault(panel.section, []).append({**panel._asdict(), "number": number})
+    if (every := stride(of)) > 1 and "Training and validation" in sections:
+        first = sections["Training and validation"][0]
+        first["note"] = f"{first['note']} Of each {every} evaluations, one is drawn.".strip()
+    known = {**facts(study), **(view.facts(found) if view else {})}
+    if found and found.fingerprint:
+        known["fingerprint"] = found.fingerprint
+    if study.timing:
+        known["timing"] = timing_line(study.timing)
+    table = _table(study)
+    return {
+        "name": study.name,
+        "kind": study.config["kind"].replace("_", " "),
+        "earlier": builds_on(study, others),
+        "under_way": found is None,
+        "decision": _decision(study),
+        "warn": found is not None and not found.has_answer,
+        "next": next_step(study, later[0] if later else None),
+        "reasons": reasons,
+        "first": max(FIRST_REASONS, sum(bool(reason["loud"]) for reason in reasons)),
+        "facts": known,
+        "groups": of.group_names,
+        "sections": sections,
+        "tables": [*(view.tables(study) if view else []), *_ledger(study)],
+        "columns": [name.rpartition(".")[2] for name in table.columns],
+        "rows": [_row(of, row) for row in table.itertuples(index=False)],
+        "config": json.dumps(study.config, indent=2),
+    }
+
+
+def _ledger(study: StudyResult) -> list[ShownTable]:
+    """The forecasts that were scored so far in a study's workdir; none while there is none."""
+    ledger = read_ledger(study.folder.parent)
+    if not isinstance(study.found, TrialsOutcome) or not (ledger.rows or ledger.damaged):
+        return []
+    receipts = receipts_from(ledger.rows)
+    title = "The ledger of forecasts"
+    if receipts:
+        title += f": {coverage(receipts)}"
+    rows = receipt_rows(receipts)
+    rows += [(words, *[""] * (len(RECEIPT_COLUMNS) - 1)) for words in ledger.damaged]
+    return [ShownTable(title, RECEIPT_COLUMNS, rows)]
+
+
+def _decision(study: StudyResult) -> str:
+    """What a study has found, in one sentence."""
+    return view_of(study.found).headline(study.found) if study.found else under_way(study)
+
+
+def _is_loud(reason: str) -> bool:
+    """Whether a sentence has words in capitals, as warnings have."""
+    return any(word.isupper() and len(word) > 2 and word.isalpha() for word in reason.split()[:4])
+
+
+def _table(study: StudyResult) -> pd.DataFrame:
+    """The trials, the best first, without columns that say the same in every row."""
+    table = study.to_pandas()
+    if not len(table):
+        return pd.DataFrame({"trial": []})
+    table = table.reset_index()
+    may_say_nothing = ("role", "seed", "steps_reused", "fitted_at_step")
+    same = [c for c in may_say_nothing if c in table and table[c].nunique() <= 1]
+    told = [column for column in same if column == "role" or not table[column].any()]
+    if table["max_train_steps"].nunique() == 1:
+        told.append("max_train_steps")
+    table = table.drop(columns=told)
+    selection = study.selection
+    if selection.key not in table:
+        return table
+    # The best first, by the column that says so, which comes first, too.
+    table["_"] = table["status"].isin(["diverged", "failed"])
+    order = [True, not selection.higher_is_better]
+    table = table.sort_values(["_", selection.key], ascending=order, kind="stable")
+    first = [name for name in ("trial", "role", selection.key) if name in table]
+    return table[[*first, *(name for name in table if name not in (*first, "_"))]]
+
+
+def _row(of: Shown, row: tuple[Any, ...]) -> dict[str, Any]:
+    """A row of the table: each cell as it is shown, and where that is rounded, as it is."""
+    cells = []
+    for value in row:
+        text = format_cell(value)
+        exact = repr(float(value)) if isinstance(value, int | float) and text != "-" else text
+        cells.append({"text": text, "value": None if exact == text else exact})
+    return {"trial": row[0], "group": of.groups[row[0]], "cells": cells}
+
+
+def library() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script, by the package that ships them."""
+    with _being_made:
+        version = importlib.metadata.version("vl-convert-python")
+        return kept("report_library", f"{version}: {_BUNDLE}", _bundled)
+
+
+@functools.cache
+def _bundled() -> str:
+    # Within this process it would hold up every thread for more than a second. Who interrupts this
+    # one does not mean the other one, of which nobody should hear then.
+    command = [sys.executable, "-c", _BUNDLE]
+    made = subprocess.run(command, check=True, capture_output=True, start_new_session=True)
+    return made.stdout.decode()
+
+
+def _resource(name: str) -> str:
+    return importlib.resources.files("budgetflow.results.report").joinpath(name).read_text()
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    return jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    ).from_string(_resource("report.html.j2"))

@@ -1,0 +1,211 @@
+"""The learning-rate sweep: a race of constant learning rates to a perfect fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from etils import epath
+from jax.sharding import Mesh
+
+from budgetflow.base.errors import ConfigError, shown
+from budgetflow.config.checks import Rule
+from budgetflow.config.schema import StudyConfig
+from budgetflow.engine.data.contradictions import contradictions
+from budgetflow.engine.data.source import Dataset
+from budgetflow.engine.schedules import Schedule
+from budgetflow.engine.tasks import Classification
+from budgetflow.engine.training.spec import make_task
+from budgetflow.playbook.common.measurement import Conclude, Decision, Selection, TrialRecord
+from budgetflow.playbook.common.outcomes import SweepOutcome
+from budgetflow.playbook.sweep import policy as lr_sweep
+from budgetflow.playbook.sweep.race import LEARNING_RATE, SEED, SweepSettings, lockstep_grid
+from budgetflow.playbook.sweep.regime import steps_read
+from budgetflow.playbook.sweep.workflow import workflow
+from budgetflow.studies.kinds.kind import NO_LENGTH, Kind, switch_off
+from budgetflow.studies.plan.trials import TrialPlan
+
+if TYPE_CHECKING:
+    from budgetflow.studies.study import Study
+
+# A guess, for how long a sweep will take.
+EPOCHS_TO_FIT = 20
+# Arguments of models, tasks and optimizers that are regularization by another name.
+_REGULARIZATION = re.compile(
+    "dropout|drop_rate|drop_path|stochastic_depth|label_smoothing|mixup|cutmix"
+)
+
+
+def check(config: StudyConfig) -> None:
+    """Checks the grid and the seeds, and that no regularization hides where it stays on.
+
+    Raises:
+        ConfigError: one of them is wrong.
+    """
+    if config.max_train_steps is None:
+        raise ConfigError(NO_LENGTH)
+    check_grid(config, "sweep")
+    for section in ("model", "task", "optimizer"):
+        for name, value in getattr(config, section).items():
+            if _REGULARIZATION.search(name) and value:
+                raise ConfigError(
+                    f"config.{section}.{name} looks like regularization, which the sweep must "
+                    "switch off; move it to config.regularization"
+                )
+
+
+def check_grid(config: StudyConfig, section: str) -> None:
+    """Checks the learning rates and the seeds of a section of a config.
+
+    Raises:
+        ConfigError: one of them is wrong.
+    """
+    where = f"config.{section}"
+    rates, seeds = getattr(config, section).learning_rates, getattr(config, section).seeds
+    if len(set(rates)) != len(rates):
+        raise ConfigError(f"{where}.learning_rates = {shown(rates)} holds a learning rate twice")
+    if not rates:
+        raise ConfigError(f"{where}.learning_rates is empty; make some with log_grid(…)")
+    if config.seed + seeds > 2**32:
+        raise ConfigError(
+            f"config.seed = {config.seed} and {where}.seeds = {seeds} are seeds up to "
+            f"{config.seed + seeds - 1}; at most {2**32 - 1}"
+        )
+
+
+def num_trials(config: StudyConfig) -> int:
+    """The learning rates of the first grid."""
+    return len(config.sweep.learning_rates)
+
+
+def plans(
+    config: StudyConfig,
+    dataset: Dataset,
+    mesh: Mesh,
+    selection: Selection,
+    earlier: epath.Path | None,
+) -> tuple[TrialPlan, ...]:
+    """The trials of the first grid."""
+    return tuple(_plan(config, {LEARNING_RATE: rate}) for rate in config.sweep.learning_rates)
+
+
+def _plan(config: StudyConfig, hyperparameters: dict[str, Any]) -> TrialPlan:
+    """A trial at a constant learning rate."""
+    assert config.max_train_steps is not None
+    schedule = Schedule(
+        base_learning_rate=hyperparameters[LEARNING_RATE],
+        constant_steps=config.max_train_steps,
+    )
+    seed = hyperparameters.get(SEED, config.seed)
+    filled = dataclasses.replace(switch_off(config)[0], seed=seed)
+    return racing_plan(filled, hyperparameters, schedule, _checks_fit(config))
+
+
+def racing_plan(
+    filled: StudyConfig, hyperparameters: dict[str, Any], schedule: Schedule, checks_fit: bool
+) -> TrialPlan:
+    """The plan of a trial that races; before it fits, the outcome reads few of its steps."""
+    whole_at = None
+    if checks_fit and not filled.evaluation.whole_in_races:
+        assert filled.max_train_steps is not None
+        whole_at = steps_read(filled.max_train_steps)
+    return TrialPlan(filled, hyperparameters, schedule, checks_fit=checks_fit, whole_at=whole_at)
+
+
+def expected_steps(study: Study) -> int:
+    """The steps to a fit after a guessed number of epochs, of the first grid."""
+    length = min(study.max_train_steps, EPOCHS_TO_FIT * study.steps_per_epoch)
+    return len(study.plans) * length
+
+
+def decide(study: Study, trials: Sequence[TrialRecord]) -> Decision:
+    """See :func:`budgetflow.playbook.sweep.policy.decide`; and which workflow follows."""
+    decision = lr_sweep.decide(settings(study), trials)
+    if isinstance(decision, Conclude) and isinstance(found := decision.outcome, SweepOutcome):
+        stated = study.config.regime
+        reasons = (*found.reasons, workflow(found.regime, stated))
+        return Conclude(dataclasses.replace(found, regime=stated or found.regime, reasons=reasons))
+    return decision
+
+
+@functools.lru_cache(maxsize=1)  # asked for with every decision
+def settings(study: Study) -> SweepSettings:
+    """What the policy of a sweep has to know."""
+    config, train = study.config, study.dataset.train
+    asked = SweepSettings(
+        learning_rates=config.sweep.learning_rates,
+        max_train_steps=study.max_train_steps,
+        max_extensions=config.sweep.max_extensions,
+        num_train_examples=train.num_examples,
+        steps_per_epoch=study.steps_per_epoch,
+        fitted_train_loss=config.sweep.fitted_train_loss,
+        refine=config.sweep.refine,
+        seeds=tuple(range(config.seed, config.seed + config.sweep.seeds)),
+        stop_hopeless=config.sweep.stop_hopeless,
+    )
+    if (found := contradictions(train)) is None:
+        return asked
+    assert train.arrays is not None
+    evaluated = train.arrays["targets"][: config.evaluation.train_examples]
+    # The loss of another task may be lower, or anything.
+    is_cross_entropy = isinstance(make_task(config.task), Classification)
+    return dataclasses.replace(
+        asked,
+        contradicting_examples=found.examples,
+        lowest_train_errors=found.lowest_errors,
+        lowest_train_loss=found.lowest_loss if is_cross_entropy else 0.0,
+        lowest_evaluated_error_rate=found.most_errors_within(evaluated) / len(evaluated),
+    )
+
+
+def in_rows(study: Study) -> dict[str, Any]:
+    """How many trials and steps the sweep will take at most."""
+    sweep, length = study.config.sweep, study.max_train_steps
+    first = len(sweep.learning_rates)
+    # Other seeds try the best learning rate and its neighbours, and may be extended too.
+    most = first + sweep.max_extensions + (sweep.seeds - 1) * (3 + sweep.max_extensions)
+    return {
+        "trials": f"{first} to {most}",
+        "steps a trial": f"at most {length}, raced in {len(lockstep_grid(length))} stages",
+        "steps": f"at most {most * length}",
+    }
+
+
+def _checks_fit(config: StudyConfig) -> bool:
+    """Whether every example has to be right; else a training loss says when the set is fitted."""
+    return config.sweep.fitted_train_loss is None
+
+
+def _can_refine(config: StudyConfig) -> bool:
+    """Whether two neighbours of the first grid are further apart than refinement ends at."""
+    rates = sorted(config.sweep.learning_rates)
+    return any(b > a * (config.sweep.refine or 1) for a, b in itertools.pairwise(rates))
+
+
+LR_SWEEP = Kind(
+    sections=frozenset({"sweep"}),
+    num_trials=num_trials,
+    plans=plans,
+    plan=lambda study, _, hyperparameters: _plan(study.config, hyperparameters),
+    decide=decide,
+    check=check,
+    rules=(
+        Rule(
+            ("sweep.refine",),
+            _can_refine,
+            "is the spacing to end with, and config.sweep.learning_rates are as close already; "
+            "should be less",
+        ),
+    ),
+    stops=lambda study, plan: list(lockstep_grid(plan.length_steps)),
+    expected_steps=expected_steps,
+    trials_held=num_trials,
+    in_rows=in_rows,
+    regularizes=False,
+    checks_fit=_checks_fit,
+    promotes=False,
+)

@@ -1,0 +1,200 @@
+"""What a round takes from the one before: its best setting, re-runs of others, a search space.
+
+And ideas: changes of the config that a round compares with itself without them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pydantic
+from etils import epath
+
+from budgetflow.base import processes
+from budgetflow.base.errors import UserError
+from budgetflow.base.files import finite, read_json
+from budgetflow.config.keys import changed_fields, replace_fields
+from budgetflow.config.schedule import resolve_schedule
+from budgetflow.config.schema import StudyConfig
+from budgetflow.config.search_space import Dimension
+from budgetflow.playbook.common.measurement import Role, Selection, TrialRecord
+from budgetflow.playbook.common.transfer import NoTransferRuleError
+from budgetflow.playbook.derived.carry_over import (
+    CarriedField,
+    Derivation,
+    NothingToCarryOverError,
+    derive,
+)
+from budgetflow.playbook.derived.next_trials import NextTrial, next_trials, seed_values
+from budgetflow.studies.plan.trials import TrialPlan
+from budgetflow.studies.store.trial import read_trials
+
+# Roles of trials that are there to compare ideas, not to find the best setting.
+OF_IDEAS = ("baseline", "idea")
+
+
+@dataclasses.dataclass(frozen=True)
+class Earlier:
+    """A complete round that another one is derived from.
+
+    Attributes:
+        name: the study's.
+        records: its trials, by number, without what was there to compare ideas.
+        derivation: what becomes of each of its hyperparameters.
+        ideas: the names of those that it promoted.
+    """
+
+    name: str
+    records: dict[int, TrialRecord]
+    derivation: Derivation
+    ideas: tuple[str, ...]
+
+    @property
+    def best(self) -> TrialRecord:
+        """The trial whose setting is carried over."""
+        return self.records[self.derivation.best_trial]
+
+
+def read_earlier(
+    config: StudyConfig, folder: epath.Path, selection: Selection, length: int
+) -> Earlier:
+    """Reads the round that a study is derived from.
+
+    Args:
+        config: the study's.
+        folder: the earlier one's, complete.
+        selection: what selects trials.
+        length: of the study's trials.
+
+    Raises:
+        ConfigError: the config says what is to become of what the earlier round did not vary.
+        UserError: every trial of it diverged.
+    """
+    records = {r.trial: r for r in read_trials(folder) if r.role not in OF_IDEAS}
+    outcome = read_json(folder / "outcome.json")
+    said = {**dict(config.search.carry), **{d.name: d for d in config.search.space}}
+    try:
+        derivation = derive(
+            _searched(folder, outcome),
+            list(records.values()),
+            selection,
+            said,
+            max_train_steps=length,
+        )
+    except NothingToCarryOverError as error:
+        raise UserError(f"{config.name} is derived from {folder.name}: {error}") from error
+    ideas = outcome.get("ideas") or ()
+    promoted = tuple(idea["name"] for idea in ideas if idea["status"] == "promoted")
+    return Earlier(folder.name, records, derivation, promoted)
+
+
+def derivation_basis(
+    config: StudyConfig, folder: epath.Path, selection: Selection, length: int
+) -> dict[str, Any]:
+    """What a derived round's trials come from, as JSON values: a part of what it is found on."""
+    earlier = read_earlier(config, folder, selection, length)
+    rows = [dataclasses.asdict(row) for row in earlier.derivation.rows]
+    return {"rows": finite(rows), "best_trial": earlier.best.trial, "ideas": list(earlier.ideas)}
+
+
+def _searched(folder: epath.Path, outcome: dict[str, Any]) -> tuple[Dimension, ...]:
+    """The dimensions of a complete round: those of its config, or that it was derived with."""
+    if rows := outcome.get("carried_over"):
+        carried = pydantic.TypeAdapter(tuple[CarriedField, ...]).validate_python(rows)
+        return tuple(row.searched_dimension for row in carried)
+    written = read_json(folder / "config.json")["config"]["search"]["space"]
+    # A range has no values, and choices have no ends: null, in JSON.
+    known = [{k: v for k, v in each.items() if v is not None} for each in written]
+    return pydantic.TypeAdapter(tuple[Dimension, ...]).validate_python(known)
+
+
+def derived(
+    config: StudyConfig, lengths: Sequence[int], folder: epath.Path, selection: Selection
+) -> Iterator[TrialPlan]:
+    """The trials of a round that is derived from an earlier one, at each length.
+
+    Its best setting, the re-runs and the ideas that it promoted come first, each with every seed;
+    then points of the derived search space.
+
+    Raises:
+        UserError: every trial of the earlier round diverged, or its best schedule has no rule.
+    """
+    search = config.search
+    for length in lengths:
+        earlier = processes.on_main(read_earlier, config, folder, selection, length)
+        found = next_trials(
+            earlier.derivation,
+            earlier.records,
+            selection,
+            max_train_steps=length,
+            reruns=search.reruns,
+            seeds=search.seeds,
+            points=search.trials or 0,
+            seed=config.seed,
+        )
+        try:
+            plans = [_planned(config, trial) for trial in found]
+        except NoTransferRuleError as error:
+            raise UserError(f"{earlier.name}: {error}") from error
+        yield from (plan for plan in plans if plan.role != "point")
+        for name in earlier.ideas:
+            for plan in plans:
+                if plan.role == "best":
+                    yield _with_idea(plan, name, changed_fields(config.ideas[name]), config)
+        yield from (plan for plan in plans if plan.role == "point")
+
+
+def of_ideas(config: StudyConfig, lengths: Sequence[int]) -> Iterator[TrialPlan]:
+    """The ideas of a config and their baseline, the config itself, with every seed."""
+    if not config.ideas:
+        return
+    patches: dict[str | None, dict[str, Any]] = {None: {}}
+    patches |= {name: changed_fields(patch) for name, patch in config.ideas.items()}
+    for length, (name, patch) in itertools.product(lengths, patches.items()):
+        for seed in seed_values(config.seed, config.search.seeds):
+            values = {**patch, **seed}
+            filled = replace_fields(config, values)
+            schedule = resolve_schedule(filled.schedule, length)
+            role: Role = "baseline" if name is None else "idea"
+            yield TrialPlan(filled, values, schedule, role=role, idea=name)
+
+
+def _filled(config: StudyConfig, values: Mapping[str, Any]) -> StudyConfig:
+    """A config with hyperparameters filled in; the schedule is carried over as a whole instead."""
+    others = {k: v for k, v in values.items() if not k.startswith("schedule.")}
+    return replace_fields(config, others)
+
+
+def _planned(config: StudyConfig, trial: NextTrial) -> TrialPlan:
+    """The plan of a trial of a derived round."""
+    return TrialPlan(
+        config=_filled(config, trial.hyperparameters),
+        hyperparameters=trial.hyperparameters,
+        schedule=trial.schedule,
+        promoted_from=trial.promoted_from,
+        transfer=trial.transfer,
+        role=trial.role,
+    )
+
+
+def _with_idea(
+    plan: TrialPlan, name: str, patch: Mapping[str, Any], config: StudyConfig
+) -> TrialPlan:
+    """A plan with an idea; one that changes the schedule has that of its config."""
+    values, schedule = {**plan.hyperparameters, **patch}, plan.schedule
+    if any(field.startswith("schedule.") for field in patch):
+        base = {"schedule.base_learning_rate": schedule.base_learning_rate, **patch}
+        schedule = resolve_schedule(replace_fields(config, base).schedule, plan.length_steps)
+    return dataclasses.replace(
+        plan,
+        config=_filled(config, values),
+        hyperparameters=values,
+        schedule=schedule,
+        promoted_from=None,
+        transfer=None,
+        role="idea",
+        idea=name,
+    )

@@ -1,0 +1,174 @@
+"""No step is trained twice: what a trial may take over from another one, and why not.
+
+Two runs are bit for bit the same up to the step at which their learning rates part, if nothing else
+that their states depend on differs: their keys say so, see :mod:`budgetflow.studies.store.keys`.
+Where states are the same but were measured otherwise, they are taken over without measurements.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from etils import epath
+
+from budgetflow.base.errors import DamagedFileError
+from budgetflow.engine.checkpoints import TrialCheckpoints, steps_to_keep
+from budgetflow.playbook.common.measurement import Selection, Status
+from budgetflow.playbook.common.shared_steps import shared_steps
+from budgetflow.studies.store.keys import differing_fields, in_words, measurement_key
+from budgetflow.studies.store.trial import TrialRecord, trial_folder
+
+if TYPE_CHECKING:
+    from budgetflow.studies.plan.trials import TrialPlan
+    from budgetflow.studies.study import Study
+
+# One update at learning rate 0, with which every warmup begins, is not worth a copy.
+MIN_REUSED_STEPS = 2
+
+
+def why_not_reused(theirs: dict[str, Any], ours: dict[str, Any]) -> str | None:
+    """Why the states under one reuse key are not those under another; None if they are."""
+    if not theirs:
+        return "it does not say what its states depend on"
+    names = differing_fields(theirs, ours)
+    return f"they differ in {in_words(names)}" if names else None
+
+
+def kept_steps(
+    study: Study, plan: TrialPlan, rows: Iterable[dict[str, Any]], latest: int
+) -> set[int]:
+    """The steps of a trial whose checkpoints stay beside the latest: the best and pinned ones.
+
+    Args:
+        study: its study.
+        plan: its plan.
+        rows: its measurements.
+        latest: the step it is at.
+    """
+    keep_best = study.config.checkpoints.keep_best
+    return steps_to_keep(list(rows), study.selection.cost, keep_best, plan.pinned, latest)
+
+
+def announced(number: int, plan: TrialPlan) -> TrialRecord:
+    """The record of a trial that is yet to join its study, on devices that nobody knows yet."""
+    return TrialRecord(
+        trial=number,
+        hyperparameters=plan.hyperparameters,
+        schedule=plan.schedule,
+        seed=plan.config.seed,
+        max_train_steps=plan.length_steps,
+        role=plan.role,
+        idea=plan.idea,
+    )
+
+
+def joining(
+    study: Study,
+    number: int,
+    plan: TrialPlan,
+    sources: Sequence[tuple[epath.Path, TrialRecord]],
+    branch: TrialRecord | None,
+) -> TrialRecord:
+    """The record of a trial that joins a study, with the steps that it takes over.
+
+    Args:
+        study: the study.
+        number: the trial's.
+        plan: its plan.
+        sources: the trials of the earlier study, and that one's folder.
+        branch: the trial of the same study that it is planned to continue.
+    """
+    folder = trial_folder(study.folder, number)
+    if folder.exists():  # left by a kill before anything was recorded
+        folder.rmtree()
+    record = dataclasses.replace(
+        announced(number, plan),
+        reuse_key=plan.state_key(study.dataset, study.mesh),
+        measurement_key=measurement_key(plan.config, study.dataset),
+    )
+    if branch is not None:
+        sources = [*sources, (study.folder, branch)]
+    keep = functools.partial(kept_steps, study, plan)
+    record = with_reused_steps(record, study.folder, sources, keep, study.selection)
+    if record.reused_from is not None:
+        return record
+    expected = [known for known in (plan.promoted_from, branch) if known is not None]
+    whys = [why_not_reused(known.reuse_key, record.reuse_key) for known in expected]
+    return dataclasses.replace(record, not_reused_because=next(filter(None, whys), None))
+
+
+def resumed(study: Study, record: TrialRecord, plan: TrialPlan) -> TrialRecord:
+    """The record of a trial that goes on, with what has changed since it was begun.
+
+    If its states were begun under other conditions, nobody's are the same.
+    """
+    before = dict(record.reuse_key)
+    others = before.pop("resumed_with_another", [])
+    now = plan.state_key(study.dataset, study.mesh)
+    names = sorted({*others, *differing_fields(before, now)})
+    if record.step == 0:  # none of its states was begun
+        return dataclasses.replace(record, reuse_key=now)
+    if not names:
+        return record
+    return dataclasses.replace(record, reuse_key={**now, "resumed_with_another": names})
+
+
+def with_reused_steps(
+    record: TrialRecord,
+    study_folder: epath.Path,
+    sources: Iterable[tuple[epath.Path, TrialRecord]],
+    steps_to_keep: Callable[[Iterable[dict[str, Any]], int], set[int]],
+    selection: Selection,
+) -> TrialRecord:
+    """The record of a new trial that takes over another one's states, or as it is.
+
+    Taken over are all states up to the last checkpoint before the schedules part, of the trial
+    that shares the most steps, with their measurements. Where those were made otherwise, only that
+    last state is, to be measured anew: what was best before is not known then.
+
+    Args:
+        record: the new trial's.
+        study_folder: its study's folder, where the checkpoints are copied to.
+        sources: other trials, and their studies' folders.
+        steps_to_keep: (measurements, latest step) -> the steps whose checkpoints it keeps too.
+        selection: what selects checkpoints.
+
+    Returns:
+        The record. If checkpoints are damaged, earlier ones are taken over; it says so.
+    """
+    found: list[tuple[int, epath.Path, TrialRecord]] = []
+    for folder, source in sources:
+        if source.reuse_key == record.reuse_key:
+            shared = shared_steps(source.schedule, record.schedule)
+            if shared >= MIN_REUSED_STEPS:
+                saved = TrialCheckpoints(trial_folder(folder, source.trial)).steps()
+                usable = (step for step in saved if MIN_REUSED_STEPS <= step <= shared)
+                found += [(step, folder, source) for step in usable]
+    found.sort(
+        key=lambda item: (item[0], item[2].measurement_key == record.measurement_key), reverse=True
+    )
+    damaged: list[str] = []
+    for step, folder, source in found:
+        otherwise = differing_fields(source.measurement_key, record.measurement_key)
+        rows = () if otherwise else tuple(row for row in source.rows if row["step"] <= step)
+        theirs = trial_folder(folder, source.trial)
+        keep = {step, *steps_to_keep(rows, step)} & {*TrialCheckpoints(theirs).steps()}
+        try:
+            TrialCheckpoints(trial_folder(study_folder, record.trial)).adopt(theirs, sorted(keep))
+        except DamagedFileError:
+            damaged.append(f"step {step} of trial {source.trial} of {folder.name}")
+            continue
+        continued = dataclasses.replace(
+            record,
+            rows=rows,
+            damaged=tuple(damaged),
+            reused_from={"study": folder.name, "trial": source.trial, "step": step},
+            measured_anew_because=f"they differ in {in_words(otherwise)}" if otherwise else None,
+        )
+        is_over = rows and step == record.max_train_steps
+        status: Status = "complete" if is_over else "running"
+        return dataclasses.replace(continued.back_to(step, selection), status=status)
+    return dataclasses.replace(record, damaged=tuple(damaged))
