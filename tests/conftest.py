@@ -4,6 +4,7 @@ import io
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
@@ -49,6 +50,8 @@ settings.register_profile("explore")
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 REPOSITORY = Path(__file__).parents[1]
+# What one file of tests has made, others may use: from test_step import CONV.
+sys.path[1:1] = sorted({str(path.parent) for path in Path(__file__).parent.rglob("test_*.py")})
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """The decays that a schedule can have: one table, and all that the library knows of each.
 
 To add one, write its formula and its entry in :data:`DECAYS`, and its name in :data:`DecayName`.
-An entry gives every fact of :class:`Decay`; none has a default. tests/test_decays.py holds whatever
-is in the table to the same laws.
+An entry gives every fact of :class:`Decay`; none has a default. tests/engine/test_decays.py holds
+whatever is in the table to the same laws.
 """
 
 from __future__ import annotations

@@ -16,14 +16,14 @@ that is the choice, it "did not hold" only if its seeds diverged more often than
 together, by Fisher's exact test at alpha: one seed of two may be chance.
 
 **Measured** on 2,000 simulated studies each of 2 to 8 settings and 2 to 5 seeds
-(``tests/test_held.py``): confident and wrong in 0.8 % where the choice is truly the best, 0.3 %
-where another is, 3.6 % where all settings are equal (the worst case), 1.9 % where one is as good as
-the choice, 1.4 % where differences drown in noise. In the worst case 3.6 % with heavy tails
-(Student's t of 2 degrees of freedom) and 2.7 % with skewed noise; but 6.5 % where the settings'
-noise differs up to tenfold, and 10 % where the choice is four times as noisy as all others: noise
-that is pooled is then too small for it. Where seeds diverge by chance (in 10 or 50 %) it is wrong
-to say "did not hold" in 1.5 %; and 6.2 % of choices "held" beside a setting that diverged in a seed
-and would have been better without that.
+(``tests/playbook/derived/test_held.py``): confident and wrong in 0.8 % where the choice is truly
+the best, 0.3 % where another is, 3.6 % where all settings are equal (the worst case), 1.9 % where
+one is as good as the choice, 1.4 % where differences drown in noise. In the worst case 3.6 % with
+heavy tails (Student's t of 2 degrees of freedom) and 2.7 % with skewed noise; but 6.5 % where the
+settings' noise differs up to tenfold, and 10 % where the choice is four times as noisy as all
+others: noise that is pooled is then too small for it. Where seeds diverge by chance (in 10 or 50 %)
+it is wrong to say "did not hold" in 1.5 %; and 6.2 % of choices "held" beside a setting that
+diverged in a seed and would have been better without that.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "experiments" / "replayed_trials" / "replay.py"
+SCRIPT = Path(__file__).parents[2] / "experiments" / "replayed_trials" / "replay.py"
 LENGTH, EVALUATIONS = 1000, 40
 # Workload to whether lower values are better.
 WORKLOADS = {"criteo1tb": True, "fastmri": False, "ogbg": False, "librispeech": True}

@@ -12,7 +12,7 @@ import pytest
 from budgetflow.engine.schedules import Schedule
 from budgetflow.playbook.derived.ranking_held import ALPHA
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 import simulate_rounds  # noqa: E402

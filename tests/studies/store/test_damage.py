@@ -1,6 +1,7 @@
 """Whatever happens to a file of a study: the right answer, or one line that names the file.
 
-DAMAGE_CASES=250 scripts/test tests/test_damage.py -m slow   # 500 of them, on two snapshots
+DAMAGE_CASES=250 scripts/test tests/studies/store/test_damage.py -m slow   # 500 of them, on two
+snapshots
 """
 
 import json

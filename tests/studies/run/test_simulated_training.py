@@ -13,7 +13,7 @@ from budgetflow.studies.run.controller import run_study
 from budgetflow.studies.store.trial import read_trials
 from budgetflow.studies.study import Study, resolve
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+sys.path.insert(0, str(Path(__file__).parents[3] / "scripts"))
 
 from simulated_training import BEST_RATE, SimulatedTrials, simulated_config
 

@@ -1,11 +1,11 @@
 """A study whose config changed goes on under another name, with what is still the same."""
 
 import dataclasses
-import os
 import subprocess
 import sys
 
 import pytest
+from conftest import REPOSITORY
 
 from budgetflow.results.reading import open_study
 from budgetflow.studies.store.trial import read_trials
@@ -104,7 +104,7 @@ def test_a_fork_that_cannot_be_is_refused(begun, arguments, message):
 def test_of_a_sweep_nothing_is_taken_over(tmp_path):
     (tmp_path / "runs" / "lr_sweep").mkdir(parents=True)
     (tmp_path / "runs" / "lr_sweep" / "config.json").write_text("{}")
-    sweep = os.path.join(os.path.dirname(__file__), "..", "configs", "lr_sweep.py")
+    sweep = str(REPOSITORY / "configs" / "lr_sweep.py")
     command = [sys.executable, "-m", "budgetflow.launch", f"--config={sweep}", "--fork=other"]
     refused = subprocess.run(
         [*command, f"--workdir={tmp_path / 'runs'}"], capture_output=True, text=True

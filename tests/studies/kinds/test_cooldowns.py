@@ -1,5 +1,6 @@
 import json
 import re
+from pathlib import Path
 
 import pytest
 from conftest import PlannedTrial, assert_as_from_scratch, edited_config, run, trial_record
@@ -128,7 +129,7 @@ def test_a_round_can_promote_the_best_of_them(doubling, tmp_path):
     first = tmp_path / "lengths.py"
     first.write_text(
         "import sys\n"
-        f"sys.path.insert(0, {str(__file__.rpartition('/')[0])!r})\n"
+        f"sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n"
         "from test_cooldowns import config_of_lengths\n"
         "def get_config():\n"
         "    return config_of_lengths(0.125, 0.25, 0.5, 1.0)\n"

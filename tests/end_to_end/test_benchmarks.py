@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 # Script to its options here, and what it prints.
 SHORT = {
     "bench_checkpoints.py": (
