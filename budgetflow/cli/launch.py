@@ -280,7 +280,7 @@ def _prepare_reports() -> None:
     """
 
     def prepare() -> None:
-        importlib.import_module("budgetflow.results.report").library()
+        importlib.import_module("budgetflow.results.report.page").library()
 
     threading.Thread(target=prepare, daemon=True).start()
 

@@ -110,7 +110,7 @@ def test_a_reader_never_sees_a_part_of_a_file(tmp_path):
 def test_a_killed_writer_leaves_a_whole_file(tmp_path):
     path = tmp_path / "value.json"
     program = (
-        "import itertools, sys; from budgetflow.files import write_json\n"
+        "import itertools, sys; from budgetflow.base.files import write_json\n"
         "for i in itertools.count(): write_json(sys.argv[1], [i] * 50_000)"
     )
     writer = subprocess.Popen([sys.executable, "-c", program, os.fspath(path)])

@@ -10,7 +10,7 @@ from budgetflow.cli import main as command
 
 
 def run(*arguments):
-    program = "import sys; from budgetflow.command import main; sys.argv[0] = 'budgetflow'; main()"
+    program = "import sys; from budgetflow.cli.main import main; sys.argv[0] = 'budgetflow'; main()"
     return subprocess.run(
         [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=300
     )

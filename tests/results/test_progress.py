@@ -171,7 +171,7 @@ def in_terminal(columns, program, interrupt_after=None):
     main, side = pty.openpty()
     environment = {
         **os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": "30",
-        "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}",
+        "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}:{Path(__file__).parent}",
     }  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-c", program], stdin=side, stdout=side, stderr=side, env=environment

@@ -186,7 +186,7 @@ def test_labels_belong_to_their_images(digits):
 def test_preparing_needs_no_tensorflow(tmp_path):
     program = (
         "import sys\n"
-        "from budgetflow.data.source import load_dataset\n"
+        "from budgetflow.engine.data.source import load_dataset\n"
         f"d = load_dataset('digits', 'train[:50%]', 'validation', None, {str(tmp_path)!r})\n"
         "print(d.train.num_examples, d.test, 'tensorflow' in sys.modules)"
     )
