@@ -5,6 +5,9 @@ In Python, ``budgetflow.launch`` is a function, which importing this module woul
 
 from budgetflow.cli.launch import run
 
+# Whoever imports the name means the function: see budgetflow.base.source_code.
+CHANGES_NO_RESULT = True
+
 if __name__ == "__main__":
     run()
 elif __name__ == "budgetflow.launch":

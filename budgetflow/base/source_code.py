@@ -1,8 +1,16 @@
-"""The source behind an import path, so that a result knows the code that it was found with.
+"""The source behind a result: a user's own code by import path, and the parts of budgetflow.
 
-What counts is the code of the module and of the modules of the same package or folder that it
-imports, directly or not, wherever in the file. Comments, docstrings and formatting do not count.
-What a module imports under a name that is made up while running is not seen.
+Of a user's code, the module and the modules of the same package or folder that it imports count,
+directly or not, wherever in the file. What a module imports under a name that is made up while
+running is not seen.
+
+Of budgetflow's code, the content of modules counts and how they import each other; their names and
+places do not. The key of states is all of ``engine/`` and what that imports
+(:func:`framework_source`), but for what a config names there, which counts when one names it. All
+else, as the policy of a kind of study, counts where it is named (:func:`source_digests`).
+
+Comments, docstrings and formatting never count; of budgetflow's code, neither do the texts of
+errors nor modules that only make sentences, which are marked by ``CHANGES_NO_RESULT = True``.
 """
 
 from __future__ import annotations
@@ -11,28 +19,49 @@ import ast
 import functools
 import hashlib
 import importlib.util
+import json
 import site
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import budgetflow
 from budgetflow.base.disk_cache import kept
 from budgetflow.base.import_path import import_object
 
+OWN = "budgetflow"
+PACKAGE = Path(__file__).parents[1]
 # Folders of installed packages: there, only modules of the same package count.
 _INSTALLED = tuple(
     Path(folder).resolve() for folder in {*sysconfig.get_paths().values(), *site.getsitepackages()}
 )
-# The parts of budgetflow that only read what a study found.
-_READERS = ("results", "cli", "launch.py", "report.py", "show.py", "check.py")
+# What configs name of the engine: models, tasks, data sets, augmentation.
+_NAMED_BY_CONFIGS = (
+    *("models", "tasks"),
+    *("data.augment", "data.diabetes", "data.fashion_mnist", "data.text"),
+)
+
+
+class _Module(NamedTuple):
+    """A module of budgetflow.
+
+    Attributes:
+        content: a digest of its code without the imports of other modules of budgetflow.
+        imports: the names of those modules, each with what is imported from it.
+        counts: whether it can change a result.
+    """
+
+    content: str
+    imports: list[tuple[str, str]]
+    counts: bool
 
 
 def source_digests(path: str, field: str) -> dict[str, str]:
     """The code behind an import path: module name to digest.
+
+    Modules of budgetflow that the key of states lacks have one digest together, "budgetflow".
 
     Args:
         path: such as "my_lab.models.ResNet".
@@ -41,44 +70,129 @@ def source_digests(path: str, field: str) -> dict[str, str]:
     Raises:
         ConfigError: there is no such object.
     """
-    found = import_object(path, field, of_type=object)
+    named = import_object(path, field, of_type=object)
     # Where it is defined, which may not be where it is imported from.
-    module, name = getattr(found, "__module__", None), getattr(found, "__qualname__", "")
-    if module not in sys.modules or getattr(sys.modules[module], name, None) is not found:
+    module, name = getattr(named, "__module__", None), getattr(named, "__qualname__", "")
+    if module not in sys.modules or getattr(sys.modules[module], name, None) is not named:
         module = path.rpartition(".")[0]
     return dict(_digests(module))
 
 
-@functools.cache
+def module_digests(module: str) -> dict[str, str]:
+    """The code of a module and of what it imports, as :func:`source_digests` has it."""
+    return dict(_digests(module))
+
+
+@functools.cache  # The code of a process stays what it is.
 def framework_source() -> dict[str, str]:
-    """The version of budgetflow, and a digest of its code but for what only reads results."""
-    package = Path(budgetflow.__file__).parent
+    """A digest of the part of budgetflow that computes states."""
+    return {"source": _digest_of(_closure(_engine()))}
+
+
+def _engine() -> Iterator[str]:
+    """The modules of ``engine/`` but for those that configs name."""
+    for name in _own_modules():
+        part = name.removeprefix(f"{OWN}.engine.")
+        if part != name and not f"{part}.".startswith(tuple(f"{n}." for n in _NAMED_BY_CONFIGS)):
+            yield name
+
+
+def _closure(modules: Iterable[str]) -> set[str]:
+    """Modules of budgetflow and those that they import, directly or not."""
+    own, closure, waiting = _own_modules(), set(), list(modules)
+    while waiting:
+        name = waiting.pop()
+        # The package itself holds nothing but the names of others.
+        if name not in closure and name != OWN and own[name].counts:
+            closure.add(name)
+            waiting += [imported for imported, _ in own[name].imports]
+    return closure
+
+
+def _digest_of(modules: Iterable[str]) -> str:
+    """A digest of the content of modules of budgetflow, and of how they import each other."""
+    own = _own_modules()
+    links = [
+        (own[name].content, sorted((own[other].content, what) for other, what in imports))
+        for name in modules
+        for imports in [[i for i in own[name].imports if own[i[0]].counts]]
+    ]
+    return hashlib.sha256(repr(sorted(links)).encode()).hexdigest()[:16]
+
+
+@functools.cache  # The code of a process stays what it is.
+def _own_modules() -> dict[str, _Module]:
+    """All modules of budgetflow by name."""
     files = {
-        str(file.relative_to(package)): file.read_bytes()
-        for file in sorted(package.rglob("*.py"))
-        if file.relative_to(package).parts[0] not in _READERS
+        ".".join([OWN, *path.relative_to(PACKAGE).with_suffix("").parts]): path.read_bytes()
+        for path in sorted(PACKAGE.rglob("*.py"))
     }
     # To parse a package takes half a second; to see that it is still the same none.
     content = hashlib.sha256(repr(files).encode()).hexdigest()
-    source = kept("source_digest", content, lambda: _digest_of_all(files))
-    return {"version": budgetflow.__version__, "source": source}
+    parsed = json.loads(kept("source_digest", content, lambda: json.dumps(_parsed(files))))
+    return {name: _Module(*module) for name, module in parsed.items()}
 
 
-def _digest_of_all(files: dict[str, bytes]) -> str:
-    """A digest of the code of some files."""
-    digest = hashlib.sha256()
-    for name, text in files.items():
-        digest.update(f"{name}\n{_digest(ast.parse(text))}".encode())
-    return digest.hexdigest()[:16]
+def _parsed(files: dict[str, bytes]) -> dict[str, _Module]:
+    """The modules in some files, by name."""
+    names = {name.removesuffix(".__init__") for name in files}
+    modules = {}
+    for file, text in files.items():
+        tree = ast.parse(text)
+        imports: list[tuple[str, str]] = []
+        code = _own_code(tree, names, imports)
+        counts = not any(ast.unparse(node) == "CHANGES_NO_RESULT = True" for node in tree.body)
+        digest = hashlib.sha256(repr(code).encode()).hexdigest()[:16]
+        modules[file.removesuffix(".__init__")] = _Module(digest, sorted(imports), counts)
+    return modules
+
+
+def _own_code(node: Any, names: set[str], imports: list[tuple[str, str]]) -> Any:
+    """Code of budgetflow as nested tuples, without its imports of budgetflow, which are added."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        base = node.module if isinstance(node, ast.ImportFrom) else None
+        own = []
+        for alias in node.names:
+            full = f"{base}.{alias.name}" if base else alias.name
+            module = full if full in names else base
+            if module in names:
+                # A module under a name of its own is that module, whatever it is called elsewhere.
+                what = "" if module == full else alias.name
+                own.append((module, f"{what} as {alias.asname or alias.name}"))
+        if own:
+            imports += own
+            return None
+    if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        return None
+    if isinstance(node, ast.Raise):
+        node = _without_texts(node)
+    if isinstance(node, ast.AST):
+        fields = [(n, v) for n, v in ast.iter_fields(node) if v is not None and v != []]
+        return (type(node).__name__, *((n, _own_code(v, names, imports)) for n, v in fields))
+    if isinstance(node, list):
+        return tuple([_own_code(item, names, imports) for item in node if not _is_docstring(item)])
+    return repr(node)
+
+
+def _without_texts(node: ast.Raise) -> ast.Raise:
+    """A statement that raises an error, with nothing in place of its texts."""
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
+            inner.value = ""
+    return node
 
 
 @functools.cache  # A module is imported once: its code in this process stays the same.
 def _digests(module: str) -> tuple[tuple[str, str], ...]:
     digests: dict[str, str] = {}
+    own: set[str] = set()
     waiting = [module]
     start = _spec(module)
     while waiting:
         name = waiting.pop()
+        if name.partition(".")[0] == OWN:
+            own |= {name} & _own_modules().keys()
+            continue
         spec = _spec(name)
         if name in digests or spec is None or start is None or not _belong_together(start, spec):
             continue
@@ -91,6 +205,8 @@ def _digests(module: str) -> tuple[tuple[str, str], ...]:
         digests[name] = _digest(tree)
         is_package = spec.submodule_search_locations is not None
         waiting += _imports(tree, name if is_package else name.rpartition(".")[0])
+    if own and (others := _closure(own) - _closure(_engine())):
+        digests[OWN] = _digest_of(others)
     return tuple(sorted(digests.items()))
 
 

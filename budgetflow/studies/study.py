@@ -35,7 +35,7 @@ from budgetflow.studies.plan.departures import departures
 from budgetflow.studies.plan.derived import derivation_basis
 from budgetflow.studies.plan.memory import check_state_fits, peak_bytes, state_bytes, step_arguments
 from budgetflow.studies.plan.trials import TrialPlan
-from budgetflow.studies.store.keys import as_begun, dependencies, fingerprint
+from budgetflow.studies.store.keys import as_begun, begun_with_equal_code, dependencies, fingerprint
 from budgetflow.studies.store.trial import read_outcome
 
 
@@ -151,9 +151,10 @@ def resolve(
         )
     builds_on = earlier_outcome["fingerprint"] if earlier_outcome else None
     mesh = make_mesh(config.mesh, kind_of(config).num_trials(config))
-    found_on = dependencies(config, dataset, Changes.OUTCOME)
-    if same_results and (known := processes.on_main(_recorded, folder)):
-        found_on = as_begun(found_on, known, builds_on)
+    found_on = dependencies(config, dataset, Changes.OUTCOME, kind_of(config).policy)
+    recorded = processes.on_main(_recorded, folder)
+    if recorded and (same_results or begun_with_equal_code(found_on, recorded)):
+        found_on = as_begun(found_on, recorded, builds_on)
     _, program = first_program(config, mesh)
     metric = task_metrics(program.spec)[config.evaluation.selection_metric]
     study = Study(

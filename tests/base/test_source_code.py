@@ -3,6 +3,8 @@
 import ast
 import hashlib
 import importlib
+import json
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -110,8 +112,10 @@ def test_comments_docstrings_formatting_and_other_files_change_nothing(lab):
 
 
 def test_where_an_object_is_defined_counts_not_where_it_is_imported_from():
-    found = source_digests("budgetflow.models.MLP", "config.model.name")
-    assert set(found) == {"budgetflow.models.mlp", "budgetflow.models.dropout"}
+    public = source_digests("budgetflow.models.MLP", "config.model.name")
+    assert public == source_digests("budgetflow.engine.models.mlp.MLP", "config.model.name")
+    assert set(public) == {"budgetflow"}
+    assert public != source_digests("budgetflow.models.ConvNet", "config.model.name")
 
 
 CODE = r'''
@@ -143,34 +147,117 @@ def test_digests_are_the_same_for_every_python():
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == "b50518858988fd8e"
 
 
-def test_budgetflows_own_source_counts_but_for_what_only_reads(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "dont_write_bytecode", False)
-    monkeypatch.setattr("budgetflow.base.disk_cache.FOLDER", tmp_path / "kept")
-    before = framework_source()
-    assert before["version"] and before["source"]
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A small budgetflow; a function that changes files of it and gives what is digested."""
     package = tmp_path / "budgetflow"
-    (package / "results").mkdir(parents=True)
-    (package / "training.py").write_text("x = 1")
-    monkeypatch.setattr("budgetflow.__file__", str(package / "__init__.py"))
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.setattr("budgetflow.base.disk_cache.FOLDER", tmp_path / "cache")
+    monkeypatch.setattr(source_code, "PACKAGE", package)
+    cached = (source_code._own_modules, framework_source, source_code._digests)
 
-    def source():
-        framework_source.cache_clear()
-        return framework_source()["source"]
+    def write(files):
+        """The digests of states, of what decides, and of a model."""
+        for name, text in files.items():
+            path = package / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True) if text is None else path.write_text(text)
+        for function in cached:
+            function.cache_clear()
+        policy = source_code.module_digests("budgetflow.playbook.policy")["budgetflow"]
+        model = source_code.module_digests("budgetflow.engine.models.mlp")["budgetflow"]
+        return framework_source()["source"], policy, model
 
-    try:
-        first = source()
-        (package / "results" / "figures.py").write_text("y = 1")
-        assert source() == first
-        (package / "training.py").write_text('"""Trains."""\nx = (1)  # as it was')
-        assert source() == first
-        (package / "training.py").write_text("x = 2")
-        assert source() != first
-        # It is kept, and not parsed again.
-        now = source()
-        monkeypatch.setattr(ast, "parse", None)
-        assert source() == now
-    finally:
-        framework_source.cache_clear()
+    yield write
+    for function in cached:
+        function.cache_clear()
+
+
+STEP = """
+from budgetflow.base.errors import refuse
+from budgetflow.base.numbers import half, twice
+
+def step(x):
+    if x < 0:
+        raise ValueError(f"{x} is negative")
+    return half(x)
+"""
+OWN = {
+    "__init__.py": "from budgetflow.engine.step import step\n",
+    "base/__init__.py": "",
+    "base/errors.py": "def refuse(): pass\n",
+    "base/numbers.py": "def half(x): return x / 2\ndef twice(x): return x * 2\n",
+    "engine/__init__.py": "",
+    "engine/step.py": STEP,
+    "engine/models/__init__.py": "from budgetflow.engine.models.mlp import size\n",
+    "engine/models/mlp.py": "size = 4\n",
+    "playbook/__init__.py": "",
+    "playbook/policy.py": "from budgetflow.playbook.words import said\nfrom typing import Any\n"
+    "def decide(): return said(3)\n",
+    "playbook/words.py": "CHANGES_NO_RESULT = True\ndef said(x): return f'{x} steps'\n",
+    "results/page.py": "width = 80\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("files", "changed"),
+    [
+        # Words, comments, texts of errors, readers and names change nothing.
+        ({"playbook/words.py": OWN["playbook/words.py"].replace("steps", "updates")}, ""),
+        ({"engine/step.py": STEP.replace("is negative", "is below 0") + "# done\n"}, ""),
+        ({"results/page.py": "width = 100\n"}, ""),
+        ({"__init__.py": "from budgetflow.engine.step import step as other\n"}, ""),
+        (
+            {
+                "base/numbers.py": None,
+                "base/arithmetic.py": OWN["base/numbers.py"],
+                "engine/step.py": STEP.replace("base.numbers", "base.arithmetic"),
+            },
+            "",
+        ),
+        # What computes a state does, whatever it lies in, and so does what is imported from where.
+        ({"engine/step.py": STEP.replace("half(x)", "half(x) * 1")}, "states"),
+        ({"engine/step.py": STEP.replace("half, twice", "twice as half, twice")}, "states"),
+        ({"base/numbers.py": OWN["base/numbers.py"].replace("x / 2", "x / 3")}, "states"),
+        ({"engine/more.py": "import jax\n"}, "states"),
+        ({"base/errors.py": "def refuse(): return 1\n"}, "states"),
+        # What a config names counts where it names it; what decides, for outcomes.
+        ({"engine/models/mlp.py": "size = 5\n"}, "model"),
+        ({"engine/models/conv.py": "size = 5\n"}, ""),
+        ({"playbook/policy.py": OWN["playbook/policy.py"].replace("3", "4")}, "policy"),
+        ({"playbook/words.py": "def said(x): return f'{x} steps'\n"}, "policy"),
+    ],
+)
+def test_of_budgetflow_what_can_change_a_result_counts(own, files, changed):
+    before, after = own(OWN), own(files)
+    names = ("states", "policy", "model")
+    pairs = zip(names, before, after, strict=True)
+    assert " ".join(name for name, then, now in pairs if then != now) == changed
+    assert own(OWN | {name: None for name in files if name not in OWN}) == before
+
+
+def test_the_digests_of_budgetflow_are_kept_between_processes(own, monkeypatch):
+    before = own(OWN)
+    monkeypatch.setattr(ast, "parse", None)
+    assert own({}) == before
+
+
+def test_a_users_code_that_builds_on_budgetflows_models_knows_them(lab):
+    lab({"own_lab/layers.py": "from budgetflow.models import MLP\n" + FILES["own_lab/layers.py"]})
+    assert set(digests()) >= {"budgetflow", "own_lab.layers"}
+    lab({"own_lab/layers.py": "from budgetflow import launch\n" + FILES["own_lab/layers.py"]})
+    assert "budgetflow" not in digests()
+
+
+def test_all_of_the_engine_counts_but_what_configs_name():
+    engine = {name for name in source_code._own_modules() if ".engine." in name}
+    named = {
+        *(f"budgetflow.engine.{name}" for name in ("models", "tasks")),
+        *(f"budgetflow.engine.models.{m}" for m in ("conv", "dropout", "mlp", "resnet")),
+        "budgetflow.engine.models.transformer",
+        *(f"budgetflow.engine.data.{d}" for d in ("augment", "diabetes", "fashion_mnist", "text")),
+    }
+    assert engine - source_code._closure(source_code._engine()) == named
 
 
 CONFIG = """
@@ -230,3 +317,56 @@ def test_another_model_behind_the_same_name_is_never_gone_on_with(lab, tmp_path)
     result = launch(tmp_path, "second.py")
     assert result.returncode == 0, result.stderr
     assert "were taken over" in result.stdout
+
+
+ROUND = """
+from budgetflow.config import building_on, default_config
+
+def get_config():
+    config = {make}
+    config.max_train_steps = {steps}
+    config.evaluation.evaluations = 2
+    config.model = {{"name": "budgetflow.models.MLP", "hidden_sizes": (8,)}}
+    config.search.promote_trials = {promote}
+    return config
+"""
+
+
+@pytest.mark.slow
+def test_a_word_in_a_message_or_another_file_name_leaves_all_that_was_trained(tmp_path):
+    """Of a copy of the whole package: a sentence is worded anew, a module renamed, then a number.
+
+    So nothing of a complete study is refused, and the next round takes over its steps.
+    """
+    package = tmp_path / "budgetflow"
+    shutil.copytree(source_code.PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    make = "default_config('round')"
+    (tmp_path / "first.py").write_text(ROUND.format(make=make, steps=20, promote=0))
+    make = f"building_on({str(tmp_path / 'first.py')!r}, 'round')"
+    for name, steps in {"second": 40, "third": 60, "fourth": 80}.items():
+        (tmp_path / f"{name}.py").write_text(ROUND.format(make=make, steps=steps, promote=1))
+
+    def reused(config):
+        assert launch(tmp_path, "first.py").returncode == 0  # complete, and not refused
+        result = launch(tmp_path, f"{config}.py")
+        assert result.returncode == 0, result.stderr
+        outcome = json.loads((tmp_path / "runs" / config / "outcome.json").read_text())
+        return outcome["steps_reused"]
+
+    assert reused("second") == 20
+    words = package / "playbook" / "rounds" / "words.py"
+    text = words.read_text()
+    words.write_text(text.replace("bit for bit, instead of", "bit for bit, rather than"))
+    assert words.read_text() != text
+    files = [path for path in package.rglob("*.py") if path.name != "equal_code.py"]
+    for file in files:
+        text = file.read_text()
+        file.write_text(
+            text.replace("engine.training.apply import", "engine.training.moved import")
+        )
+    (package / "engine/training/apply.py").rename(package / "engine/training/moved.py")
+    assert reused("third") == 20
+    step = package / "engine" / "training" / "moved.py"
+    step.write_text(step.read_text() + "\nADDED = 1\n")
+    result = launch(tmp_path, "fourth.py")
+    assert result.returncode == 2 and "budgetflow's code" in result.stderr

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import types
+from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, trial_record

@@ -15,6 +15,9 @@ from budgetflow.playbook.budget.planner import (
     plan_rounds,
 )
 
+# Left out of the keys of results: see budgetflow.base.source_code.
+CHANGES_NO_RESULT = True
+
 _SINGULAR = {"steps": "step", "examples": "example", "flops": "FLOP", "hours": "hour"}
 
 

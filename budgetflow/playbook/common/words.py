@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+# Left out of the keys of results: see budgetflow.base.source_code.
+CHANGES_NO_RESULT = True
+
 
 def words(name: str) -> str:
     """A name in words: "error_rate" is "error rate"."""

@@ -7,6 +7,9 @@ from typing import Any
 
 from budgetflow.playbook.comparison.direction import Departure, Direction, Varied
 
+# Left out of the keys of results: see budgetflow.base.source_code.
+CHANGES_NO_RESULT = True
+
 _MEASURE = "config.kind = 'comparison' measures it"
 
 

@@ -13,6 +13,9 @@ from budgetflow.playbook.comparison.outcome import (
     Side,
 )
 
+# Left out of the keys of results: see budgetflow.base.source_code.
+CHANGES_NO_RESULT = True
+
 _SIDES = ("without the change", "with the change")
 _EXPECTED = {
     "more": "more steps",

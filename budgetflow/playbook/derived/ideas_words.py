@@ -8,6 +8,9 @@ from budgetflow.playbook.common.measurement import Selection
 from budgetflow.playbook.common.words import counted, words
 from budgetflow.playbook.derived.ideas import MIN_SEEDS, IdeaResult
 
+# Left out of the keys of results: see budgetflow.base.source_code.
+CHANGES_NO_RESULT = True
+
 LEDGER_COLUMNS = ("idea", "difference", "relative", "interval", "p (Holm)", "seeds", "status")
 UNKNOWN = "-"
 

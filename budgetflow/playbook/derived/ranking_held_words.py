@@ -9,6 +9,9 @@ from budgetflow.playbook.common.rank_correlation import CONFIDENCE, MIN_SETTINGS
 from budgetflow.playbook.common.words import counted, in_words
 from budgetflow.playbook.derived.ranking_held import Held, Moved
 
+# Left out of the keys of results: see budgetflow.base.source_code.
+CHANGES_NO_RESULT = True
+
 MIN_SEEDS = 3
 
 

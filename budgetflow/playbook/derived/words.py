@@ -23,6 +23,9 @@ from budgetflow.playbook.derived.short_round import (
     Separation,
 )
 
+# Left out of the keys of results: see budgetflow.base.source_code.
+CHANGES_NO_RESULT = True
+
 # So many trials are named, of those that diverged or spiked.
 MOST_NUMBERS = 8
 BIAS = "short-horizon bias (Wu et al. 2018, arXiv:1803.02021)"

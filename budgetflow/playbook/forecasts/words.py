@@ -11,6 +11,9 @@ from budgetflow.playbook.forecasts.metric_by_loss import Expected
 from budgetflow.playbook.forecasts.receipts import Receipt
 from budgetflow.playbook.forecasts.study_forecast import LongerRun, StudyForecast
 
+# Left out of the keys of results: see budgetflow.base.source_code.
+CHANGES_NO_RESULT = True
+
 _TIMES = {2: "Twice", 3: "Three times", 4: "Four times", 5: "Five times"}
 LONGER_COLUMNS = ("steps", "of them new", "time", "validation loss", "gain", "selection metric")
 RECEIPT_COLUMNS = ("forecast", "steps", "said", "came", "off", "inside", "width needed")

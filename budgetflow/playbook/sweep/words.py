@@ -11,6 +11,9 @@ from budgetflow.playbook.sweep.hopeless import LAG, SHARE, Lag
 from budgetflow.playbook.sweep.race import SweepSettings
 from budgetflow.playbook.sweep.regime import MIN_EPOCHS, CurveReading
 
+# Left out of the keys of results: see budgetflow.base.source_code.
+CHANGES_NO_RESULT = True
+
 BOUNDARY_WARNING = "THE BEST LEARNING RATE LIES AT THE BOUNDARY of those tried, extensions included"
 MOVE_GRID = "Move config.sweep.learning_rates or raise config.sweep.max_extensions."
 

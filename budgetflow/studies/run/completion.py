@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from budgetflow.base.source_code import framework_source
+from budgetflow.base.equal_code import with_todays_digests
+from budgetflow.base.source_code import OWN, framework_source
 from budgetflow.config.fields import Changes
 from budgetflow.engine.training.timing import Stopwatch
 from budgetflow.playbook.common import words as wording
@@ -78,11 +79,11 @@ def completed(
 
 def changed_code(study: Study, records: Sequence[TrialRecord]) -> list[str]:
     """The code that has changed since the study, or any of its trials, was begun: its names."""
-    now = dependencies(study.config, study.dataset, Changes.OUTCOME)
-    names = {*differing_fields(study.found_on, now)}
+    now = dependencies(study.config, study.dataset, Changes.OUTCOME, study.kind.policy)
+    names = {*differing_fields(with_todays_digests(study.found_on, now), now)}
     for record in records:  # who undid a change has trials that ran with it
         config = study.kind.plan(study, record.trial, record.hyperparameters).config
-        now = {"code": code(config, Changes.STATES), "budgetflow": framework_source()}
+        now = {"code": code(config), OWN: framework_source()}
         names |= {*differing_fields({n: record.reuse_key.get(n) for n in now}, now)}
         names |= {*record.reuse_key.get("resumed_with_another", ())}
     return of_code(sorted(names))

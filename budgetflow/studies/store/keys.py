@@ -17,8 +17,9 @@ from typing import Any
 
 from jax.sharding import Mesh
 
+from budgetflow.base.equal_code import with_todays_digests
 from budgetflow.base.import_path import is_import_path
-from budgetflow.base.source_code import framework_source, source_digests
+from budgetflow.base.source_code import OWN, framework_source, module_digests, source_digests
 from budgetflow.config.fields import Changes
 from budgetflow.config.keys import value_of
 from budgetflow.config.schema import FREE_FORM, StudyConfig, part
@@ -33,14 +34,23 @@ _CODE = (
     *("augmentation.name", "schedule.function"),
 )
 # What of a key is code: the user's, and budgetflow's own.
-_ALL_CODE = ("code", "budgetflow")
+_ALL_CODE = ("code", OWN)
 # Fields that were taken out of the schema, and the value with which nothing is missed.
 REMOVED = {"mesh.vmap_trials": 1}
 _MISSING = object()
 
 
-def dependencies(config: StudyConfig, dataset: Dataset, changes: Changes) -> dict[str, Any]:
-    """All that can change ``changes`` or more, but for devices and libraries, as JSON values."""
+def dependencies(
+    config: StudyConfig, dataset: Dataset, changes: Changes, policy: str | None = None
+) -> dict[str, Any]:
+    """All that can change ``changes`` or more, but for devices and libraries, as JSON values.
+
+    Args:
+        config: the study's config, or a trial's.
+        dataset: its data.
+        changes: what it can change.
+        policy: of an outcome, the module that decides.
+    """
     splits = {
         "train": (dataset.train, Changes.STATES),
         "validation": (dataset.validation, Changes.MEASUREMENTS),
@@ -48,26 +58,34 @@ def dependencies(config: StudyConfig, dataset: Dataset, changes: Changes) -> dic
     }
     return {
         **part(config, changes),
-        "code": code(config, changes),
+        "code": code(config, policy),
         "content": {
             name: split.content
             for name, (split, most) in splits.items()
             if split is not None and most >= changes
         },
-        "budgetflow": framework_source(),
+        OWN: framework_source(),
     }
 
 
-def code(config: StudyConfig, changes: Changes) -> dict[str, dict[str, str]]:
-    """The code that a config names: field to the digests of modules."""
-    found = {}
-    # What decides, as a kind of study of one's own does, changes no states.
-    for field in (*_CODE, "kind") if changes == Changes.OUTCOME else _CODE:
+def code(config: StudyConfig, policy: str | None = None) -> dict[str, dict[str, str]]:
+    """The code that a config names: field to the digests of modules.
+
+    Args:
+        config: the config.
+        policy: the module that decides, which changes outcomes and no states; None to leave it out.
+    """
+    digests = {}
+    for field in _CODE:
         path = value_of(config, field)
         # "contrib.muon" is optax's.
         if path and is_import_path(path) and path.partition(".")[0] not in (*LIBRARIES, "contrib"):
-            found[field] = source_digests(path, f"config.{field}")
-    return found
+            digests[field] = source_digests(path, f"config.{field}")
+    if policy is not None:
+        own_kind = is_import_path(config.kind)
+        digests["kind"] = source_digests(config.kind, "config.kind") if own_kind else {}
+        digests["kind"] |= module_digests(policy)
+    return digests
 
 
 def fingerprint(found_on: dict[str, Any], builds_on: str | None) -> str:
@@ -79,6 +97,20 @@ def fingerprint(found_on: dict[str, Any], builds_on: str | None) -> str:
     """
     values = {**found_on, "builds_on_fingerprint": builds_on}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def begun_with_equal_code(found_on: dict[str, Any], recorded: dict[str, Any]) -> bool:
+    """Whether a study was begun with another version whose code does what today's does.
+
+    Args:
+        found_on: what the study is found on today.
+        recorded: what its folder's ``config.json`` holds.
+    """
+    before = recorded.get("found_on")
+    if before is None or before.get(OWN) == found_on[OWN]:
+        return False
+    renewed = with_todays_digests(before, found_on)
+    return all(renewed[name] == found_on[name] for name in _ALL_CODE)
 
 
 def as_begun(
@@ -198,7 +230,10 @@ def in_words(names: Sequence[str]) -> str:
             field = next(name for name in (*_CODE, "kind") if f"{rest}.".startswith(f"{name}."))
             module = rest.removeprefix(field).strip(".")
             behind = f" ({module})" if module else ""
-            words.append(f"the code behind config.{field}{behind}")
+            is_own = module == OWN or (field == "kind" and not module)
+            words.append(
+                "budgetflow's code" if is_own else f"the code behind config.{field}{behind}"
+            )
         elif head == "settings":
             words.append(f"{rest or 'settings'} of JAX and XLA")
         elif head == "derived":
@@ -206,7 +241,7 @@ def in_words(names: Sequence[str]) -> str:
         elif head == "content":
             words.append(f"what config.data.{rest.partition('.')[0]}_split holds")
         elif head == "budgetflow":
-            words.append("the version of budgetflow" if rest == "version" else "budgetflow's code")
+            words.append("budgetflow's code")
         else:
             words.append(name)
     return ", ".join(dict.fromkeys(words))

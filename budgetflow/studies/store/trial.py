@@ -14,6 +14,7 @@ from typing import Any
 
 from etils import epath
 
+from budgetflow.base.equal_code import with_todays_digests
 from budgetflow.base.errors import DamagedFileError
 from budgetflow.base.files import (
     checksum_of,
@@ -107,6 +108,8 @@ def _record(content: dict[str, Any], rows: Iterable[Row]) -> TrialRecord:
         for name, value in fields["hyperparameters"].items()
     }
     schedule = Schedule(**fields["schedule"])
+    if key := fields.get("reuse_key"):
+        fields["reuse_key"] = with_todays_digests(key)
     return TrialRecord(
         **{**fields, "hyperparameters": values, "schedule": schedule},
         fitted_at_step_bracket=tuple(bracket) if bracket else None,

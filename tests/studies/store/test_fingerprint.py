@@ -309,10 +309,15 @@ def test_differences_are_named_for_people(splits, words):
     )
     found = [dependencies(c, study_dataset(c), Changes.OUTCOME) for c in (base, other)]
     assert in_words(sorted(differing_fields(*found), reverse=True)) == words
-    names = ["budgetflow.source", "code.model.name.my_lab.layers", "budgetflow.version", "settings"]
+    names = [
+        "budgetflow.source",
+        "code.model.name.my_lab.layers",
+        "code.kind.budgetflow",
+        "settings",
+    ]
     assert in_words(names) == (
-        "budgetflow's code, the code behind config.model.name (my_lab.layers), the version of "
-        "budgetflow, settings of JAX and XLA"
+        "budgetflow's code, the code behind config.model.name (my_lab.layers), settings of JAX and "
+        "XLA"
     )
 
 

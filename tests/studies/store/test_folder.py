@@ -33,10 +33,10 @@ def version(monkeypatch):
     """Pretends that budgetflow's code is another one."""
 
     def pretend(source):
-        for module in ("fingerprint", "completion"):
+        for module in ("store.keys", "run.completion"):
             monkeypatch.setattr(
                 f"budgetflow.studies.{module}.framework_source",
-                lambda: {"version": "0.1.0", "source": source},
+                lambda: {"source": source},
             )
 
     pretend("old")

@@ -1,0 +1,58 @@
+"""Digests of budgetflow's own code that compute the same, so that folders stay usable.
+
+When code that results depend on changes and no number does, what was recorded with it would not be
+continued or reused. Whoever makes such a change, and has shown that it changes no number, records
+it here by ``scripts/record_equal_code REVISION``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from budgetflow.base.source_code import OWN, framework_source
+
+# What is equal changes no result: see budgetflow.base.source_code.
+CHANGES_NO_RESULT = True
+# A digest that was recorded, and that of later code which computes the same. Of the earliest
+# folders: of all of budgetflow, and of the modules behind a field, as they follow each other.
+EQUAL: dict[str, str] = {}
+
+
+def latest(digest: str) -> str:
+    """The digest of the latest code that computes the same as that of an earlier one."""
+    while digest in EQUAL:
+        digest = EQUAL[digest]
+    return digest
+
+
+def with_todays_digests(recorded: dict[str, Any], today: dict[str, Any] | None = None) -> Any:
+    """What a key says of code, with today's digests where today's code computes the same.
+
+    The first version recorded other digests: of all of budgetflow together, and of its modules by
+    their names, but not of what a kind decides.
+
+    Args:
+        recorded: a key of states, or what a study is found on.
+        today: the same of today, as far as it is known.
+    """
+    source = recorded.get(OWN, {}).get("source", "")
+    if (now := latest(source)) == source or now != framework_source()["source"]:
+        return recorded
+    code = {
+        field: _renewed(digests, (today or {}).get("code", {}).get(field, {}))
+        for field, digests in recorded["code"].items()
+    }
+    if today is not None and "kind" in today["code"]:
+        code.setdefault("kind", today["code"]["kind"])
+    return {**recorded, "code": code, OWN: framework_source()}
+
+
+def _renewed(digests: dict[str, str], today: dict[str, str]) -> dict[str, str]:
+    """The digests of the code behind a field, as today's code has those of budgetflow."""
+    own = [digest for name, digest in sorted(digests.items()) if name.partition(".")[0] == OWN]
+    renewed = {n: digest for n, digest in digests.items() if n.partition(".")[0] != OWN}
+    if own:
+        renewed[OWN] = latest(" ".join(own))
+    elif OWN in today:  # of a user's code, budgetflow's own was not recorded
+        renewed[OWN] = today[OWN]
+    return renewed
