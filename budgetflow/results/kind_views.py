@@ -61,17 +61,35 @@ class View:
         tables: of a study, what its outcome holds that is best read as tables.
         table: (study, most rows) -> its most important trials, and what matters of them, for a
             terminal.
+        races: whether the trials race to a fit, instead of being selected by validation.
     """
 
     headline: Callable[[Any], str]
     facts: Callable[[Any], dict[str, Any]]
     table: Callable[[StudyResult, int], pd.DataFrame]
     tables: Callable[[StudyResult], Iterable[ShownTable]] = lambda study: []
+    races: bool = False
 
 
 def view_of(outcome: Outcome) -> View:
     """The view of an outcome's class, or of the nearest one that it derives from."""
     return next(VIEWS[known] for known in type(outcome).__mro__ if known in VIEWS)
+
+
+def is_race(study: StudyResult) -> bool:
+    """Whether a study's trials race to a fit, instead of being selected by validation.
+
+    The view of the outcome says so. While there is none, the trials do, which look for the step
+    that they fit at, or the config, where a training loss to race to is for races alone.
+    """
+    if study.found is not None:
+        return view_of(study.found).races
+    train_losses = [
+        study.config.get(section, {}).get(name)
+        for section, name in (("sweep", "fitted_train_loss"), ("comparison", "train_loss"))
+    ]
+    looks_for_fit = any(trial.record.reuse_key.get("checks_fit") for trial in study.trials)
+    return looks_for_fit or any(loss is not None for loss in train_losses)
 
 
 def headline(outcome: Outcome) -> str:
@@ -221,11 +239,13 @@ def _fastest_of_each_side(study: StudyResult, most: int) -> pd.DataFrame:
 
 VIEWS: dict[type[Outcome], View] = {
     Outcome: View(_first_reason, _steps_trained, _best_first),
-    SweepOutcome: View(wording.sweep_headline, _facts_of_a_sweep, _nearest_to_the_best),
+    SweepOutcome: View(wording.sweep_headline, _facts_of_a_sweep, _nearest_to_the_best, races=True),
     TrialsOutcome: View(wording.trials_headline, _facts_of_trials, _best_first),
     RoundOutcome: View(wording.trials_headline, _facts_of_a_round, _best_first, _tables_of_a_round),
     CooldownsOutcome: View(
         wording.cooldowns_headline, _facts_of_trials, _best_first, _tables_of_forecasts
     ),
-    ComparisonOutcome: View(comparison_headline, _facts_of_a_comparison, _fastest_of_each_side),
+    ComparisonOutcome: View(
+        comparison_headline, _facts_of_a_comparison, _fastest_of_each_side, races=True
+    ),
 }

@@ -11,6 +11,7 @@ from budgetflow.base.files import read_json
 from budgetflow.playbook.common.competing import compete
 from budgetflow.playbook.common.measurement import TrialRecord
 from budgetflow.playbook.common.outcomes import RoundOutcome
+from budgetflow.results.kind_views import is_race
 from budgetflow.results.reading import StudyResult, TrialResult
 
 # In the order in which they are drawn, the last on top, and what they are called.
@@ -41,17 +42,14 @@ class Shown:
         records: its trials, those that are drawn last at the end.
         groups: trial number to a key of :data:`GROUPS`.
         varied: the hyperparameters that differ between trials.
+        is_race: whether its trials race to a fit, instead of being selected by validation.
     """
 
     study: StudyResult
     records: Sequence[TrialRecord]
     groups: dict[int, str]
     varied: tuple[str, ...]
-
-    @property
-    def is_race(self) -> bool:
-        """Whether its trials race to a fit, instead of being selected by validation."""
-        return self.study.config["kind"] in ("lr_sweep", "comparison")
+    is_race: bool
 
     def setting(self, record: TrialRecord, name: str) -> Any:
         """A hyperparameter of a trial; "none" where it is None, which would be drawn nowhere."""
@@ -77,7 +75,8 @@ def shown(study: StudyResult) -> Shown:
     groups |= {r.trial: "failed" for r in records if r.failed}
     found = study.found
     best: int | None
-    if study.config["kind"] in ("lr_sweep", "comparison"):
+    races = is_race(study)
+    if races:
         competing = [r.trial for r in records if r.fitted_at_step is not None]
         best = found.best_trial if found else None
     elif isinstance(found, RoundOutcome) and found.best_step_diagnosis.competing_trials:
@@ -92,7 +91,7 @@ def shown(study: StudyResult) -> Shown:
     ordered = sorted(records, key=lambda r: (order.index(groups[r.trial]), r.trial))
     names = dict.fromkeys(name for r in records for name in r.hyperparameters)
     varied = [n for n in names if len({str(_setting(study, r, n)) for r in records}) > 1]
-    return Shown(study, ordered, groups, tuple(varied))
+    return Shown(study, ordered, groups, tuple(varied), races)
 
 
 def _setting(study: StudyResult, record: TrialRecord, name: str) -> Any:

@@ -8,18 +8,20 @@ import sys
 from html.parser import HTMLParser
 
 import pytest
-from conftest import trial_record
+from conftest import conclude_again, trial_record
 from etils import epath
 
 from budgetflow.base.errors import UserError
+from budgetflow.base.files import read_json, write_json
 from budgetflow.cli.report import report
 from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.comparison.outcome import Change, ComparisonOutcome, SeedSteps, Side
 from budgetflow.results.provenance import next_step, order_of
 from budgetflow.results.reading import open_studies, open_study
 from budgetflow.results.report.page import render_report, write_report
 from budgetflow.results.report.page_data import shown, trials
 from budgetflow.results.report.panels.studies import panels
-from budgetflow.studies.store.trial import write_trial
+from budgetflow.studies.store.trial import read_trials, write_outcome, write_trial
 
 VOID = {"meta", "link", "br", "img", "hr", "input", "path", "circle"}
 TRIALS = 500
@@ -132,6 +134,79 @@ def test_what_a_trial_does_not_say_is_as_the_config_has_it(completed_workdir, mo
     assert of.setting(by_number[first.record.trial], "optimizer.momentum") == momentum
     (axis,) = (panel for panel in panels(of) if panel.title == "seed")
     assert "nominal" in json.dumps(axis.spec)  # a name, not a quantity
+
+
+@pytest.fixture
+def comparison_folder(workdir):
+    """A sweep's folder, made one of a comparison: every other trial is one with the change."""
+    folder = workdir / "lr_sweep"
+    records = read_trials(folder)
+    for record in records:
+        values = {**record.hyperparameters, "changed": record.trial % 2 == 1}
+        write_trial(folder, dataclasses.replace(record, hyperparameters=values))
+    sides = [
+        Side(
+            seeds=(
+                SeedSteps(
+                    seed=0, status="found", steps=100.0, learning_rate=0.1, trial=record.trial
+                ),
+            ),
+            median_steps=100.0,
+        )
+        for record in records[:2]
+    ]
+    outcome = ComparisonOutcome(
+        max_train_steps=3000,
+        steps_trained=1,
+        status="cannot_be_told",
+        changes=(Change(field="model.name", before="a", after="b"),),
+        train_loss=None,
+        unchanged=sides[0],
+        changed=sides[1],
+    )
+    (folder / "outcome.json").unlink()
+    write_outcome(folder, outcome.to_json(), read_trials(folder))
+    return folder
+
+
+def island_of_kind(folder, kind):
+    """What the report of a folder draws, with its kind of study at an import path."""
+    config = read_json(folder / "config.json")
+    config["config"]["kind"] = kind
+    write_json(folder / "config.json", config)
+    (study,) = island_of(render_report(open_study(folder)))["studies"]
+    return study
+
+
+@pytest.mark.parametrize("fitted_train_loss", [None, 0.01])
+def test_a_sweep_at_an_import_path_is_drawn_as_a_sweep(workdir, fitted_train_loss):
+    folder = workdir / "lr_sweep"
+    if fitted_train_loss is not None:  # its trials look for no fit, and are evaluated in full
+        config = read_json(folder / "config.json")
+        config["config"]["sweep"]["fitted_train_loss"] = fitted_train_loss
+        write_json(folder / "config.json", config)
+        for record in read_trials(folder):
+            key = {**record.reuse_key, "checks_fit": False}
+            write_trial(folder, dataclasses.replace(record, reuse_key=key))
+        conclude_again(folder)
+    for _ in ("complete", "under way"):
+        named = island_of_kind(folder, "lr_sweep")
+        own = island_of_kind(folder, "somebodys_module.MY_SWEEP")
+        assert own == named
+        assert "race" in own["groups"]["other"]
+        titles = [panel.title for panel in panels(shown(open_study(folder)))]
+        assert "Step of the first fit" in titles and "Best steps" not in titles
+        (folder / "outcome.json").unlink(missing_ok=True)
+
+
+def test_a_comparison_at_an_import_path_is_drawn_as_a_comparison(comparison_folder):
+    for _ in ("complete", "under way"):
+        named = island_of_kind(comparison_folder, "comparison")
+        assert island_of_kind(comparison_folder, "my_module.COMPARED") == named
+        assert "race" in named["groups"]["other"]
+        titles = [panel.title for panel in panels(shown(open_study(comparison_folder)))]
+        assert not {"Step of the first fit", "Best steps"} & {*titles}
+        (comparison_folder / "outcome.json").unlink(missing_ok=True)
 
 
 def test_an_optimum_at_an_edge_is_flagged(completed_workdir):

@@ -19,6 +19,7 @@ from budgetflow.playbook.common.outcomes import CooldownsOutcome, RoundOutcome, 
 from budgetflow.playbook.comparison.outcome import ComparisonOutcome
 from budgetflow.playbook.rounds.best_setting import edges
 from budgetflow.playbook.rounds.best_step import FIRST, LAST
+from budgetflow.playbook.sweep.race import LEARNING_RATE, SEED
 from budgetflow.results.figures import explosion_limit
 from budgetflow.results.reading import StudyResult
 from budgetflow.results.report.page_data import Shown, metrics, number, value_of
@@ -70,7 +71,9 @@ def short(name: str) -> str:
 
 def steps_to_fit(of: Shown) -> Iterator[Panel]:
     """When each learning rate fitted, and how far each came."""
-    if of.study.config["kind"] != "lr_sweep" or not any(r.rows for r in of.records):
+    # Races that differ in more than these, as those of a comparison, are no single curve.
+    differing = {name for r in of.records for name in r.hyperparameters} - {LEARNING_RATE, SEED}
+    if not of.is_race or differing or not any(r.rows for r in of.records):
         return
     found = of.study.found
     answer = isinstance(found, SweepOutcome) and found.status == "found"
