@@ -26,7 +26,7 @@ def latest(digest: str) -> str:
 
 
 def with_todays_digests(recorded: dict[str, Any], today: dict[str, Any] | None = None) -> Any:
-    """What a key says of code, with today's digests where today's code computes the same.
+    """A key with today's digests of code where today's code computes the same.
 
     The first version recorded other digests: of all of budgetflow together, and of its modules by
     their names, but not of what a kind decides.
@@ -35,20 +35,24 @@ def with_todays_digests(recorded: dict[str, Any], today: dict[str, Any] | None =
         recorded: a key of states, or what a study is found on.
         today: the same of today, as far as it is known.
     """
-    source = recorded.get(OWN, {}).get("source", "")
-    if (now := latest(source)) == source or now != framework_source()["source"]:
+    own = recorded.get(OWN, {})
+    source = latest(own.get("source", ""))
+    is_first_version = "version" in own
+    if is_first_version and source != framework_source()["source"]:
         return recorded
+    code_today = (today or {}).get("code", {}) if is_first_version else {}
     code = {
-        field: _renewed(digests, (today or {}).get("code", {}).get(field, {}))
-        for field, digests in recorded["code"].items()
+        field: _renewed(digests, code_today.get(field, {}))
+        for field, digests in recorded.get("code", {}).items()
     }
-    if today is not None and "kind" in today["code"]:
-        code.setdefault("kind", today["code"]["kind"])
-    return {**recorded, "code": code, OWN: framework_source()}
+    if "kind" in code_today:
+        code.setdefault("kind", code_today["kind"])
+    renewed = {"code": code, OWN: {"source": source}}
+    return {**recorded, **{name: value for name, value in renewed.items() if name in recorded}}
 
 
 def _renewed(digests: dict[str, str], today: dict[str, str]) -> dict[str, str]:
-    """The digests of the code behind a field, as today's code has those of budgetflow."""
+    """The digests of the code behind a field, with today's of budgetflow's own."""
     own = [digest for name, digest in sorted(digests.items()) if name.partition(".")[0] == OWN]
     renewed = {n: digest for n, digest in digests.items() if n.partition(".")[0] != OWN}
     if own:

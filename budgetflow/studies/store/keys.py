@@ -83,8 +83,8 @@ def code(config: StudyConfig, policy: str | None = None) -> dict[str, dict[str, 
             digests[field] = source_digests(path, f"config.{field}")
     if policy is not None:
         own_kind = is_import_path(config.kind)
-        digests["kind"] = source_digests(config.kind, "config.kind") if own_kind else {}
-        digests["kind"] |= module_digests(policy)
+        named = source_digests(config.kind, "config.kind") if own_kind else {}
+        digests["kind"] = module_digests(policy) | named
     return digests
 
 
@@ -106,11 +106,10 @@ def begun_with_equal_code(found_on: dict[str, Any], recorded: dict[str, Any]) ->
         found_on: what the study is found on today.
         recorded: what its folder's ``config.json`` holds.
     """
-    before = recorded.get("found_on")
-    if before is None or before.get(OWN) == found_on[OWN]:
-        return False
+    before = recorded.get("found_on", {})
     renewed = with_todays_digests(before, found_on)
-    return all(renewed[name] == found_on[name] for name in _ALL_CODE)
+    is_equal = all(renewed.get(name) == found_on[name] for name in _ALL_CODE)
+    return is_equal and any(before[name] != found_on[name] for name in _ALL_CODE)
 
 
 def as_begun(
