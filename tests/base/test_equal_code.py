@@ -1,4 +1,4 @@
-"""What earlier versions recorded of code that computes the same is as if today's had recorded it."""
+"""Digests that earlier versions recorded count as today's where the code computes the same."""
 
 import pytest
 
