@@ -274,8 +274,8 @@ class ClusterCrew:
             report = self._result_of(worker)
             if isinstance(report, Report) and report.outcome is not None:
                 queue = queue_of(self._study.folder, list(self.records))
-                reasons = (*report.outcome.reasons, where_trials_ran(queue))
-                return dataclasses.replace(report.outcome, queue=queue, reasons=reasons)
+                outcome = dataclasses.replace(report.outcome, queue=queue)
+                return outcome.with_reasons([where_trials_ran(queue)])
             if isinstance(report, Lost) and not report.alone:
                 continue
             errors.append(report.because if isinstance(report, Lost) else str(report.error))

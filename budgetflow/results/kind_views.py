@@ -98,7 +98,7 @@ def headline(outcome: Outcome) -> str:
 
 
 def _first_reason(outcome: Outcome) -> str:
-    return next(iter(outcome.reasons), "Complete.")
+    return outcome.reasons[0].text if outcome.reasons else "Complete."
 
 
 def _steps_trained(outcome: Outcome) -> dict[str, Any]:

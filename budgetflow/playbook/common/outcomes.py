@@ -12,7 +12,8 @@ import contextlib
 import dataclasses
 import functools
 import math
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Iterable
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import pydantic
 
@@ -20,6 +21,13 @@ from budgetflow.base.errors import ConfigError
 from budgetflow.base.import_path import import_object, is_import_path
 from budgetflow.engine.schedules import Schedule
 from budgetflow.playbook.budget.planner import PlannedRound
+from budgetflow.playbook.common.reasons import (
+    Reason,
+    Sentence,
+    reasons_from_json,
+    reasons_of,
+    reasons_to_json,
+)
 from budgetflow.playbook.derived.carry_over import CarriedField
 from budgetflow.playbook.derived.ideas import IdeaResult
 from budgetflow.playbook.derived.ranking_held import Held
@@ -92,7 +100,7 @@ class Outcome:
         best_trial: its number; None if every trial diverged.
         steps_trained: of all trials.
         diverged: how many trials.
-        reasons: the evidence, in sentences.
+        reasons: the evidence; sentences given as plain text become reasons that are not loud.
         fingerprint: what the study's results are found on.
         selection_metric: the metric that selects, like "error_rate".
         higher_is_better: whether higher values of it are better.
@@ -106,7 +114,7 @@ class Outcome:
     best_trial: int | None = None
     steps_trained: int
     diverged: int = 0
-    reasons: tuple[str, ...] = ()
+    reasons: tuple[Reason, ...] = ()
     fingerprint: str | None = None
     selection_metric: str | None = None
     higher_is_better: bool | None = None
@@ -125,6 +133,13 @@ class Outcome:
         if NAMED.get(cls.kind, cls.kind) != path:
             raise TypeError(f"{path}: kind = {cls.kind!r} should be left out, or a name in NAMED")
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reasons", reasons_of(self.reasons))
+
+    def with_reasons(self, sentences: Iterable[Sentence]) -> Self:
+        """The outcome with more evidence, after what it has."""
+        return dataclasses.replace(self, reasons=(*self.reasons, *reasons_of(sentences)))
+
     @property
     def has_answer(self) -> bool:
         """Whether the study found what it was to find: a sweep may end without an answer."""
@@ -132,7 +147,7 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         """The outcome as JSON values."""
-        return {"kind": self.kind, **_to_json(self)}
+        return {"kind": self.kind, **_to_json(self), **reasons_to_json(self.reasons)}
 
 
 Outcome.kind = f"{Outcome.__module__}.{Outcome.__qualname__}"
@@ -336,6 +351,7 @@ def from_json(content: dict[str, Any]) -> Outcome:
     Keys that its class does not know are left out. Where a class of one's own cannot be imported,
     it is an :class:`Outcome`.
     """
+    content = content | {"reasons": reasons_from_json(content)}
     return _reader(content["kind"]).validate_python(content)
 
 

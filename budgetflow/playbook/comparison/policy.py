@@ -179,7 +179,7 @@ def _outcome(
         steps_factor_high=factor.high if factor else None,
         direction=factor.direction if factor else None,
     )
-    return dataclasses.replace(outcome, reasons=tuple(comparison_reasons(outcome)))
+    return outcome.with_reasons(comparison_reasons(outcome))
 
 
 def _fastest_first(one: SeedSteps) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from budgetflow.playbook.common.measurement import Selection
 from budgetflow.playbook.common.rank_correlation import CONFIDENCE, MIN_SETTINGS, RankCorrelation
+from budgetflow.playbook.common.reasons import Reason
 from budgetflow.playbook.common.words import counted, in_words
 from budgetflow.playbook.derived.ranking_held import Held, Moved
 
@@ -80,7 +81,7 @@ def held_rows(found: Held) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def held_warning(found: Held) -> str | None:
+def held_warning(found: Held) -> Reason | None:
     """What did not hold and what to tune again; None unless the verdict is that it did not."""
     if found.verdict != "did_not_hold":
         return None
@@ -88,7 +89,8 @@ def held_warning(found: Held) -> str | None:
     if found.retune:
         moves = ", ".join(f"{m.field} ({_move(m)})" for m in found.moved if m.direction != "same")
         retune = f"Tune again at the longer length: {moves}."
-    return f"THE EARLIER ROUND'S CHOICE DID NOT HOLD: {_against(found)}. {retune}"
+    text = f"THE EARLIER ROUND'S CHOICE DID NOT HOLD: {_against(found)}. {retune}"
+    return Reason(text, loud=True)
 
 
 def _against(found: Held) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from budgetflow.playbook.common.reasons import Reason, Sentence
 from budgetflow.playbook.common.words import in_words, words
 from budgetflow.playbook.derived.carry_over import (
     BASE_LEARNING_RATE,
@@ -230,7 +231,7 @@ def regularization_sentence(found: RegularizationWithoutFit) -> str:
     )
 
 
-def rate_sentences(found: RateAtEdge) -> Iterator[str]:
+def rate_sentences(found: RateAtEdge) -> Iterator[Sentence]:
     """What kind of runs chose the base learning rate, and whether it lies at an edge."""
     share = f"{DECAYED_TO:.0%} of the base learning rate or less"
     yield {
@@ -257,11 +258,12 @@ def rate_sentences(found: RateAtEdge) -> Iterator[str]:
         if found.inner_competing == 1
         else f"{found.inner_competing} trials away from that end compete, too."
     )
-    yield (
+    text = (
         f"THE BEST BASE LEARNING RATE, {found.best:.4g}, IS AT THE {found.edge.upper()} END of "
         f"what was tried ({found.lowest:.4g} to {found.highest:.4g}; within {AT_EDGE:.0%} of it, "
         f"in decades). {inner} Try beyond the {end}."
     )
+    yield Reason(text, loud=True)
     if found.edge == "low":
         yield f"A long run may want a higher one: {BIAS} favours small learning rates."
     elif found.runs != "complete":

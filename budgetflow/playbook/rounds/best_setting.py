@@ -7,6 +7,7 @@ from typing import Any
 
 from budgetflow.config.search_space import Dimension
 from budgetflow.playbook.common.measurement import Selection, TrialRecord
+from budgetflow.playbook.common.reasons import Reason
 from budgetflow.playbook.common.words import in_words
 from budgetflow.playbook.derived.narrowing import AT_EDGE, Edge, edge
 
@@ -70,7 +71,7 @@ def edges(space: Sequence[Dimension], hyperparameters: dict[str, Any]) -> dict[s
 
 def edge_sentences(
     space: Sequence[Dimension], hyperparameters: dict[str, Any], at: dict[str, Edge]
-) -> Iterator[str]:
+) -> Iterator[Reason]:
     """What it means that the best trial lies at an edge of what was searched."""
     for dimension in space:
         if dimension.name not in at:
@@ -79,9 +80,10 @@ def edge_sentences(
         values = [dimension.low, dimension.high] if is_range else dimension.values
         numbers = sorted(float(value) for value in values if isinstance(value, int | float))
         within = f"; within {AT_EDGE:.0%} of it" if is_range else ""
-        yield (
+        text = (
             f"THE BEST TRIAL'S {dimension.name}, {in_words(hyperparameters[dimension.name])}, IS "
             f"AT THE {at[dimension.name].upper()} END of what was searched "
             f"({in_words(numbers[0])} to {in_words(numbers[-1])}{within}): better values may lie "
             "beyond it."
         )
+        yield Reason(text, loud=True)

@@ -6,7 +6,6 @@ T, 2 T and 4 T cost the trunk of the longest and the decays (Hägele et al. 2024
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 from budgetflow.playbook.common.measurement import TrialRecord
@@ -23,5 +22,4 @@ def outcome(settings: rounds.RoundSettings, trials: Sequence[TrialRecord]) -> Co
         best = rounds.best_fields(settings.selection, of_length)
         lengths.append(LengthResult(length_steps=length, **best))
     found = CooldownsOutcome(**rounds.in_common(settings, trials), lengths=tuple(lengths))
-    reasons = cooldowns_reasons(found, settings.selection)
-    return dataclasses.replace(found, reasons=tuple(reasons))
+    return found.with_reasons(cooldowns_reasons(found, settings.selection))

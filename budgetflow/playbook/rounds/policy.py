@@ -107,7 +107,7 @@ def outcome(settings: RoundSettings, trials: Sequence[TrialRecord]) -> RoundOutc
         decay_spread=_spread(ends, selection) if ends else None,
     )
     beside = tuple(winner_sentences(trials, selection))
-    return dataclasses.replace(found, reasons=tuple(round_reasons(found, beside)))
+    return found.with_reasons(round_reasons(found, beside))
 
 
 def in_common(settings: RoundSettings, trials: Sequence[TrialRecord]) -> dict[str, Any]:

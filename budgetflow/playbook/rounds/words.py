@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from budgetflow.engine.schedules import Schedule
 from budgetflow.playbook.common.measurement import Selection, TrialRecord
 from budgetflow.playbook.common.outcomes import CooldownsOutcome, LengthResult, RoundOutcome
+from budgetflow.playbook.common.reasons import Reason, Sentence
 from budgetflow.playbook.common.transfer import Transfer
 from budgetflow.playbook.common.words import counted, metrics_in_words, words
 from budgetflow.playbook.rounds import best_step, decay_spread
@@ -15,11 +16,13 @@ from budgetflow.playbook.rounds import best_step, decay_spread
 # Left out of the keys of results: see budgetflow.base.source_code.
 CHANGES_NO_RESULT = True
 
+# The reason of this part says what the best-step diagnosis means.
+DIAGNOSIS = "best_step_diagnosis"
 COMPETING = "that compete for the best result"
 FIRST, LAST = f"{best_step.FIRST:.0%}", f"{best_step.LAST:.0%}"
 
 
-def round_reasons(outcome: RoundOutcome, beside_best: Iterable[str] = ()) -> Iterator[str]:
+def round_reasons(outcome: RoundOutcome, beside_best: Iterable[str] = ()) -> Iterator[Sentence]:
     """The reasons of a round's outcome.
 
     Args:
@@ -33,7 +36,7 @@ def round_reasons(outcome: RoundOutcome, beside_best: Iterable[str] = ()) -> Ite
     yield _best_trial(outcome)
     yield from beside_best
     yield from _reuse(outcome)
-    yield outcome.best_step_diagnosis.means
+    yield Reason(outcome.best_step_diagnosis.means, part=DIAGNOSIS)
     yield from outcome.best_step_diagnosis.caveats
     if outcome.decay_spread:
         yield outcome.decay_spread.means
@@ -207,14 +210,15 @@ def where_extra_steps_go(carried: Transfer) -> str:
     )
 
 
-def pitfall(carried: Transfer, threshold: float) -> str:
+def pitfall(carried: Transfer, threshold: float) -> Reason:
     """The playbook's warning, where :meth:`Transfer.is_pitfall` says so."""
-    return (
+    text = (
         "THE EXTRA STEPS ARE SPENT AT TOO SMALL A LEARNING RATE: on average "
         f"{carried.mean_relative_learning_rate:.0%} of the base learning rate, below the "
         f"{threshold:.0%} asked for. A longer period at the base learning rate, as the rule "
         "for a linear decay has it, would make more of them."
     )
+    return Reason(text, loud=True)
 
 
 def could_not_be_trained(record: TrialRecord) -> str:

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 
 from budgetflow.playbook.common.measurement import Advance, Conclude, Decision, TrialRecord
 from budgetflow.playbook.common.outcomes import Regime, SeedAnswer, SweepOutcome
+from budgetflow.playbook.common.reasons import reasons_of
 from budgetflow.playbook.sweep.facts import SweepFacts, sweep_facts
 from budgetflow.playbook.sweep.race import SEED, Race, SweepSettings, around_best, merged, run_race
 from budgetflow.playbook.sweep.words import sweep_reasons
@@ -88,7 +89,7 @@ def _outcome(facts: SweepFacts) -> SweepOutcome:
         lowest_train_errors=settings.lowest_train_errors if counted else None,
         not_fitted_because=not_fitted_because,
         set_aside=facts.set_aside if settings.stop_hopeless else None,
-        reasons=tuple(sweep_reasons(facts)),
+        reasons=reasons_of(sweep_reasons(facts)),
     )
 
 

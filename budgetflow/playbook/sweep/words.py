@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from budgetflow.playbook.common.measurement import Row, TrialRecord
+from budgetflow.playbook.common.reasons import Reason, Sentence
 from budgetflow.playbook.sweep.facts import AfterFit, NextBest, SweepFacts
 from budgetflow.playbook.sweep.hopeless import LAG, SHARE, Lag
 from budgetflow.playbook.sweep.race import SweepSettings
@@ -18,7 +19,7 @@ BOUNDARY_WARNING = "THE BEST LEARNING RATE LIES AT THE BOUNDARY of those tried, 
 MOVE_GRID = "Move config.sweep.learning_rates or raise config.sweep.max_extensions."
 
 
-def sweep_reasons(facts: SweepFacts) -> Iterator[str]:
+def sweep_reasons(facts: SweepFacts) -> Iterator[Sentence]:
     """The reasons of a sweep's outcome."""
     settings, best = facts.settings, facts.answer.best
     yield _tried(facts)
@@ -38,7 +39,8 @@ def sweep_reasons(facts: SweepFacts) -> Iterator[str]:
             f"{best.trial})."
         )
         if facts.grid_is_bad:
-            yield f"{BOUNDARY_WARNING}, so the grid itself may be at fault. {MOVE_GRID}"
+            text = f"{BOUNDARY_WARNING}, so the grid itself may be at fault. {MOVE_GRID}"
+            yield Reason(text, loud=True)
         else:
             yield curve_reading(facts.reading, settings)
 
@@ -81,7 +83,7 @@ def _fitted(settings: SweepSettings) -> str:
     return "fitted the whole training set"
 
 
-def _fitted_reasons(facts: SweepFacts, best: TrialRecord) -> Iterator[str]:
+def _fitted_reasons(facts: SweepFacts, best: TrialRecord) -> Iterator[Sentence]:
     settings, answer = facts.settings, facts.answer
     assert best.fitted_at_step_bracket is not None
     before, at = best.fitted_at_step_bracket
@@ -95,10 +97,11 @@ def _fitted_reasons(facts: SweepFacts, best: TrialRecord) -> Iterator[str]:
     if facts.set_aside:
         yield _set_aside(facts.set_aside)
     if answer.at_boundary:
-        yield (
+        text = (
             f"{BOUNDARY_WARNING}, so {at} steps may be far too many and are not given as the "
             f"answer. {MOVE_GRID}"
         )
+        yield Reason(text, loud=True)
     else:
         yield "The best learning rate is interior: none on either side of it fitted earlier."
     if answer.steps_to_fit is not None:

@@ -182,7 +182,7 @@ def _content(of: Shown, drawn: Sequence[Any], others: Mapping[str, StudyResult])
     view = view_of(found) if found else None
     later = [each.name for each in others.values() if builds_on(each, [study.name])]
     reasons: list[dict[str, Any]] = [
-        {"text": r, "loud": _is_loud(r)} for r in (found.reasons if found else ())
+        {"text": r.text, "loud": r.loud} for r in (found.reasons if found else ())
     ]
     # What is to be heeded comes first.
     reasons.sort(key=lambda reason: not reason["loud"])
@@ -235,11 +235,6 @@ def _ledger(study: StudyResult) -> list[ShownTable]:
 def _decision(study: StudyResult) -> str:
     """What a study has found, in one sentence."""
     return view_of(study.found).headline(study.found) if study.found else under_way(study)
-
-
-def _is_loud(reason: str) -> bool:
-    """Whether a sentence has words in capitals, as warnings have."""
-    return any(word.isupper() and len(word) > 2 and word.isalpha() for word in reason.split()[:4])
 
 
 def _table(study: StudyResult) -> pd.DataFrame:

@@ -25,7 +25,7 @@ def print_outcome(console: Console, study: StudyResult) -> None:
     assert outcome is not None
     say(console, headline(outcome), study.name, "green" if outcome.has_answer else "red")
     for reason in outcome.reasons:
-        say(console, f"  • {reason}")
+        say(console, f"  • {reason.text}")
     for shown in view_of(outcome).tables(study):
         print_table(console, shown)
     console.print(_trial_table(study))

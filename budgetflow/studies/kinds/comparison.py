@@ -208,8 +208,7 @@ def finish(
             predicted_steps_factor_low=factor.low,
             predicted_steps_factor_high=factor.high,
         )
-    reasons = (*outcome.reasons, *noise_reasons(outcome, sizes))
-    return dataclasses.replace(outcome, reasons=reasons)
+    return outcome.with_reasons(noise_reasons(outcome, sizes))
 
 
 def _noise(

@@ -10,6 +10,7 @@ from budgetflow.base.files import read_json
 from budgetflow.playbook.budget.planner import PlannedRound
 from budgetflow.playbook.common.measurement import TrialRecord
 from budgetflow.playbook.common.outcomes import RoundOutcome
+from budgetflow.playbook.common.reasons import Sentence
 from budgetflow.playbook.derived.compared import ideas_ledger, whether_held
 from budgetflow.playbook.derived.ideas_words import ideas_reasons
 from budgetflow.playbook.derived.ranking_held_words import held_reasons, held_warning
@@ -48,7 +49,7 @@ def with_conclusions(
     selection = study.selection
     # The smallest step of the metric.
     step = 1 / selection.examples if selection.examples else 0.0
-    reasons = list(found.reasons)
+    reasons: list[Sentence] = []
     added: dict[str, Any] = {}
     if study.config.search.derive:
         assert study.earlier is not None
@@ -78,10 +79,10 @@ def with_conclusions(
     if (path := study.folder / PLAN).exists():
         rounds = read_json(path)["rounds"]
         added["plan"] = tuple(PlannedRound(**each) for each in rounds)
-    return dataclasses.replace(found, **added, reasons=tuple(reasons))
+    return dataclasses.replace(found, **added).with_reasons(reasons)
 
 
-def _of_a_first_round(study: Study, trials: Sequence[TrialRecord]) -> Iterator[str]:
+def _of_a_first_round(study: Study, trials: Sequence[TrialRecord]) -> Iterator[Sentence]:
     """What a short round shows that later ones rely on."""
     space = study.config.search.space
     searched = [trial for trial in trials if trial.role not in OF_IDEAS]

@@ -10,6 +10,7 @@ from budgetflow.base.files import read_json
 from budgetflow.config.fields import MAX_STEPS
 from budgetflow.playbook.common.measurement import TrialRecord
 from budgetflow.playbook.common.outcomes import RoundOutcome, TrialsOutcome, from_json
+from budgetflow.playbook.common.reasons import reasons_of
 from budgetflow.playbook.forecasts.receipts import Receipt, scored, widening
 from budgetflow.playbook.forecasts.study_forecast import study_forecast
 from budgetflow.playbook.forecasts.words import (
@@ -18,6 +19,7 @@ from budgetflow.playbook.forecasts.words import (
     receipt_sentence,
     worth,
 )
+from budgetflow.playbook.rounds.words import DIAGNOSIS
 from budgetflow.studies.store.keys import differing_fields
 from budgetflow.studies.store.receipts import begun_with, by_name
 from budgetflow.studies.store.trial import read_trials
@@ -48,20 +50,23 @@ def with_forecast(
     )
     found = dataclasses.replace(found, receipts=receipts or None)
     if said is None:
-        return dataclasses.replace(found, reasons=(*found.reasons, *reasons))
+        return found.with_reasons(reasons)
     length, metric = study.max_train_steps, study.config.evaluation.selection_metric
     reasons += forecast_sentences(said, length, metric)
     if not isinstance(found, RoundOutcome):
-        reasons = [*found.reasons, *reasons, worth(said, length)]
-        return dataclasses.replace(found, forecast=said, reasons=tuple(reasons))
+        found = dataclasses.replace(found, forecast=said)
+        return found.with_reasons([*reasons, worth(said, length)])
     # Beside the rule of the best steps, which knows nothing of how much there is to gain.
-    before = found.best_step_diagnosis
-    diagnosis = dataclasses.replace(before, means=f"{before.means} {worth(said, length)}")
-    at = found.reasons.index(before.means)
-    reasons = [*found.reasons[:at], *reasons, diagnosis.means, *found.reasons[at + 1 :]]
-    return dataclasses.replace(
-        found, forecast=said, best_step_diagnosis=diagnosis, reasons=tuple(reasons)
-    )
+    means = f"{found.best_step_diagnosis.means} {worth(said, length)}"
+    diagnosis = dataclasses.replace(found.best_step_diagnosis, means=means)
+    found = dataclasses.replace(found, forecast=said, best_step_diagnosis=diagnosis)
+    parts = [reason.part for reason in found.reasons]
+    if DIAGNOSIS not in parts:  # a kind of study of one's own says something else of it
+        return found.with_reasons([*reasons, worth(said, length)])
+    at = parts.index(DIAGNOSIS)
+    longer = dataclasses.replace(found.reasons[at], text=means)
+    rewritten = (*found.reasons[:at], *reasons_of(reasons), longer, *found.reasons[at + 1 :])
+    return dataclasses.replace(found, reasons=rewritten)
 
 
 def lengths_ahead(study: Study) -> list[int]:

@@ -127,8 +127,8 @@ def decide(study: Study, trials: Sequence[TrialRecord]) -> Decision:
     decision = lr_sweep.decide(settings(study), trials)
     if isinstance(decision, Conclude) and isinstance(found := decision.outcome, SweepOutcome):
         stated = study.config.regime
-        reasons = (*found.reasons, workflow(found.regime, stated))
-        return Conclude(dataclasses.replace(found, regime=stated or found.regime, reasons=reasons))
+        outcome = found.with_reasons([workflow(found.regime, stated)])
+        return Conclude(dataclasses.replace(outcome, regime=stated or found.regime))
     return decision
 
 

@@ -12,6 +12,7 @@ from budgetflow.config.fields import Changes
 from budgetflow.engine.training.timing import Stopwatch
 from budgetflow.playbook.common import words as wording
 from budgetflow.playbook.common.outcomes import Outcome, TrialsOutcome
+from budgetflow.playbook.common.reasons import Sentence
 from budgetflow.playbook.rounds.words import (
     could_not_be_trained,
     pitfall,
@@ -40,7 +41,7 @@ def completed(
     failed = [record for record in records if record.failed]
     sound = [record for record in records if not record.failed]
     outcome = study.kind.finish(study, outcome, sound, live)
-    reasons = [*outcome.reasons, *study.departures]
+    reasons: list[Sentence] = [*study.departures]
     if changed := changed_code(study, sound):
         reasons.append(wording.gone_on(in_words(changed)))
     added: dict[str, Any] = {}
@@ -70,11 +71,10 @@ def completed(
         outcome,
         **added,
         failed=tuple(record.trial for record in failed) or None,
-        reasons=tuple(reasons),
         fingerprint=study.fingerprint,
         selection_metric=study.config.evaluation.selection_metric,
         higher_is_better=study.selection.higher_is_better,
-    )
+    ).with_reasons(reasons)
 
 
 def changed_code(study: Study, records: Sequence[TrialRecord]) -> list[str]:

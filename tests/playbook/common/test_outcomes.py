@@ -8,6 +8,7 @@ from test_wording import FOUND, answer
 from budgetflow.base.import_path import import_object
 from budgetflow.engine.schedules import Schedule
 from budgetflow.playbook.common.outcomes import NAMED, RoundOutcome, SweepOutcome, from_json
+from budgetflow.playbook.common.reasons import Reason
 
 DECAYING = Schedule(0.1, 0, 10, 20, "step", drop_steps=(0, 5))
 DIAGNOSIS = dataclasses.replace(ROUND.best_step_diagnosis, suggested_schedule=DECAYING)
@@ -102,6 +103,23 @@ def test_outcomes_of_the_first_version_can_be_read():
 
 def test_what_a_later_version_added_is_left_out():
     assert from_json({**FOUND.to_json(), "added_later": 1}) == FOUND
+
+
+def test_warnings_are_told_by_their_type_and_come_back_from_a_file():
+    calm, warning = Reason("MNIST is not loud."), Reason("This is.", loud=True)
+    outcome = dataclasses.replace(FOUND, reasons=("Plain text.", calm)).with_reasons([warning])
+    assert [reason.loud for reason in outcome.reasons] == [False, False, True]
+    content = outcome.to_json()
+    assert content["reasons"] == ["Plain text.", "MNIST is not loud.", "This is."]
+    assert content["loud_reasons"] == [2]
+    assert from_json(content) == outcome
+
+
+def test_warnings_of_older_folders_are_told_by_their_capitals():
+    told = [{"reasons": [text], "kind": "lr_sweep"} for text in ("THE BEST IS", "The best is")]
+    read = [from_json({**FOUND.to_json(), **content}) for content in told]
+    assert [outcome.reasons[0].loud for outcome in read] == [True, False]
+    assert all("loud_reasons" not in outcome.to_json() for outcome in read)
 
 
 def test_a_sweep_may_end_without_an_answer():

@@ -217,7 +217,7 @@ def test_the_rule_stands_beside_the_naive_stretch():
         "The 3000 extra steps have on average 100% of the base learning rate, 100% of them at "
         "least half of it (stretched in proportion: 65% and 65%)."
     )
-    assert pitfall(carried, 0.4) == (
+    assert pitfall(carried, 0.4).text == (
         "THE EXTRA STEPS ARE SPENT AT TOO SMALL A LEARNING RATE: on average 100% of the base "
         "learning rate, below the 40% asked for. A longer period at the base learning rate, as the "
         "rule for a linear decay has it, would make more of them."

@@ -250,7 +250,7 @@ def test_regularization_without_a_fit():
 
 def rates(**fields):
     facts = {"runs": "complete", "best": 0.1, "lowest": 0.001, "highest": 0.1}
-    return list(rate_sentences(RateAtEdge(**facts | fields)))
+    return list(map(str, rate_sentences(RateAtEdge(**facts | fields))))
 
 
 def test_which_runs_chose_the_learning_rate():

@@ -56,7 +56,7 @@ def test_did_not_hold_and_one_field_differs():
     assert reasons(found)[-1] == (
         "What moved is momentum up from 0.9 to 0.95: nothing else differs between the two settings."
     )
-    assert held_warning(found) == (
+    assert held_warning(found).text == (
         f"THE EARLIER ROUND'S CHOICE DID NOT HOLD: {verdict} Tune again at the longer length: "
         "momentum (up from 0.9 to 0.95)."
     )
@@ -90,14 +90,15 @@ def test_did_not_hold_and_several_fields_differ():
         "changed from sgd to adam; which hyperparameter made the difference cannot be told from "
         "these runs."
     )
-    assert held_warning(found).endswith(
+    assert held_warning(found).text.endswith(
         "Tune again at the longer length: momentum (down from 0.9 to 0.5), optimizer (changed from "
         "sgd to adam)."
     )
 
 
 def test_did_not_hold_and_nothing_differs():
-    assert held_warning(study(WORST, BEST)).endswith("No hyperparameter differs between the two.")
+    warning = held_warning(study(WORST, BEST))
+    assert warning.text.endswith("No hyperparameter differs between the two.")
 
 
 @pytest.mark.parametrize(
@@ -153,7 +154,7 @@ def test_a_choice_that_diverged_did_not_hold():
     )
     assert reasons(found)[0] == f"The earlier round's choice did not hold: {against}"
     assert reasons(found)[-1].endswith("cannot be told from these runs.")
-    assert against in held_warning(found)
+    assert against in held_warning(found).text
 
 
 def test_others_that_diverged_are_counted():

@@ -78,9 +78,9 @@ EVERY_TRIAL = "Every trial diverged: look for a lower learning rate or a longer 
 def test_a_round():
     first = "4 trials of 1000 steps; 1 diverged."
     diagnosis = ["What it means.", "A caveat.", "Another."]
-    assert list(round_reasons(ROUND)) == [first, BEST, *diagnosis]
+    assert list(map(str, round_reasons(ROUND))) == [first, BEST, *diagnosis]
     more = dataclasses.replace(ROUND, steps_reused=1000, decay_spread=SPREAD)
-    assert list(round_reasons(more)) == [
+    assert list(map(str, round_reasons(more))) == [
         first,
         BEST,
         "1000 of 4000 steps (25%) were taken over from other trials, bit for bit, instead of being "
@@ -88,7 +88,7 @@ def test_a_round():
         *diagnosis,
         "What decays mean.",
     ]
-    assert list(round_reasons(dataclasses.replace(ROUND, **NOTHING)))[1] == EVERY_TRIAL
+    assert list(map(str, round_reasons(dataclasses.replace(ROUND, **NOTHING))))[1] == EVERY_TRIAL
 
 
 def cooldowns(*values, **fields):

@@ -78,7 +78,7 @@ def test_an_optimum_at_an_edge_is_told_for_every_hyperparameter():
         "optimizer.momentum": "high",
         "optimizer.b2": "low",
     }
-    rate, momentum, b2 = edge_sentences(space, values, at)
+    rate, momentum, b2 = map(str, edge_sentences(space, values, at))
     assert momentum == (
         "THE BEST TRIAL'S optimizer.momentum, 0.979, IS AT THE HIGH END of what was searched "
         "(0.8 to 0.98; within 5% of it): better values may lie beyond it."

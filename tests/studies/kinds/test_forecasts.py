@@ -99,7 +99,7 @@ def test_a_round_that_begins_later_is_widened_by_what_was_scored_before(two_roun
     assert wide.at(400).loss.value == narrow.at(400).loss.value
     assert wide.at(400).loss.high > narrow.at(400).loss.high
     assert study.forecast(400) == wide.at(400)
-    assert any("line 2 of" in reason for reason in study.found.reasons)
+    assert any("line 2 of" in reason.text for reason in study.found.reasons)
     assert "line 2 of" in render_report(study)
 
 
@@ -108,7 +108,7 @@ def test_another_setting_is_not_scored(tmp_path):
     run(config, tmp_path)
     second = budgetflow.open_study(tmp_path / "second").found
     assert second.receipts is None and not (tmp_path / LEDGER).exists()
-    assert any("none of these trials has the setting" in reason for reason in second.reasons)
+    assert any("none of these trials has the setting" in reason.text for reason in second.reasons)
 
 
 def test_the_plan_says_what_a_longer_round_would_gain_and_cost(two_rounds):

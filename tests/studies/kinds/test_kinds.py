@@ -64,6 +64,32 @@ VIEWS[HalvingOutcome] = dataclasses.replace(
 )
 """
 
+# A round that puts sentences of its own before the evidence: one quotes the diagnosis word for
+# word, one begins with words in capitals, and one is a warning without them.
+QUOTING = """
+import dataclasses
+
+from budgetflow.playbook.common.measurement import Conclude
+from budgetflow.playbook.common.reasons import Reason
+from budgetflow.playbook.rounds import policy
+from budgetflow.studies.kinds import KINDS
+from budgetflow.studies.kinds.forecasts import with_forecast
+from budgetflow.studies.kinds.round import settings
+
+
+def decide(study, trials):
+    decision = policy.decide(settings(study), trials, policy.outcome)
+    if not isinstance(decision, Conclude):
+        return decision
+    found = decision.outcome
+    own = (found.best_step_diagnosis.means, "MNIST was not used.", Reason("Beware.", loud=True))
+    found = dataclasses.replace(found, reasons=(*own, *found.reasons))
+    return Conclude(with_forecast(study, trials, found))
+
+
+QUOTING = dataclasses.replace(KINDS["round"], decide=decide)
+"""
+
 
 @pytest.fixture
 def own_kind(tmp_path, monkeypatch):
@@ -120,6 +146,26 @@ def test_a_kind_with_a_policy_an_outcome_and_a_view_of_its_own(tmp_path, monkeyp
     assert type(study.found) is Outcome
     assert study.found.best_trial == outcome["best_trial"]
     _reader.cache_clear()
+
+
+def test_sentences_of_a_kind_of_ones_own_are_neither_replaced_nor_shouted(tmp_path, monkeypatch):
+    (tmp_path / "quoting.py").write_text(QUOTING)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "quoting", raising=False)
+    config = default_config("quoting.QUOTING")
+    config.name = "mine"
+    config.max_train_steps = 20
+    config.model.hidden_sizes = (8,)
+    config.evaluation.evaluations = 4
+    outcome, _ = run(config, tmp_path / "runs")
+    quoted, *others = outcome["reasons"]
+    means = outcome["best_step_diagnosis"]["means"]
+    assert means.startswith(f"{quoted} ") and others.count(means) == 1 and quoted not in others
+    study = open_study(tmp_path / "runs" / "mine")
+    assert [reason.text for reason in study.found.reasons if reason.loud] == ["Beware."]
+    assert study.found.to_json() == outcome
+    report = (study.folder / "report.html").read_text()
+    assert '<li class="loud">Beware.</li>' in report and "<li>MNIST was not used.</li>" in report
 
 
 def test_trials_added_before_those_that_they_could_continue_train_all_steps(tmp_path, monkeypatch):
