@@ -138,10 +138,6 @@ class SweepConfig:
         fitted_train_loss: for a task whose examples are never all right: the training loss under
             which the training set counts as fitted. It is looked at with every evaluation, on
             ``config.evaluation.train_examples``; so the answer is a bracket, not a step.
-        stop_hopeless: whether trials that are far behind the fastest one are set aside instead of
-            being trained for as many steps: see :mod:`budgetflow.playbook.sweep.hopeless`. Fewer
-            steps; but the answer is exact only if none of them would have caught up, which held in
-            every recorded race and not in every simulated one.
     """
 
     learning_rates: tuple[Rate, ...] = (0.001, 0.003162, 0.01, 0.03162, 0.1, 0.3162, 1.0)
@@ -149,7 +145,6 @@ class SweepConfig:
     refine: Annotated[float, Field(ge=1.001, le=MAX_RATE, strict=True)] | None = None
     seeds: Annotated[int, Field(gt=0, le=1000, strict=True)] = 1
     fitted_train_loss: Rate | None = None
-    stop_hopeless: Flag = False
 
 
 @dataclass(frozen=True, config=CHECKED)

@@ -2,12 +2,9 @@
 
     python -m experiments.racing_with_proof.races experiments/racing_with_proof/curves.json.gz
 
-    python -m experiments.racing_with_proof.races --live
-
 Trains every learning rate of each race to half as many steps again as the first fit took, nobody
 set aside, and records what a race would have seen: so any policy can be replayed on the curves.
-Races that the file holds already stay. With --live some are run as sweeps instead, exact and with
-config.sweep.stop_hopeless, and their answers compared.
+Races that the file holds already stay.
 """
 
 from __future__ import annotations
@@ -160,42 +157,7 @@ def curve(trial: TrialRecord) -> dict[str, Any]:
     }
 
 
-def live(folder: str) -> None:
-    """Runs real sweeps with and without the option."""
-    for make, seeds in ((digits_mlp_sgd, 5), (digits_conv_adam, 2), (text_transformer_adam, 1)):
-        for seed in range(seeds):
-            outcomes = []
-            for stop in (False, True):
-                config = make()
-                config.kind, config.seed, config.name = (
-                    "lr_sweep",
-                    seed,
-                    f"{make.__name__}_{seed}_{stop}",
-                )
-                config.sweep.max_extensions, config.sweep.stop_hopeless = 0, stop
-                found = launch([parse_study(config)], folder, False, Console(quiet=True))
-                assert found is not None
-                outcomes.append(found)
-            exact, quick = outcomes
-            keys = ("status", "max_train_steps", "best_learning_rate", "fitted_at_step_bracket")
-            same = all(exact[key] == quick[key] for key in keys)
-            share = quick["steps_trained"] / exact["steps_trained"]
-            print(
-                make.__name__,
-                seed,
-                exact["max_train_steps"],
-                "same" if same else "WRONG",
-                f"{share:.2f} of the steps",
-                *quick["reasons"][3:4],
-                flush=True,
-            )
-
-
 def main() -> None:
-    if sys.argv[1] == "--live":
-        with tempfile.TemporaryDirectory() as folder:
-            live(folder)
-        return
     path = Path(sys.argv[1])
     races = json.loads(gzip.decompress(path.read_bytes())) if path.exists() else []
     known = {(race["name"], race["seed"]) for race in races}

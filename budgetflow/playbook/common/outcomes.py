@@ -33,7 +33,6 @@ from budgetflow.playbook.derived.ideas import IdeaResult
 from budgetflow.playbook.derived.ranking_held import Held
 from budgetflow.playbook.forecasts.receipts import Receipt
 from budgetflow.playbook.forecasts.study_forecast import StudyForecast
-from budgetflow.playbook.sweep.hopeless import Lag
 
 Regime = Literal["not_compute_bound", "compute_bound", "undecided"]
 
@@ -48,7 +47,6 @@ Metrics = Annotated[dict[str, float], pydantic.BeforeValidator(_with_nans)]
 # What has nothing to say without a value is left out of the JSON then.
 LEFT_OUT_IF_NONE = {
     "not_fitted_because",
-    "set_aside",
     "fingerprint",
     "selection_metric",
     "higher_is_better",
@@ -184,8 +182,6 @@ class SweepOutcome(Outcome):
         contradicting_examples, lowest_train_errors: see there; None where nobody counted.
         not_fitted_because: what the best trial's curve looks like where nothing fitted, or
             "bad_grid".
-        set_aside: the trials that were not trained up to the fit, since they were too far behind
-            the fastest of their seed; None where no trial was to be.
     """
 
     kind: ClassVar[str] = "lr_sweep"
@@ -204,7 +200,6 @@ class SweepOutcome(Outcome):
     contradicting_examples: int | None = None
     lowest_train_errors: int | None = None
     not_fitted_because: str | None = None
-    set_aside: tuple[Lag, ...] | None = None
 
     @property
     def has_answer(self) -> bool:

@@ -6,7 +6,6 @@ import dataclasses
 import math
 
 from budgetflow.playbook.common.measurement import PARTIAL, TrialRecord
-from budgetflow.playbook.sweep.hopeless import Lag
 from budgetflow.playbook.sweep.race import Race, SweepSettings
 from budgetflow.playbook.sweep.regime import CurveReading, read_training_curve
 
@@ -72,11 +71,6 @@ class SweepFacts:
     def first(self) -> Race:
         """The race of the first seed, over the whole grid."""
         return next(iter(self.races.values()))
-
-    @property
-    def set_aside(self) -> tuple[Lag, ...]:
-        """The trials of all races that were too far behind to be trained up to the fit."""
-        return tuple(lag for race in self.races.values() for lag in race.set_aside)
 
     @property
     def refinements(self) -> int:

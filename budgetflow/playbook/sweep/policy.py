@@ -88,7 +88,6 @@ def _outcome(facts: SweepFacts) -> SweepOutcome:
         contradicting_examples=settings.contradicting_examples,
         lowest_train_errors=settings.lowest_train_errors if counted else None,
         not_fitted_because=not_fitted_because,
-        set_aside=facts.set_aside if settings.stop_hopeless else None,
         reasons=reasons_of(sweep_reasons(facts)),
     )
 

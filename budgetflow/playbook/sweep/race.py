@@ -19,7 +19,6 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from budgetflow.playbook.common.measurement import Add, Advance, Decision, TrialRecord
-from budgetflow.playbook.sweep.hopeless import Lag, due, lag
 
 # What the trials of races differ in.
 LEARNING_RATE, SEED = "schedule.base_learning_rate", "seed"
@@ -50,8 +49,6 @@ class SweepSettings:
             the inputs.
         lowest_evaluated_error_rate: the highest error rate that a trial with the fewest errors can
             have on those training examples that are evaluated (the first ones).
-        stop_hopeless: whether trials that are far behind are set aside, see
-            :mod:`budgetflow.playbook.sweep.hopeless`.
     """
 
     learning_rates: tuple[float, ...]
@@ -66,7 +63,6 @@ class SweepSettings:
     lowest_train_errors: int = 0
     lowest_train_loss: float = 0.0
     lowest_evaluated_error_rate: float = 0.0
-    stop_hopeless: bool = False
 
     @property
     def epochs(self) -> float:
@@ -84,14 +80,12 @@ class Race:
             diverged.
         at_boundary: whether the best learning rate is the lowest or highest of those tried.
         extensions: the learning rates that were added outside the grid.
-        set_aside: the trials that were not trained up to the fit, and how far each was behind.
     """
 
     trials: tuple[TrialRecord, ...]
     best: TrialRecord | None
     at_boundary: bool
     extensions: int
-    set_aside: tuple[Lag, ...] = ()
 
     @property
     def status(self) -> Literal["found", "at_boundary", "not_fitted"]:
@@ -142,12 +136,8 @@ def run_race(
     fitted = [t for t in trials if t.fitted_at_step is not None]
     horizon = min((t.fitted_at_step or 0 for t in fitted), default=settings.max_train_steps)
     racing = [t for t in trials if t.step < horizon and t.fitted_at_step is None and not t.diverged]
-    grid, unfinished = lockstep_grid(settings.max_train_steps), racing
-    if racing and settings.stop_hopeless:
-        furthest = sorted(racing, key=lambda t: (-t.step, train_loss(t)))
-        leader = (_fastest(fitted) or furthest)[0]
-        racing = due(racing, leader, grid)
     if racing:
+        grid = lockstep_grid(settings.max_train_steps)
         last = min(t.step for t in racing)
         leaders_first = sorted((t for t in racing if t.step == last), key=train_loss)
         to_step = min(grid[bisect.bisect_right(grid, last)], horizon)
@@ -164,8 +154,7 @@ def run_race(
         if between is not None:
             return (between,)
     at_boundary = best is None or best.base_learning_rate in (rates[0], rates[-1])
-    set_aside = tuple(found for t in unfinished if (found := lag(t, fastest[0])))
-    return Race(tuple(trials), best, at_boundary, extensions, set_aside)
+    return Race(tuple(trials), best, at_boundary, extensions)
 
 
 def around_best(settings: SweepSettings, race: Race) -> SweepSettings:

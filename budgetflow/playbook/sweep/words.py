@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from budgetflow.playbook.common.measurement import Row, TrialRecord
 from budgetflow.playbook.common.reasons import Reason, Sentence
 from budgetflow.playbook.sweep.facts import AfterFit, NextBest, SweepFacts
-from budgetflow.playbook.sweep.hopeless import LAG, SHARE, Lag
 from budgetflow.playbook.sweep.race import SweepSettings
 from budgetflow.playbook.sweep.regime import MIN_EPOCHS, CurveReading
 
@@ -93,9 +92,7 @@ def _fitted_reasons(facts: SweepFacts, best: TrialRecord) -> Iterator[Sentence]:
         f"{_fitted(settings)} {when}, so training is not compute-bound. N = "
         f"{settings.max_train_steps} did not bind: no trial needed so many."
     )
-    yield _next_best(facts.next_best, bool(facts.set_aside))
-    if facts.set_aside:
-        yield _set_aside(facts.set_aside)
+    yield _next_best(facts.next_best)
     if answer.at_boundary:
         text = (
             f"{BOUNDARY_WARNING}, so {at} steps may be far too many and are not given as the "
@@ -110,30 +107,15 @@ def _fitted_reasons(facts: SweepFacts, best: TrialRecord) -> Iterator[Sentence]:
         yield _after_fit(facts.after_fit)
 
 
-def _next_best(found: NextBest | None, some_set_aside: bool) -> str:
+def _next_best(found: NextBest | None) -> str:
     """How far behind the next best trial was, at the last evaluation before the fit."""
     if found is None:
         return "No other trial came as far."
     if found.step is None:
         return f"Learning rate {found.learning_rate:g} fitted at the same step."
-    which = " of those that came as far" if some_set_aside else ""
     return (
-        f"The next best learning rate{which}, {found.learning_rate:g}, had "
+        f"The next best learning rate, {found.learning_rate:g}, had "
         f"{_shown(found.metric, found.value, found.examples)} at step {found.step}."
-    )
-
-
-def _set_aside(lags: Sequence[Lag]) -> str:
-    """Which trials were not trained up to the fit, how far behind they were, what is assumed."""
-    shown = "; ".join(
-        f"trial {lag.trial} (learning rate {lag.learning_rate:g}) at step {lag.step}, with a "
-        f"training loss of {lag.loss:.3g} that trial {lag.leader} had by step {lag.leader_step}"
-        for lag in lags
-    )
-    return (
-        f"Set aside: {shown}. That none of them would have fitted earlier is assumed, not seen: "
-        f"each had taken {LAG:g} times as many steps or more to its loss, after {SHARE:.0%} of the "
-        "fastest trial's steps or more. Exact: --config.sweep.stop_hopeless=False."
     )
 
 

@@ -145,7 +145,6 @@ def settings(study: Study) -> SweepSettings:
         fitted_train_loss=config.sweep.fitted_train_loss,
         refine=config.sweep.refine,
         seeds=tuple(range(config.seed, config.seed + config.sweep.seeds)),
-        stop_hopeless=config.sweep.stop_hopeless,
     )
     if (found := contradictions(train)) is None:
         return asked

@@ -36,7 +36,7 @@ _CODE = (
 # What of a key is code: the user's, and budgetflow's own.
 _ALL_CODE = ("code", OWN)
 # Fields that were taken out of the schema, and the value with which nothing is missed.
-REMOVED = {"mesh.vmap_trials": 1}
+REMOVED = {"mesh.vmap_trials": 1, "sweep.stop_hopeless": False}
 _MISSING = object()
 
 

@@ -105,6 +105,11 @@ def test_what_a_later_version_added_is_left_out():
     assert from_json({**FOUND.to_json(), "added_later": 1}) == FOUND
 
 
+def test_what_a_sweep_with_stop_hopeless_wrote_can_be_read():
+    lag = {"trial": 0, "learning_rate": 0.1, "step": 40, "loss": 0.95, "leader": 1}
+    assert from_json({**FOUND.to_json(), "set_aside": [{**lag, "leader_step": 10}]}) == FOUND
+
+
 def test_warnings_are_told_by_their_type_and_come_back_from_a_file():
     calm, warning = Reason("MNIST is not loud."), Reason("This is.", loud=True)
     outcome = dataclasses.replace(FOUND, reasons=("Plain text.", calm)).with_reasons([warning])

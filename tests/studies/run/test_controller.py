@@ -20,10 +20,7 @@ from budgetflow.engine.checkpoints import TrialCheckpoints, restore_as_numpy
 from budgetflow.engine.schedules import Schedule
 from budgetflow.playbook.common.measurement import Selection
 from budgetflow.results.reading import open_study
-from budgetflow.studies.kinds import parse_study
-from budgetflow.studies.run.controller import run_study
 from budgetflow.studies.store.trial import read_trials, write_trial
-from budgetflow.studies.study import resolve
 
 STUDIES = ("lr_sweep", "round1", "round2")
 SWEEP_KEYS = {
@@ -339,50 +336,6 @@ def test_a_killed_study_goes_on_to_the_same_result(
     assert found.keys() == expected.keys()
     for name in found:
         assert found[name] == expected[name], name
-
-
-HOPELESS = {
-    "sweep__learning_rates": (0.01, 0.1, 1.0),
-    "sweep__stop_hopeless": True,
-    "checkpoints__every_seconds": 0.0,
-}
-
-
-@pytest.fixture(scope="module")
-def raced(tmp_path_factory):
-    """A sweep that set trials aside: its folder."""
-    workdir = tmp_path_factory.mktemp("raced")
-    outcome, _ = run(edited_config("lr_sweep", **HOPELESS), workdir)
-    assert [one["trial"] for one in outcome["set_aside"]] == [0, 2]
-    return workdir / "lr_sweep"
-
-
-# In the first stretches; as trials begin to wait; while the leader goes on alone; after the fit.
-@pytest.mark.parametrize("measurements", [3, 36, 50, 56])
-def test_a_killed_sweep_sets_the_same_trials_aside(raced, tmp_path, measurements):
-    left = iter(range(measurements))
-
-    def killed(records, later_steps):
-        if next(left, None) is None:
-            raise KeyboardInterrupt
-
-    config = edited_config("lr_sweep", **HOPELESS)
-    with pytest.raises(KeyboardInterrupt):
-        run_study(resolve(parse_study(config), tmp_path / "lr_sweep", None), killed)
-    assert any(record.step > 0 for record in read_trials(tmp_path / "lr_sweep"))
-    run(config, tmp_path)
-    assert everything_recorded(tmp_path / "lr_sweep") == everything_recorded(raced)
-
-
-def test_trials_are_set_aside_while_the_grid_is_refined_too(tmp_path):
-    fields = {"sweep__learning_rates": (0.001, 0.01, 0.1, 1.0), "sweep__refine": 1.78}
-    whole, _ = run(edited_config("lr_sweep", **fields), tmp_path / "whole")
-    fields["sweep__stop_hopeless"] = True
-    outcome, _ = run(edited_config("lr_sweep", **fields), tmp_path / "runs")
-    for key in ("status", "max_train_steps", "best_learning_rate", "refinements"):
-        assert outcome[key] == whole[key]
-    assert outcome["refinements"] > 0 and outcome["set_aside"]
-    assert outcome["steps_trained"] < whole["steps_trained"]
 
 
 def test_a_damaged_record_is_named(workdir):

@@ -106,7 +106,6 @@ OTHER = {
     "sweep.refine": 1.5,
     "sweep.seeds": 2,
     "sweep.fitted_train_loss": 0.5,
-    "sweep.stop_hopeless": True,
     "search.method": "random",
     "search.trials": 3,
     "search.space": (choices("optimizer.momentum", 0.1, 0.2),),
@@ -396,6 +395,8 @@ def test_a_field_that_was_taken_out_counts_unless_it_had_no_effect(found_on, mon
             assert is_as_begun(found_on, with_field(found_on, field, value)) == same
     assert is_as_begun(without(found_on, "mesh"), {**found_on, "mesh": {"vmap_trials": 1}})
     assert not is_as_begun(without(found_on, "mesh"), {**found_on, "mesh": {"vmap_trials": 2}})
+    assert is_as_begun(found_on, with_field(found_on, "sweep.stop_hopeless", False))
+    assert not is_as_begun(found_on, with_field(found_on, "sweep.stop_hopeless", True))
 
 
 def test_differing_fields_are_named_in_full():
