@@ -22,15 +22,9 @@ from pathlib import Path
 import numpy as np
 from forecast_curves import configurations, pretraining_curve, tuning_trials
 
-from budgetflow.playbook.forecasts.loss_forecast import (
-    CannotTell,
-    Curve,
-    Forecast,
-    fit,
-    forecast,
-    wider_after,
-)
-from budgetflow.playbook.forecasts.loss_laws import LAWS
+from budgetflow.playbook.forecasts.expected import CannotTell, wider_after
+from budgetflow.playbook.forecasts.laws import LAWS
+from budgetflow.playbook.forecasts.loss_forecast import Curve, FittedLaw, fit
 
 SHORT = (
     *("constant_24000", "cosine_24000", "wsd_20000_24000", "wsdld_20000_24000"),
@@ -73,22 +67,29 @@ class Score:
 
 
 def score(
-    group: str, what: str, said: Sequence[Forecast] | CannotTell, losses: np.ndarray
+    group: str,
+    what: str,
+    law: FittedLaw | CannotTell,
+    learning_rates: np.ndarray,
+    steps: np.ndarray,
+    losses: np.ndarray,
 ) -> Score:
-    """A forecast beside the losses that came."""
-    if isinstance(said, CannotTell):
-        return Score(group, what, reason=said.reason)
-    loss, low, high = (np.array([getattr(f, k) for f in said]) for k in ("loss", "low", "high"))
+    """The forecasts of a run at some steps beside the losses that came."""
+    expected = law if isinstance(law, CannotTell) else law.forecast(learning_rates, steps)
+    if isinstance(expected, CannotTell):
+        return Score(group, what, reason=expected.reason)
+    assert isinstance(law, FittedLaw)
+    loss, low, high = np.array([dataclasses.astuple(each) for each in expected]).T
     errors = loss / losses - 1
     return Score(
         group,
         what,
-        law=said[-1].law,
+        law=law.law,
         error=float(errors[-1]),
         mean_error=float(np.mean(np.abs(errors))),
         inside=tuple(((low <= losses) & (losses <= high)).tolist()),
         width=float(high[-1] / low[-1] - 1) / 2,
-        needed=tuple(one.needed(came) for one, came in zip(said, losses, strict=True)),
+        needed=tuple(e.width_needed(came) for e, came in zip(expected, losses, strict=True)),
     )
 
 
@@ -103,14 +104,10 @@ def pretraining(folder: Path, laws: Sequence[str] = tuple(LAWS), every: int = 1)
         for three in [*itertools.combinations(SHORT, 3)][::every]:
             law = fit([curves[name] for name in three], laws)
             for name, start in LONG.items():
-                asked = curves[name].steps > start
-                said: Sequence[Forecast] | CannotTell
-                if isinstance(law, CannotTell):
-                    said = law
-                else:
-                    said = law.forecast(curves[name].learning_rates, curves[name].steps[asked])
-                what = f"{name} from {', '.join(three)}"
-                yield score(f"{size} {name}", what, said, curves[name].losses[asked])
+                run = curves[name]
+                asked, what = run.steps > start, f"{name} from {', '.join(three)}"
+                measured = run.steps[asked], run.losses[asked]
+                yield score(f"{size} {name}", what, law, run.learning_rates, *measured)
 
 
 def left_out_configurations(limit: int) -> Iterator[Score]:
@@ -127,8 +124,8 @@ def left_out_configurations(limit: int) -> Iterator[Score]:
         for curve in asked[:limit]:
             rate = curve.learning_rates.max()
             near = [c for c in known if 1 / NEAR < c.learning_rates.max() / rate < NEAR]
-            said = forecast(near, curve.learning_rates, curve.steps[-1:])
-            yield score(name, "a configuration", said, curve.losses[-1:])
+            end = curve.steps[-1:], curve.losses[-1:]
+            yield score(name, "a configuration", fit(near), curve.learning_rates, *end)
 
 
 def trials(folder: Path) -> Iterator[Score]:
@@ -136,8 +133,8 @@ def trials(folder: Path) -> Iterator[Score]:
     for workload, study, steps, errors in tuning_trials(folder / "algoperf_tuning_trials.jsonl.gz"):
         half = steps <= steps[-1] / 2
         rates = np.ones(steps[-1])
-        said = forecast([Curve(rates, steps[half], errors[half])], rates, steps[-1:])
-        yield score(workload, study, said, errors[-1:])
+        law = fit([Curve(rates, steps[half], errors[half])])
+        yield score(workload, study, law, rates, steps[-1:], errors[-1:])
 
 
 def with_receipts(scores: Iterable[Score]) -> Iterator[Score]:
@@ -222,11 +219,13 @@ def plot(folder: Path, path: Path) -> None:
             panel.plot(curve.steps, curve.losses, linewidth=0.8, label=f"{name}, fitted")
         target = pretraining_curve(files / "cosine_72000.csv")
         curves = [pretraining_curve(files / f"{name}.csv") for name in PLOTTED]
-        said = forecast(curves, target.learning_rates, target.steps)
+        law = fit(curves)
+        assert isinstance(law, FittedLaw)
+        expected = law.forecast(target.learning_rates, target.steps)
         panel.plot(target.steps, target.losses, "k", linewidth=0.8, label="cosine_72000, measured")
-        if not isinstance(said, CannotTell):
-            bounds = ([f.low for f in said], [f.high for f in said])
-            panel.plot(target.steps, [f.loss for f in said], "r--", label="forecast, 90 %")
+        if not isinstance(expected, CannotTell):
+            bounds = ([e.low for e in expected], [e.high for e in expected])
+            panel.plot(target.steps, [e.value for e in expected], "r--", label="forecast, 90 %")
             panel.fill_between(target.steps, *bounds, color="r", alpha=0.2, linewidth=0)
         lowest = float(target.losses.min())
         panel.set(xlabel="step", title=f"{size} parameters", ylim=(0.98 * lowest, 1.15 * lowest))

@@ -31,7 +31,7 @@ from budgetflow.playbook.common.reasons import (
 from budgetflow.playbook.derived.carry_over import CarriedField
 from budgetflow.playbook.derived.ideas import IdeaResult
 from budgetflow.playbook.derived.ranking_held import Held
-from budgetflow.playbook.forecasts.receipts import Receipt
+from budgetflow.playbook.forecasts.scored import Receipt
 from budgetflow.playbook.forecasts.study_forecast import StudyForecast
 
 Regime = Literal["not_compute_bound", "compute_bound", "undecided"]

@@ -1,44 +1,42 @@
-"""What would a longer run give? The loss by a law fitted to measured curves, with an interval."""
+"""The loss of a longer run, with an interval, by the law that holds best on measured curves."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from budgetflow.engine.schedules import Schedule
-from budgetflow.playbook.forecasts.law_fit import (
+from budgetflow.playbook.forecasts.expected import SPREADS, CannotTell, Expected
+from budgetflow.playbook.forecasts.laws import (
     DEEPER,
     LAW_ERROR,
+    LAWS,
     Run,
+    features,
     fitted,
     held_out_error,
     noise,
     predicted,
 )
-from budgetflow.playbook.forecasts.loss_laws import LAWS, features
 
-LEVEL = 0.9
-# Half of such an interval, in standard deviations.
-SPREADS = statistics.NormalDist().inv_cdf((1 + LEVEL) / 2)
-# Early evaluations, by their share of the longest curve, are left out: no law holds there yet.
+# Evaluations before this share of the longest curve are left out: no law holds there yet.
 TOO_EARLY = 0.05
-# More evaluations of a curve tell nothing more.
+# More evaluations of a curve add nothing.
 MAX_EVALUATIONS = 60
 MIN_EVALUATIONS = 12
-# Another law that misses at most this many times as much is as likely; where it forecasts another
-# loss, the interval is wider.
+# A law whose held-out error is within this factor of the best stays an alternative; where it
+# forecasts another loss, the interval is wider.
 AS_LIKELY = 4.0
-# Fits to resampled curves and residuals, and the evaluations that residuals stay together in.
+# Fits to resampled curves and residuals, and the neighbours that residuals are drawn with.
 RESAMPLES = 40
 BLOCK = 6
-# How far evidence reaches: times the longest curve's steps, and times the learning rates.
+# The reach of the evidence, as factors of the longest curve's steps and of the learning rates.
 MAX_TIMES_LONGER = 5.0
 MAX_TIMES_RATE = 1.5
-# Of how far the losses fall, a fit may miss no more than this.
+# The largest accepted residual, as a fraction of the total fall of the losses.
 POOR_FIT = 0.25
 
 
@@ -49,8 +47,8 @@ class Curve:
     Attributes:
         learning_rates: of update 0, 1 and so on, at least to the last evaluation.
         steps: of the evaluations, ascending, from 1.
-        losses: at these steps. Where two runs share a trunk, both may hold its losses: what is
-            the same in two curves counts once.
+        losses: at these steps. Where two runs share their first steps, both may hold those losses:
+            they count once.
     """
 
     learning_rates: np.ndarray
@@ -77,66 +75,17 @@ class Curve:
         return cls(schedule.learning_rates(last), np.asarray(steps), np.asarray(losses))
 
 
-@dataclasses.dataclass(frozen=True)
-class Forecast:
-    """The loss that a run would have at a step, and how sure that is.
-
-    Attributes:
-        step: how long it would be.
-        loss: the middle of what is expected.
-        low, high: the ends of the interval.
-        level: how often such an interval holds the loss.
-        law: the one it follows, a name in :data:`budgetflow.playbook.forecasts.loss_laws.LAWS`.
-        held_out_error: what the law missed on measured losses that it was not fitted to, as a share
-            of them; None where none could be held out.
-    """
-
-    step: int
-    loss: float
-    low: float
-    high: float
-    level: float
-    law: str
-    held_out_error: float | None
-
-    def needed(self, came: float) -> float:
-        """How many times as wide the interval had to be for the loss that came; over 1: a miss."""
-        if not (math.isfinite(came) and came > 0):
-            raise ValueError(f"a forecast is scored by a finite loss above 0, not by {came}")
-        return abs(math.log(came / self.loss)) / math.log(self.high / self.loss)
-
-
-def wider_after(needed: Sequence[float]) -> float:
-    """How many times as wide the next intervals have to be, after what earlier ones needed.
-
-    So wide that :data:`LEVEL` of the earlier ones would have held, counting the next one as a miss
-    that may come; never narrower than they were.
-    """
-    if not needed:
-        return 1.0
-    rank = min(math.ceil(LEVEL * (len(needed) + 1)), len(needed))
-    return max(1.0, sorted(needed)[rank - 1])
-
-
-@dataclasses.dataclass(frozen=True)
-class CannotTell:
-    """That there is no forecast, and why."""
-
-    reason: str
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class FittedLaw:
-    """A law with the parameters that measured curves give it; forecasts are read from it.
+    """A law fitted to measured curves, which gives forecasts.
 
     Attributes:
-        law: its name.
+        law: a name in :data:`budgetflow.playbook.forecasts.laws.LAWS`.
         theta: its parameters.
-        resampled: those that resampled curves give it, [resamples, parameters].
-        others: parameters of other laws that are about as likely, by name.
-        residual: what it misses on the curves it is fitted to, as a root mean square of relative
-            errors.
-        held_out_error: as in :class:`Forecast`.
+        resampled: those by resampled curves, [resamples, parameters].
+        others: parameters of the alternative laws, by name.
+        residual: the root mean square of its relative errors on the curves.
+        held_out_error: the same on evaluations held out; None where none could be.
         longest: the steps of the longest curve.
         peaks: the lowest and the highest peak learning rate of the curves.
         lowest: the lowest learning rate of an evaluation, relative to its curve's peak.
@@ -159,14 +108,14 @@ class FittedLaw:
         learning_rates: Schedule | np.ndarray,
         steps: Sequence[int] | None = None,
         wider: float = 1.0,
-    ) -> list[Forecast] | CannotTell:
+    ) -> list[Expected] | CannotTell:
         """The losses of a run with these learning rates.
 
         Args:
             learning_rates: a schedule, or the learning rate of update 0, 1 and so on.
-            steps: for which the loss is asked; the end by default.
-            wider: how many times as wide as otherwise the intervals are to be; see
-                :func:`wider_after`.
+            steps: at which the loss is asked for; the end by default.
+            wider: the factor on the intervals; see
+                :func:`budgetflow.playbook.forecasts.expected.wider_after`.
         """
         if isinstance(learning_rates, Schedule):
             learning_rates = learning_rates.learning_rates()
@@ -188,20 +137,12 @@ class FittedLaw:
         half = wider * law.widening * SPREADS * spread
         unit = self.loss_unit
         return [
-            Forecast(
-                step=int(step),
-                loss=unit * math.exp(m),
-                low=unit * math.exp(m - h),
-                high=unit * math.exp(m + h),
-                level=LEVEL,
-                law=self.law,
-                held_out_error=self.held_out_error,
-            )
-            for step, m, h in zip(at, middle, half, strict=True)
+            Expected(unit * math.exp(m), unit * math.exp(m - h), unit * math.exp(m + h))
+            for m, h in zip(middle, half, strict=True)
         ]
 
     def _beyond(self, rates: np.ndarray, at: np.ndarray) -> str | None:
-        """Why the curves say nothing of this run, or None."""
+        """The reason why the curves are no evidence for this run, or None."""
         if len(rates) > MAX_TIMES_LONGER * self.longest:
             return (
                 f"{len(rates)} steps are more than {MAX_TIMES_LONGER:g} times the longest "
@@ -223,28 +164,13 @@ class FittedLaw:
         return None
 
 
-def forecast(
-    curves: Sequence[Curve],
-    learning_rates: Schedule | np.ndarray,
-    steps: Sequence[int] | None = None,
-) -> list[Forecast] | CannotTell:
-    """The losses of a run with these learning rates, by the law that holds best on the curves.
+def fit(curves: Sequence[Curve], laws: Sequence[str] = tuple(LAWS)) -> FittedLaw | CannotTell:
+    """The law with the lowest error on what is held out of the curves, fitted to all of them.
 
     Args:
-        curves: what has been measured: trunks and decays, of one or several learning rates. A run
-            that shares its first steps with another one is a curve of its own.
-        learning_rates: of the run that is asked for: a schedule, or one for each update.
-        steps: for which the loss is asked; the end by default.
-    """
-    law = fit(curves)
-    return law if isinstance(law, CannotTell) else law.forecast(learning_rates, steps)
-
-
-def fit(curves: Sequence[Curve], laws: Sequence[str] = tuple(LAWS)) -> FittedLaw | CannotTell:
-    """The law that holds best on what is held out of the curves, fitted to all of them.
-
-    Many forecasts can be read from it; :func:`forecast` is the short way to one. ``laws`` names
-    those to choose from.
+        curves: of constant and decayed runs, of one or several learning rates. A run that shares
+            its first steps with another one is a curve of its own.
+        laws: the names of those to choose from.
     """
     usable = [curve for curve in curves if len(curve.steps) and np.all(np.isfinite(curve.losses))]
     if not usable:
@@ -262,12 +188,12 @@ def fit(curves: Sequence[Curve], laws: Sequence[str] = tuple(LAWS)) -> FittedLaw
         )
     logs = np.concatenate([run.logs for run in runs])
     fall = float(np.quantile(logs, 0.95) - np.quantile(logs, 0.05))
-    if fall <= 3 * noise(runs):
+    if fall <= 3 * noise([run.logs for run in runs]):
         return CannotTell(f"the losses fall no more than their noise: by {fall:.2%}")
     likely = _likely_laws(runs, laws, min(highs) < (1 - DEEPER) * max(highs))
     name, error = next(iter(likely.items()))
     theta = fitted(LAWS[name], runs)
-    residuals = [predicted(LAWS[name], theta, run.features) - run.logs for run in runs]
+    residuals = [run.residuals(LAWS[name], theta) for run in runs]
     residual = float(np.sqrt(np.mean(np.concatenate(residuals) ** 2)))
     for missed, where in ((residual, "the curves"), (error or 0.0, "what was held out of them")):
         if missed > POOR_FIT * fall:
@@ -290,24 +216,21 @@ def fit(curves: Sequence[Curve], laws: Sequence[str] = tuple(LAWS)) -> FittedLaw
 
 
 def _runs(curves: Sequence[Curve], longest: int, highest: float) -> tuple[list[Run], float]:
-    """What the laws see of curves, and the loss that counts as 1."""
-    known: set[tuple[float, ...]] = set()
+    """The runs that the laws are fitted to, and the loss that counts as 1."""
+    counted: set[tuple[float, ...]] = set()
     kept = []
     for curve in curves:
-        rates = curve.learning_rates
-        start = max(TOO_EARLY * longest, _warm(rates))
-        sums = np.cumsum(rates)
+        start = max(TOO_EARLY * longest, _warm(curve.learning_rates))
+        sums = np.cumsum(curve.learning_rates)
         new = []
         for i, (step, loss) in enumerate(zip(curve.steps, curve.losses, strict=True)):
-            key = (float(step), float(loss), float(sums[step - 1]))
-            if step > start and key not in known:
+            evaluation = (float(step), float(loss), float(sums[step - 1]))
+            if step > start and evaluation not in counted:
                 new.append(i)
-            known.add(key)
+            counted.add(evaluation)
         if new:
-            few = np.unique(
-                np.linspace(0, len(new) - 1, min(MAX_EVALUATIONS, len(new))).astype(int)
-            )
-            kept.append((curve, np.asarray(new)[few]))
+            spaced = np.linspace(0, len(new) - 1, min(MAX_EVALUATIONS, len(new)))
+            kept.append((curve, np.asarray(new)[np.unique(spaced.astype(int))]))
     if not kept:
         return [], 1.0
     unit = float(np.median(np.concatenate([curve.losses[i] for curve, i in kept])))
@@ -325,49 +248,47 @@ def _runs(curves: Sequence[Curve], longest: int, highest: float) -> tuple[list[R
 def _likely_laws(
     runs: Sequence[Run], laws: Sequence[str], rates_differ: bool
 ) -> dict[str, float | None]:
-    """The laws that may hold, with their held-out errors: first the one to follow.
+    """The laws that may hold, with their held-out errors, the best one first.
 
-    That is the one with the lowest held-out error, each counted as many times as the law says.
+    The best has the lowest held-out error times its handicap.
     """
     vary = rates_differ or min(run.rates.min() for run in runs) < 1 - DEEPER
     names = [name for name in laws if vary or not LAWS[name].anneals] or laws
-    errors = {name: held_out_error(LAWS[name], runs) for name in names}
-    known = {name: error for name, error in errors.items() if error is not None}
-    if not known:
+    held_out = ((name, held_out_error(LAWS[name], runs)) for name in names)
+    errors = {name: error for name, error in held_out if error is not None}
+    if not errors:
         return {names[0]: None}
-    best = min(known, key=lambda name: known[name] * LAWS[name].handicap)
-    likely = [
-        name
-        for name in known
-        if name != best
-        and known[name] <= AS_LIKELY * known[best]
-        and LAWS[name].anneals == LAWS[best].anneals
-    ]
-    return {best: known[best], **{name: known[name] for name in likely}}
+    best = min(errors, key=lambda name: errors[name] * LAWS[name].handicap)
+    likely = {
+        name: error
+        for name, error in errors.items()
+        if error <= AS_LIKELY * errors[best] and LAWS[name].anneals == LAWS[best].anneals
+    }
+    return {best: errors[best], **likely}
 
 
 def _resampled(
     name: str, theta: np.ndarray, runs: Sequence[Run], residuals: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """The parameters that resampled curves and residuals give a law, [resamples, parameters].
+    """The parameters of a law by resampled curves and residuals, [resamples, parameters].
 
     Curves are resampled by weights (a Bayesian bootstrap), so that no resample is without the one
     curve that decays; residuals in blocks, since neighbouring ones are alike.
     """
     rng = np.random.default_rng(0)
-    found = []
+    thetas = []
     for _ in range(RESAMPLES):
         weights = rng.dirichlet(np.ones(len(runs))) * len(runs)
         drawn = [
             dataclasses.replace(run, logs=run.logs + off - _blocks(off, rng))
             for run, off in zip(runs, residuals, strict=True)
         ]
-        found.append(fitted(LAWS[name], drawn, weights, start=theta))
-    return np.array(found)
+        thetas.append(fitted(LAWS[name], drawn, weights, start=theta))
+    return np.array(thetas)
 
 
 def _blocks(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """As many values, drawn in blocks of neighbours, each with a sign of its own."""
+    """As many values, drawn in blocks of neighbours, each block with a random sign."""
     count = -(-len(values) // BLOCK)
     starts = rng.integers(0, len(values), count)
     signs = np.repeat(rng.choice([-1.0, 1.0], count), BLOCK)

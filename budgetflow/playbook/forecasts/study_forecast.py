@@ -1,7 +1,7 @@
-"""What longer runs of a study's best setting would give, forecast from the study's own curves.
+"""Forecasts of longer runs of a study's best setting, from the study's own curves.
 
-One setting at a time: the curves are those of trials that differ from it in nothing but learning
-rate and schedule. What other weight decays, batch sizes, models or seeds gave is not of its law.
+The curves are those of trials that differ from that setting in nothing but learning rate and
+schedule: other weight decays, batch sizes, models and seeds follow another law.
 """
 
 from __future__ import annotations
@@ -20,33 +20,34 @@ from budgetflow.playbook.common.seed_noise import pooled_noise
 from budgetflow.playbook.common.shared_steps import shared_steps
 from budgetflow.playbook.common.transfer import NoTransferRuleError, transfer
 from budgetflow.playbook.derived.compared import by_setting
-from budgetflow.playbook.forecasts.law_fit import LAW_ERROR
+from budgetflow.playbook.forecasts.expected import LEVEL, CannotTell, Expected
+from budgetflow.playbook.forecasts.laws import noise
 from budgetflow.playbook.forecasts.loss_forecast import (
-    LEVEL,
     MAX_TIMES_LONGER,
     MIN_EVALUATIONS,
-    CannotTell,
     Curve,
     FittedLaw,
     fit,
 )
-from budgetflow.playbook.forecasts.metric_by_loss import Expected, Relation, relation
+from budgetflow.playbook.forecasts.metric_by_loss import Relation, relation
 
 LOSS = "validation_loss"
-# Curves speak for each other within this factor of the learning rate.
+# Curves follow one law within this factor of the learning rate.
 NEAR = 2.0
 MOST_CURVES = 8
-# To follow runs of more steps, update by update, would take gigabytes.
+# The learning rates of longer runs, one for each update, would take gigabytes.
 MOST_STEPS = 5_000_000
-# Ends are forecast at so many lengths, in proportion, from the study's own to the farthest.
+_TOO_LONG = CannotTell(f"runs of more than {MOST_STEPS:,} steps are not forecast")
+# The number of lengths, in proportion, from the study's own to the farthest.
 LENGTHS = 13
-# A curve that ends above its lowest stretch by more than so many noises turns up.
+# A curve that ends above its lowest window by more than so many noises turns up.
 TURNS_UP = 3.0
-# A training loss that has fallen by so much more than the validation loss is an overfit's.
+# A training loss that has fallen by this much more (in logarithms) than the validation loss is an
+# overfit's.
 OVERFITS = 0.15
-# Of a curve, the share of evaluations that makes a stretch.
-STRETCH = 0.1
-# An interval from one end to so many times that says nothing.
+# The share of a curve's evaluations that makes a window.
+WINDOW = 0.1
+# An interval with a larger ratio of its ends says nothing.
 MOST_UNSURE = 3.0
 # Roles of trials that are there to compare ideas; the next round goes on from another one.
 OF_IDEAS = ("baseline", "idea")
@@ -54,7 +55,7 @@ OF_IDEAS = ("baseline", "idea")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LongerRun:
-    """What a longer run would give.
+    """The forecast of a longer run.
 
     Attributes:
         length_steps: its steps.
@@ -62,7 +63,7 @@ class LongerRun:
         steps_to_train: those that it does not share with the trial whose setting it has.
         loss: the validation loss at its end.
         gain: how much lower that is than at the end of the trial.
-        metric: the selection metric at its end, if it is another.
+        metric: the selection metric at its end, if that is not the loss.
         cannot_tell: why there is no loss.
         metric_cannot_tell: why there is no metric.
     """
@@ -87,18 +88,17 @@ class End:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StudyForecast:
-    """What longer runs of a study's best setting would give, and whether they are worth it.
+    """Forecasts of longer runs of a study's best setting, and the length that is worth it.
 
     Attributes:
-        trial: whose setting, seed and schedule the longer runs have.
+        trial: the one whose setting, seed and schedule the longer runs have.
         curves: the trials whose curves the law is fitted to.
-        law: that it follows, by name; None if none can be told.
+        law: its name; None if none can be told.
         level: how often intervals are to hold what comes.
-        wider: how many times as wide intervals are, after what earlier ones in the same workdir
-            needed.
-        receipts: the scored forecasts that say so, by :attr:`Receipt.name`.
+        wider: the factor on the intervals, after what earlier ones in the same workdir needed.
+        receipts: the scored forecasts that it comes from, by :attr:`Receipt.name`.
         loss: of the trial at its end.
-        metric: the selection metric of the trial at its end, if it is another than the loss.
+        metric: the selection metric of the trial at its end, if that is not the loss.
         longer: the lengths asked for, ascending.
         ends: the expected loss of runs of other lengths, from the study's own on.
         seed_noise: the standard deviation of the loss between seeds; None where no setting had two.
@@ -122,16 +122,16 @@ class StudyForecast:
     not_told_because: str | None = None
 
     def at(self, length_steps: int) -> LongerRun | None:
-        """What a run of a length would give, if that was asked for."""
+        """The forecast of a length, if it was asked for."""
         return next((run for run in self.longer if run.length_steps == length_steps), None)
 
 
 @dataclasses.dataclass(frozen=True)
 class Outlook:
-    """A study's best setting with its law: what forecasts are read from.
+    """A study's best setting with its law, from which runs of any length are forecast.
 
     Attributes:
-        of: the trial whose setting it is.
+        of: the trial that has the setting.
         curves: the trials whose curves the law is fitted to.
         law: of the validation loss.
         metric: how the selection metric follows the loss; None if it is the loss.
@@ -145,37 +145,45 @@ class Outlook:
     wider: float = 1.0
 
     def run(self, schedule: Schedule) -> LongerRun:
-        """What a run of the setting with a schedule would give."""
-        about = LongerRun(
+        """The forecast of a run with a schedule."""
+        run = LongerRun(
             length_steps=schedule.total_steps,
             schedule=schedule,
             steps_to_train=schedule.total_steps - shared_steps(self.of.schedule, schedule),
         )
-        if schedule.total_steps > MOST_STEPS:
-            reason = f"runs of more than {MOST_STEPS:,} steps are not forecast"
-            return dataclasses.replace(about, cannot_tell=reason)
-        if isinstance(self.law, CannotTell):
-            return dataclasses.replace(about, cannot_tell=self.law.reason)
-        said = self.law.forecast(schedule, wider=self.wider)
-        if isinstance(said, CannotTell):
-            return dataclasses.replace(about, cannot_tell=said.reason)
-        (end,) = said
-        if end.high > MOST_UNSURE * end.low:
-            reason = f"the interval of the loss, {end.low:.2g} to {end.high:.2g}, says nothing"
-            return dataclasses.replace(about, cannot_tell=reason)
-        loss, now = Expected(end.loss, end.low, end.high), self.of.rows[-1][LOSS]
+        loss = self._loss(schedule)
+        if isinstance(loss, CannotTell):
+            return dataclasses.replace(run, cannot_tell=loss.reason)
+        now = self.of.rows[-1][LOSS]
         gain = Expected(now - loss.value, now - loss.high, now - loss.low)
-        told = dataclasses.replace(about, loss=loss, gain=gain)
-        if self.metric is None:
-            return told
-        metric = self.metric
-        found = metric.at(loss, self.wider) if isinstance(metric, Relation) else metric
-        if isinstance(found, CannotTell):
-            return dataclasses.replace(told, metric_cannot_tell=found.reason)
-        return dataclasses.replace(told, metric=found)
+        metric = self._metric(loss)
+        if isinstance(metric, CannotTell):
+            return dataclasses.replace(run, loss=loss, gain=gain, metric_cannot_tell=metric.reason)
+        return dataclasses.replace(run, loss=loss, gain=gain, metric=metric)
+
+    def _loss(self, schedule: Schedule) -> Expected | CannotTell:
+        """The expected loss at the end of a run."""
+        if schedule.total_steps > MOST_STEPS:
+            return _TOO_LONG
+        if isinstance(self.law, CannotTell):
+            return self.law
+        losses = self.law.forecast(schedule, wider=self.wider)
+        if isinstance(losses, CannotTell):
+            return losses
+        (loss,) = losses
+        if loss.high > MOST_UNSURE * loss.low:
+            interval = f"{loss.low:.2g} to {loss.high:.2g}"
+            return CannotTell(f"the interval of the loss, {interval}, says nothing")
+        return loss
+
+    def _metric(self, loss: Expected) -> Expected | CannotTell | None:
+        """The expected selection metric where the loss is as expected; None if it is the loss."""
+        return (
+            self.metric.at(loss, self.wider) if isinstance(self.metric, Relation) else self.metric
+        )
 
     def carried(self, length_steps: int) -> LongerRun:
-        """What a run of another length would give, the schedule carried over by its rule.
+        """The forecast of a run of another length, the schedule carried over by its rule.
 
         Raises:
             ValueError: it is shorter than the trial.
@@ -189,7 +197,7 @@ class Outlook:
 def carried_trial(trials: Sequence[TrialRecord], selection: Selection) -> TrialRecord | None:
     """The trial whose setting a longer round goes on with; None if every trial diverged.
 
-    That is the best one. What is there to compare ideas goes on as another one's change.
+    That is the best one; trials that compare ideas count only where there are no others.
     """
     ranked = [trial for trial, _ in selection.ranked(trials)]
     return next((t for t in ranked if t.role not in OF_IDEAS), next(iter(ranked), None))
@@ -198,18 +206,16 @@ def carried_trial(trials: Sequence[TrialRecord], selection: Selection) -> TrialR
 def outlook(
     trials: Sequence[TrialRecord], of: TrialRecord, selection: Selection, wider: float = 1.0
 ) -> Outlook:
-    """The law of one trial's setting, from its curve and those of its kind.
+    """The law of one trial's setting, from its curve and those of the same law.
 
     Args:
         trials: of the study.
         of: the trial.
         selection: what selects trials.
-        wider: how many times as wide as otherwise intervals are to be.
+        wider: the factor on intervals.
     """
     curves = tuple(_of_the_same_law(trials, of))
-    metric = None
-    if selection.key != LOSS:
-        metric = _relation(curves, selection)
+    metric = _relation(curves, selection) if selection.key != LOSS else None
     return Outlook(of, curves, _law(curves, of), metric, wider)
 
 
@@ -220,37 +226,37 @@ def study_forecast(
     wider: float = 1.0,
     receipts: Sequence[str] = (),
 ) -> StudyForecast | None:
-    """What runs of other lengths would give, and which length is worth it.
+    """Forecasts of runs of other lengths, and the length that is worth it.
 
     Args:
         trials: of the study, all at their ends.
         selection: what selects trials.
-        lengths: that are asked for, longer than the study's.
+        lengths: those asked for, longer than the study's.
         wider, receipts: see :class:`StudyForecast`.
 
     Returns:
         None if every trial diverged.
     """
     longest = max((trial.schedule.total_steps for trial in trials), default=0)
-    # Of cooldowns, the shorter ones only say more of the law.
+    # The shorter trials of cooldowns serve the law alone.
     of = carried_trial([t for t in trials if t.schedule.total_steps == longest], selection)
     if of is None:
         return None
-    seen = outlook(trials, of, selection, wider)
-    noise, worth, why = _worth(seen, trials, selection)
+    setting = outlook(trials, of, selection, wider)
+    seed_noise, worth_until, why = _worth(setting, trials, selection)
     last = of.rows[-1] if of.rows else {}
     return StudyForecast(
         trial=of.trial,
-        curves=tuple(trial.trial for trial in seen.curves),
-        law=None if isinstance(seen.law, CannotTell) else seen.law.law,
+        curves=tuple(trial.trial for trial in setting.curves),
+        law=None if isinstance(setting.law, CannotTell) else setting.law.law,
         wider=wider,
         receipts=tuple(receipts),
         loss=_finite(last.get(LOSS)),
         metric=_finite(last.get(selection.key)) if selection.key != LOSS else None,
-        longer=tuple(seen.carried(length) for length in sorted({*lengths})),
-        ends=tuple(_ends(seen)),
-        seed_noise=noise,
-        worth_until_steps=worth,
+        longer=tuple(setting.carried(length) for length in sorted({*lengths})),
+        ends=tuple(_ends(setting)),
+        seed_noise=seed_noise,
+        worth_until_steps=worth_until,
         not_told_because=why,
     )
 
@@ -282,7 +288,7 @@ def _law(curves: Sequence[TrialRecord], of: TrialRecord) -> FittedLaw | CannotTe
     if not all(math.isfinite(row.get(LOSS, math.nan)) for row in of.rows):
         return CannotTell(f"the validation loss of trial {of.trial} is not always finite")
     if of.schedule.total_steps > MOST_STEPS:
-        return CannotTell(f"runs of more than {MOST_STEPS:,} steps are not forecast")
+        return _TOO_LONG
     if min(row[LOSS] for row in of.rows) <= 0:
         return CannotTell("the laws are of losses above 0, and some are not")
     if sum(len(trial.rows) for trial in curves) < MIN_EVALUATIONS:
@@ -298,18 +304,15 @@ def _curve(trial: TrialRecord) -> Curve:
 
 
 def _turns_up(of: TrialRecord) -> str | None:
-    """Why no law of falling losses holds, where the loss rises again: it is an overfit's."""
+    """Why no law of falling losses holds where the loss rises again, as an overfit's does."""
     logs = np.log([row[LOSS] for row in of.rows])
-    width = max(3, round(STRETCH * len(logs)))
+    width = max(3, round(WINDOW * len(logs)))
     if len(logs) < 2 * width:
         return None
-    stretches = np.lib.stride_tricks.sliding_window_view(logs, width)
-    means = stretches.mean(axis=1)
+    means = np.lib.stride_tricks.sliding_window_view(logs, width).mean(axis=1)
     lowest = int(np.argmin(means))
-    bends = np.abs(np.diff(logs, 2))
-    noise = max(float(np.median(bends)) / 0.6745 / math.sqrt(6), LAW_ERROR)
     rises = float(means[-1] - means[lowest])
-    if rises <= TURNS_UP * noise:
+    if rises <= TURNS_UP * noise([logs]):
         return None
     step = of.rows[lowest + width // 2]["step"]
     return (
@@ -327,7 +330,7 @@ def _overfits(of: TrialRecord) -> str | None:
     apart = [math.log(loss / train) for train, loss in pairs if math.isfinite(train) and train > 0]
     if len(apart) < len(pairs) or len(apart) < MIN_EVALUATIONS:
         return None  # it is not measured, or is no loss above 0
-    width = max(3, round(STRETCH * len(apart)))
+    width = max(3, round(WINDOW * len(apart)))
     grown = statistics.median(apart[-width:]) - statistics.median(apart[: len(apart) // 4])
     if grown <= OVERFITS:
         return None
@@ -338,49 +341,43 @@ def _overfits(of: TrialRecord) -> str | None:
 
 
 def _relation(curves: Sequence[TrialRecord], selection: Selection) -> Relation | CannotTell:
-    pairs = {
-        (row[LOSS], row[selection.key])
-        for trial in curves
-        for row in trial.rows
-        if LOSS in row and selection.key in row
-    }
-    losses = [loss for loss, _ in sorted(pairs)]
-    metrics = [metric for _, metric in sorted(pairs)]
+    rows = (row for trial in curves for row in trial.rows if {LOSS, selection.key} <= row.keys())
+    pairs = sorted({(row[LOSS], row[selection.key]) for row in rows})
+    losses, metrics = ([pair[i] for pair in pairs] for i in (0, 1))
     is_share = selection.key.endswith(("error_rate", "accuracy"))
     return relation(losses, metrics, selection.higher_is_better, is_share)
 
 
-def _ends(seen: Outlook) -> Iterator[End]:
+def _ends(setting: Outlook) -> Iterator[End]:
     """The loss at the end of runs from the study's own length to the farthest that is told."""
-    length = seen.of.schedule.total_steps
+    length = setting.of.schedule.total_steps
     for factor in np.geomspace(1.0, MAX_TIMES_LONGER, LENGTHS):
-        run = seen.carried(math.floor(factor * length))
+        run = setting.carried(math.floor(factor * length))
         if run.loss is not None:
             yield End(run.length_steps, run.loss)
 
 
 def _worth(
-    seen: Outlook, trials: Sequence[TrialRecord], selection: Selection
+    setting: Outlook, trials: Sequence[TrialRecord], selection: Selection
 ) -> tuple[float | None, int | None, str | None]:
-    """The noise between seeds; the length from which doubling gains less; why neither is told."""
+    """The noise between seeds; the length from which doubling gains less; why there is none."""
     competing = {t.trial for t, _ in compete(trials, selection).competing}
     groups = [g for g in by_setting(trials).values() if competing & {t.trial for t in g}]
-    losses = [[_last_loss(trial) for trial in group] for group in groups]
-    noise = pooled_noise(losses)
-    if isinstance(seen.law, CannotTell):
-        return noise.sd if noise else None, None, seen.law.reason
-    if noise is None:
+    pooled = pooled_noise([[_last_loss(trial) for trial in group] for group in groups])
+    if isinstance(setting.law, CannotTell):
+        return pooled.sd if pooled else None, None, setting.law.reason
+    if pooled is None:
         return None, None, "no setting that competes ran with two seeds, so their noise is unknown"
-    length = seen.of.schedule.total_steps
+    length = setting.of.schedule.total_steps
     lengths = np.geomspace(1.0, MAX_TIMES_LONGER / 2, LENGTHS) * length
     for steps in map(math.floor, lengths):
-        once, twice = seen.carried(steps).loss, seen.carried(2 * steps).loss
+        once, twice = setting.carried(steps).loss, setting.carried(2 * steps).loss
         if once is None or twice is None:
-            return noise.sd, None, "runs of twice the steps cannot be told"
-        if once.value - twice.value < noise.sd:
-            return noise.sd, steps, None
+            return pooled.sd, None, "runs of twice the steps cannot be told"
+        if once.value - twice.value < pooled.sd:
+            return pooled.sd, steps, None
     why = f"it goes on beyond {math.floor(lengths[-1])} steps, the farthest that is told"
-    return noise.sd, None, why
+    return pooled.sd, None, why
 
 
 def _last_loss(trial: TrialRecord) -> float:

@@ -7,8 +7,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from budgetflow.playbook.common.words import counted, words
-from budgetflow.playbook.forecasts.metric_by_loss import Expected
-from budgetflow.playbook.forecasts.receipts import Receipt
+from budgetflow.playbook.forecasts.expected import Expected
+from budgetflow.playbook.forecasts.scored import Receipt
 from budgetflow.playbook.forecasts.study_forecast import LongerRun, StudyForecast
 
 # Left out of the keys of results: see budgetflow.base.source_code.

@@ -29,7 +29,7 @@ from budgetflow.base.errors import UserError
 from budgetflow.base.files import write_text
 from budgetflow.playbook.common.outcomes import TrialsOutcome
 from budgetflow.playbook.common.words import words
-from budgetflow.playbook.forecasts.receipts import receipts_from
+from budgetflow.playbook.forecasts.scored import receipts_from
 from budgetflow.playbook.forecasts.words import RECEIPT_COLUMNS, coverage, receipt_rows
 from budgetflow.results.comparing import compare_studies
 from budgetflow.results.kind_views import ShownTable, view_of

@@ -11,7 +11,7 @@ from budgetflow.config.fields import MAX_STEPS
 from budgetflow.playbook.common.measurement import TrialRecord
 from budgetflow.playbook.common.outcomes import RoundOutcome, TrialsOutcome, from_json
 from budgetflow.playbook.common.reasons import reasons_of
-from budgetflow.playbook.forecasts.receipts import Receipt, scored, widening
+from budgetflow.playbook.forecasts.scored import Receipt, scored, widening
 from budgetflow.playbook.forecasts.study_forecast import study_forecast
 from budgetflow.playbook.forecasts.words import (
     forecast_sentences,

@@ -15,7 +15,7 @@ from etils import epath
 
 from budgetflow.base.files import finite, read_json, write_json
 from budgetflow.playbook.common.outcomes import Outcome, TrialsOutcome
-from budgetflow.playbook.forecasts.receipts import Receipt, receipts_from
+from budgetflow.playbook.forecasts.scored import Receipt, receipts_from
 from budgetflow.studies.store.forecast_ledger import add_to_ledger, read_ledger
 from budgetflow.studies.store.lock import locked
 

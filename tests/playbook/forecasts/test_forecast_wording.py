@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 from test_receipts import receipt
 
-from budgetflow.playbook.forecasts.metric_by_loss import Expected
+from budgetflow.playbook.forecasts.expected import Expected
 from budgetflow.playbook.forecasts.study_forecast import LongerRun, StudyForecast
 from budgetflow.playbook.forecasts.words import (
     coverage,

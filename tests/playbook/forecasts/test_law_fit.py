@@ -1,16 +1,17 @@
 import numpy as np
 import pytest
-from test_loss_laws import CONSTANT, DECAYING, THETA
+from test_laws import CONSTANT, DECAYING, THETA
 
-from budgetflow.playbook.forecasts.law_fit import (
+from budgetflow.playbook.forecasts.laws import (
     LAW_ERROR,
+    LAWS,
     Run,
+    features,
     fitted,
     held_out_error,
     noise,
     predicted,
 )
-from budgetflow.playbook.forecasts.loss_laws import LAWS, features
 
 STEPS = np.arange(100, 1001, 20)
 
@@ -56,8 +57,8 @@ def test_a_run_without_weight_does_not_count():
 
 
 def test_noise_is_measured_and_never_below_a_laws_own():
-    assert noise([run("momentum", CONSTANT)]) == LAW_ERROR
-    assert noise([run("momentum", CONSTANT, 0.02)]) == pytest.approx(0.02, rel=0.5)
+    assert noise([run("momentum", CONSTANT).logs]) == LAW_ERROR
+    assert noise([run("momentum", CONSTANT, 0.02).logs]) == pytest.approx(0.02, rel=0.5)
 
 
 def test_the_right_law_misses_least_of_what_is_held_out():

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budgetflow.playbook.forecasts.loss_forecast import CannotTell
-from budgetflow.playbook.forecasts.metric_by_loss import Expected, Relation, relation
+from budgetflow.playbook.forecasts.expected import CannotTell, Expected
+from budgetflow.playbook.forecasts.metric_by_loss import Relation, relation
 
 LOSSES = np.linspace(2.0, 1.0, 40)
 AHEAD = Expected(0.9, 0.88, 0.92)

@@ -10,8 +10,8 @@ from test_study_forecast import KEY, LINEAR, SELECTION, trial
 
 from budgetflow.base.files import finite
 from budgetflow.playbook.common.transfer import transfer
-from budgetflow.playbook.forecasts.metric_by_loss import Expected
-from budgetflow.playbook.forecasts.receipts import Receipt, receipts_from, scored, widening
+from budgetflow.playbook.forecasts.expected import Expected
+from budgetflow.playbook.forecasts.scored import Receipt, receipts_from, scored, widening
 from budgetflow.playbook.forecasts.study_forecast import LOSS, study_forecast
 from budgetflow.playbook.forecasts.words import coverage, receipt_rows, receipt_sentence
 from budgetflow.studies.store.forecast_ledger import LEDGER, read_ledger

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from budgetflow.engine.schedules import Schedule
-from budgetflow.playbook.forecasts.loss_laws import LAWS, MAX_DROPS, features, joined
+from budgetflow.playbook.forecasts.laws import LAWS, MAX_DROPS, features, joined
 
 THETA = {
     "steps": (-0.1, -3.0, -0.7),

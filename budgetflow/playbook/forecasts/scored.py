@@ -1,4 +1,4 @@
-"""Receipts: what forecasts said before a longer round ran, beside what came."""
+"""Forecasts scored by what came: a :class:`Receipt` for each that a longer round has tested."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Annotated, Any
 import pydantic
 
 from budgetflow.playbook.common.measurement import Selection, TrialRecord
-from budgetflow.playbook.forecasts.loss_forecast import wider_after
-from budgetflow.playbook.forecasts.metric_by_loss import Expected
+from budgetflow.playbook.forecasts.expected import Expected, wider_after
 from budgetflow.playbook.forecasts.study_forecast import LOSS, LongerRun, StudyForecast
 
 # JSON has null for what is no number.
@@ -22,24 +21,24 @@ IsSame = Callable[[TrialRecord, TrialRecord], bool]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Receipt:
-    """A forecast beside what came.
+    """A forecast scored by what came.
 
     Attributes:
-        study: that made the forecast.
+        study: the study that made the forecast.
         fingerprint: of that study.
-        trial: of it, whose setting and seed the forecast is of.
-        length_steps: of the run that it is of.
-        scored_by: the study that ran it.
+        trial: its trial whose setting and seed the forecast is of.
+        length_steps: the length of the run.
+        scored_by: the study that made the run.
         scored_trial: the trial of that one.
         level: how often such intervals are to hold what comes.
-        wider: how many times as wide the interval was, after what earlier ones had needed.
-        loss: that was expected at the end.
-        came: the loss that came there; NaN, as are the next two, where the run diverged.
-        error: how much higher the middle was than what came, as a share of that.
-        inside: whether what came was inside the interval.
-        needed: how many times as wide the interval had to be for what came.
-        metric: the name of the selection metric, where it is another and was forecast.
-        metric_expected, metric_came, metric_inside: the same of it.
+        wider: the factor on the interval, after what earlier ones had needed.
+        loss: the expected loss at the end.
+        came: the loss at the end; NaN, as are the next two, where the run diverged.
+        error: the expected minus the actual loss, as a share of the actual one.
+        inside: whether the interval held the loss.
+        needed: how many times as wide the interval had to be for it.
+        metric: the name of the selection metric, where it is not the loss and was forecast.
+        metric_expected, metric_came, metric_inside: the same for the metric.
     """
 
     study: str
@@ -62,35 +61,35 @@ class Receipt:
 
     @property
     def diverged(self) -> bool:
-        """Whether the run diverged: the forecast was wrong, and nobody knows by how much."""
+        """Whether the run diverged, which makes the forecast wrong by no known amount."""
         return math.isnan(self.came)
 
     @property
     def name(self) -> str:
-        """Which forecast it is of: there is one receipt of each."""
+        """The forecast in words; each has one receipt."""
         return f"{self.study} ({self.fingerprint}) at {self.length_steps} steps"
 
 
 def receipts_from(rows: Iterable[dict[str, Any]]) -> tuple[Receipt, ...]:
     """Receipts from JSON values, of this version or an older one."""
-    return _READER.validate_python(tuple(rows))
+    return pydantic.TypeAdapter(tuple[Receipt, ...]).validate_python(tuple(rows))
 
 
 def scored(
-    said: StudyForecast,
+    forecast: StudyForecast,
     by: TrialRecord,
     trials: Sequence[TrialRecord],
     selection: Selection,
     is_same: IsSame,
     **names: Any,
 ) -> Receipt | str | None:
-    """How the forecast of an earlier round turned out.
+    """The score of an earlier round's forecast.
 
-    Only like is scored with like: a trial with the setting, the seed and the very learning rates
-    that the forecast was of.
+    Like is scored with like: a trial with the setting, the seed and the very learning rates of the
+    forecast.
 
     Args:
-        said: the forecast.
+        forecast: the forecast.
         by: the trial of the earlier round whose setting it is of.
         trials: of the longer round, at their ends.
         selection: what selects trials, in both.
@@ -98,15 +97,15 @@ def scored(
         names: the ``study``, its ``fingerprint`` and ``scored_by``, for the receipt.
 
     Returns:
-        The receipt; why there is none; or None where the forecast was of no such length.
+        The receipt; the reason why there is none; or None where no trial has a forecast length.
     """
-    runs = {trial.trial: said.at(trial.schedule.total_steps) for trial in trials}
-    if not any(runs.values()):
+    runs = {trial.trial: forecast.at(trial.schedule.total_steps) for trial in trials}
+    asked = [run for run in runs.values() if run]
+    if not asked:
         return None
     like = [t for t in trials if (run := runs[t.trial]) and _is_of(run, t) and is_same(by, t)]
     if not like:
-        told = [run.cannot_tell for run in runs.values() if run and run.cannot_tell]
-        return next(iter(told), None) or (
+        return next((run.cannot_tell for run in asked if run.cannot_tell), None) or (
             "none of these trials has the setting, the seed and the schedule that it is of"
         )
     trial = like[0]
@@ -114,53 +113,42 @@ def scored(
     assert run is not None
     if run.loss is None:
         return run.cannot_tell or "it gave no loss"
-    last = trial.rows[-1] if trial.rows else {}
-    came = math.nan if trial.diverged else last.get(LOSS, math.nan)
+    last = trial.rows[-1] if trial.rows and not trial.diverged else {}
+    came, metric = last.get(LOSS, math.nan), last.get(selection.key, math.nan)
     if not trial.diverged and (last.get("step") != run.length_steps or not 0 < came < math.inf):
         return f"trial {trial.trial}, which it is of, has no loss above 0 at its end"
-    last = {} if trial.diverged else last
-    return Receipt(
+    receipt = Receipt(
         **names,
-        trial=said.trial,
+        trial=forecast.trial,
         length_steps=run.length_steps,
         scored_trial=trial.trial,
-        level=said.level,
-        wider=said.wider,
+        level=forecast.level,
+        wider=forecast.wider,
         loss=run.loss,
         came=came,
         error=run.loss.value / came - 1,
-        inside=_holds(run.loss, came),
-        needed=abs(math.log(came / run.loss.value)) / math.log(run.loss.high / run.loss.value),
-        **_of_metric(run, last.get(selection.key, math.nan), selection),
+        inside=run.loss.holds(came),
+        needed=run.loss.width_needed(came),
+    )
+    if run.metric is None or not math.isfinite(metric):
+        return receipt
+    return dataclasses.replace(
+        receipt,
+        metric=selection.key.removeprefix("validation_"),
+        metric_expected=run.metric,
+        metric_came=metric,
+        metric_inside=run.metric.holds(metric),
     )
 
 
 def widening(receipts: Iterable[Receipt]) -> float:
-    """How many times as wide as a law says the next intervals are to be, after these receipts.
+    """The factor on the next intervals, after these receipts.
 
-    Of a run that diverged no width would have been enough, so it counts in the ledger alone.
+    No width would have been enough for a run that diverged, so it counts in the ledger alone.
     """
     return wider_after([r.needed * r.wider for r in receipts if not r.diverged])
 
 
 def _is_of(run: LongerRun, trial: TrialRecord) -> bool:
-    """Whether a forecast is of a trial's schedule; of one that could not be told, by its length."""
+    """Whether a forecast is of a trial's schedule; without a schedule, the length decides."""
     return run.schedule is None or run.schedule == trial.schedule
-
-
-def _of_metric(run: LongerRun, came: float, selection: Selection) -> dict[str, Any]:
-    if run.metric is None or not math.isfinite(came):
-        return {}
-    return {
-        "metric": selection.key.removeprefix("validation_"),
-        "metric_expected": run.metric,
-        "metric_came": came,
-        "metric_inside": _holds(run.metric, came),
-    }
-
-
-def _holds(expected: Expected, came: float) -> bool:
-    return expected.low <= came <= expected.high
-
-
-_READER = pydantic.TypeAdapter(tuple[Receipt, ...])
