@@ -318,7 +318,7 @@ def forecasts(folder, monkeypatch):
 
 
 def derived(folder, monkeypatch):
-    """A longer round derived from a shorter one, whose choice holds, does not, or cannot be told."""
+    """A longer round derived from a shorter one: its choice held, did not, or cannot be told."""
 
     def two(name, seeds, **fields):
         ideas = {
