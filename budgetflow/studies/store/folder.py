@@ -57,11 +57,11 @@ def open_folder(study: Study) -> None:
     """
     path = study.folder / "config.json"
     if path.exists():
-        before = _grown_from(study, known := read_json(path))
+        before = _grown_from(study, recorded := read_json(path))
         if before is None:
             # What changes nothing here may say something to a later study, as tags do.
-            if known["config"] != to_json(study.config):
-                write_json(path, {**known, "config": to_json(study.config)})
+            if recorded["config"] != to_json(study.config):
+                write_json(path, {**recorded, "config": to_json(study.config)})
             return
         if (outcome := study.folder / "outcome.json").exists():
             outcome.replace(study.folder / f"outcome_of_{before}.json")
@@ -95,32 +95,32 @@ def _revision() -> str | None:
     """The git commit of the folder that it is launched in; with "+" where files have changed."""
     command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
     try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        described = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):  # no git, or no repository
         return None
-    return found.stdout.strip()
+    return described.stdout.strip()
 
 
-def _grown_from(study: Study, known: dict[str, Any]) -> str | None:
+def _grown_from(study: Study, recorded: dict[str, Any]) -> str | None:
     """What a folder holds if the study can grow from it, as "16_trials"; None if the study itself.
 
     Raises:
         UserError: it holds another config's results.
     """
-    if known["fingerprint"] == study.fingerprint:
+    if recorded["fingerprint"] == study.fingerprint:
         return None
-    if "found_on" not in known:
+    if "found_on" not in recorded:
         raise UserError(
             f"{study.folder} holds results of an earlier version of budgetflow, which can "
             "be read but not gone on with; give another --workdir or config.name"
         )
-    found_on = known["found_on"]
-    begun = as_begun(study.found_on, known, study.builds_on)
+    found_on = recorded["found_on"]
+    begun = as_begun(study.found_on, recorded, study.builds_on)
     code = of_code(differing_fields(found_on, study.found_on))
     names = sorted({*code, *differing_fields(found_on, begun)})
     for field, what in GROWING.items():
         before, now = value_of(found_on, field), value_of(study.config, field)
-        if names == [field] and before and now and _is(study, field, before, known):
+        if names == [field] and before and now and _is(study, field, before, recorded):
             if before < now:
                 return f"{before}_{what}"
             raise UserError(
@@ -128,13 +128,13 @@ def _grown_from(study: Study, known: dict[str, Any]) -> str | None:
                 f"is thrown away; set {before} or more, or give another --workdir or config.name"
             )
     remedy = "undo the change, " if any(n.startswith("code.") for n in names) else ""
-    if fingerprint(begun, study.builds_on) == known["fingerprint"]:
+    if fingerprint(begun, study.builds_on) == recorded["fingerprint"]:
         remedy = "undo the change, vouch with --same_results that it changes no number, "
     is_all_new = bool(code) or any(name.partition(".")[0] == "content" for name in names)
     if study.kind.promotes and not is_all_new:
         remedy += "go on beside it with what is still the same by --fork=NAME, "
     words = [in_words(names)] if names else []
-    if fingerprint(found_on, study.builds_on) != known["fingerprint"]:
+    if fingerprint(found_on, study.builds_on) != recorded["fingerprint"]:
         words.append("the study it builds on")
     raise UserError(
         f"{study.folder} holds results of another config, code or data (they differ in "
@@ -142,8 +142,8 @@ def _grown_from(study: Study, known: dict[str, Any]) -> str | None:
     )
 
 
-def _is(study: Study, field: str, before: int, known: dict[str, Any]) -> bool:
-    """Whether a study with another number in a field is the one that is known."""
+def _is(study: Study, field: str, before: int, recorded: dict[str, Any]) -> bool:
+    """Whether a study with another number in a field is the recorded one."""
     section, _, name = field.partition(".")
     found_on = {**study.found_on, section: {**study.found_on[section], name: before}}
-    return fingerprint(found_on, study.builds_on) == known["fingerprint"]
+    return fingerprint(found_on, study.builds_on) == recorded["fingerprint"]

@@ -53,8 +53,8 @@ def add_to_ledger(
         rows: as JSON values.
         name: of a row: what no two rows of a ledger have in common.
     """
-    known = {name(row) for row in read_ledger(workdir).rows}
-    new = [row for row in rows if name(row) not in known]
+    names = {name(row) for row in read_ledger(workdir).rows}
+    new = [row for row in rows if name(row) not in names]
     if not new:
         return
     lines = [line.decode(errors="replace") for line in read_lines(workdir / LEDGER)]

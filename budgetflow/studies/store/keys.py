@@ -113,7 +113,7 @@ def begun_with_equal_code(found_on: dict[str, Any], recorded: dict[str, Any]) ->
 
 
 def as_begun(
-    found_on: dict[str, Any], known: dict[str, Any], builds_on: str | None
+    found_on: dict[str, Any], recorded: dict[str, Any], builds_on: str | None
 ) -> dict[str, Any]:
     """What a study is found on, were its code still what it was when its folder was begun.
 
@@ -123,14 +123,14 @@ def as_begun(
 
     Args:
         found_on: what the study is found on today.
-        known: what the folder's ``config.json`` holds.
+        recorded: what the folder's ``config.json`` holds.
         builds_on: the fingerprint of the study it builds on.
 
     Returns:
         It; or ``found_on``, if the folder is damaged, builds on another study, or does not say.
     """
-    before = known.get("found_on")
-    if before is None or fingerprint(before, builds_on) != known["fingerprint"]:
+    before = recorded.get("found_on")
+    if before is None or fingerprint(before, builds_on) != recorded["fingerprint"]:
         return found_on
     defaults = part(StudyConfig(kind=found_on["kind"]), Changes.OUTCOME)
     begun = _without_added(found_on, before, defaults)

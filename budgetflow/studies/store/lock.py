@@ -107,7 +107,7 @@ def locked(folder: epath.Path, wait: bool, say: Callable[[str], None]) -> Iterat
 def _wait_for(path: epath.Path, mine: Launcher, wait: bool, say: Callable[[str], None]) -> None:
     """Takes a lock as soon as nobody holds it; see :func:`locked`."""
     seen, seen_at = _read(path), time.monotonic()
-    said = ""
+    last_words = ""
     runs = False
     while not _take(path, mine):
         other = _read(path)
@@ -126,9 +126,9 @@ def _wait_for(path: epath.Path, mine: Launcher, wait: bool, say: Callable[[str],
                 "--workdir or config.name"
             )
         what = f"waiting for {other}" if runs else f"looking whether {other} still runs"
-        if what != said and other is not None:
+        if what != last_words and other is not None:
             say(what)
-            said = what
+            last_words = what
         time.sleep(0.5)
 
 

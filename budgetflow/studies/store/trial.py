@@ -99,8 +99,8 @@ def _read_trial(folder: epath.Path) -> tuple[TrialRecord, str | None]:
 def _record(content: dict[str, Any], rows: Iterable[Row]) -> TrialRecord:
     """A record from what its files hold, without the measurements that it does not know of."""
     # A later version may have added keys.
-    known = [field.name for field in dataclasses.fields(TrialRecord) if field.name != "rows"]
-    fields = {name: content[name] for name in known if name in content}
+    names = [field.name for field in dataclasses.fields(TrialRecord) if field.name != "rows"]
+    fields = {name: content[name] for name in names if name in content}
     bracket, damaged = fields.pop("fitted_at_step_bracket"), fields.pop("damaged", ())
     # JSON has lists for what is a tuple in a config, as the sizes of layers are.
     values = {
@@ -143,9 +143,9 @@ def write_outcome(
     """Writes a study's outcome; before it, the checksums of it and of the records it is of."""
     folder = epath.Path(study_folder)
     names = [trial_folder(folder, record.trial).name for record in records]
-    found = {name: read_checked(folder / "trials" / name / "trial.json")[1] for name in names}
+    checksums = {name: read_checked(folder / "trials" / name / "trial.json")[1] for name in names}
     outcome = finite(outcome)
-    write_json(folder / CHECKSUMS, {"outcome": checksum_of(outcome), "trials": found})
+    write_json(folder / CHECKSUMS, {"outcome": checksum_of(outcome), "trials": checksums})
     write_json(folder / "outcome.json", outcome)
 
 
@@ -178,12 +178,12 @@ def _check_concluded(folder: epath.Path, checksums: Mapping[str, str | None]) ->
     checksum = read_checked(outcome)[1] if outcome.exists() else None
     if checksum is None:  # under way, or of an earlier version
         return
-    known = read_json(path) if path.exists() else {}
+    concluded = read_json(path) if path.exists() else {}
     remedy = f"delete {outcome} and launch again to conclude from what is there"
-    if known.get("outcome") != checksum:
-        state = "is that of another outcome" if known else "is missing"
+    if concluded.get("outcome") != checksum:
+        state = "is that of another outcome" if concluded else "is missing"
         raise DamagedFileError(f"{path} {state}; {remedy}")
-    expected = known["trials"]
+    expected = concluded["trials"]
     for name in sorted({*expected, *checksums}):
         if checksums.get(name) != expected.get(name):
             state = "is not the one that the outcome is of" if name in checksums else "is missing"
