@@ -1,14 +1,14 @@
 """Runs the study of a config file: ``python -m budgetflow.launch``.
 
-In Python, ``budgetflow.launch`` is a function, which importing this module would hide.
+In Python ``budgetflow.launch`` is a function. To import this module would hide it, so that fails.
 """
-
-from budgetflow.cli.launch import run
 
 # Whoever imports the name means the function: see budgetflow.base.source_code.
 CHANGES_NO_RESULT = True
 
-if __name__ == "__main__":
-    run()
-elif __name__ == "budgetflow.launch":
+if __name__ == "budgetflow.launch":
     raise ImportError("budgetflow.launch is a function: from budgetflow import launch")
+if __name__ == "__main__":
+    from budgetflow.cli.launch import run
+
+    run()

@@ -8,13 +8,11 @@ It changes nothing. Exit status 0 if all is as it was written, 1 if something is
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-
+from absl import flags
 from rich.console import Console
 from rich.progress import track
 
-from budgetflow.cli.main import parser, run_command
+from budgetflow.cli.command_line import WORKDIR, run_command
 from budgetflow.results.checking import checks, ledger_checks, studies_in
 
 
@@ -28,30 +26,28 @@ def check(workdir: str, console: Console) -> int:
     parts = [(folder.name, list(checks(folder))) for folder in studies_in(workdir)]
     if ledger := list(ledger_checks(workdir)):
         parts.append((ledger[0].about.name, ledger))
-    for name, found in parts:
+    for name, files in parts:
         progress = track(
-            found, name, console=console, transient=True, disable=not console.is_terminal
+            files, name, console=console, transient=True, disable=not console.is_terminal
         )
-        said: dict[str, str] = {}
-        for each in progress:
-            if (damage := each.damage()) is not None:  # which what needs the file would say again
-                said.setdefault(damage, each.costs)
-        damages += len(said)
-        for damage, costs in said.items():
-            line = f"  • {damage}. It costs {costs}."
+        costs_by_damage: dict[str, str] = {}
+        for file in progress:
+            if (damage := file.damage()) is not None:  # once, though several checks meet it
+                costs_by_damage.setdefault(damage, file.costs)
+        damages += len(costs_by_damage)
+        lines = [f"  • {damage}. It costs {costs}." for damage, costs in costs_by_damage.items()]
+        summary = f"{len(costs_by_damage)} damaged" if lines else "all as it was written"
+        lines.append(f"{name}: {len(files)} files and checkpoints, {summary}")
+        for line in lines:
             console.print(line, soft_wrap=True, highlight=False, markup=False)
-        summary = f"{len(said)} damaged" if said else "all as it was written"
-        line = f"{name}: {len(found)} files and checkpoints, {summary}"
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
     return damages
 
 
-def main(argv: Sequence[str]) -> None:
-    """The command, given its arguments."""
-    given = parser("check", __doc__).parse_args(argv)
-    sys.exit(1 if check(given.workdir, Console()) else 0)
+def main(values: flags.FlagValues) -> int:
+    """The command, given its flags; returns its exit status."""
+    return 1 if check(values.workdir, Console()) else 0
 
 
 def run() -> None:
     """Runs the command on the command line."""
-    run_command(main)
+    run_command(__doc__, [WORKDIR], main)

@@ -18,11 +18,9 @@ import gc
 import importlib
 import itertools
 import os
-import re
 import sys
 import threading
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -36,8 +34,16 @@ from budgetflow.base.errors import ConfigError, UserError
 from budgetflow.base.file_system import told_in_one_line
 from budgetflow.base.workdir import open_workdir
 from budgetflow.cli import command_line
+from budgetflow.cli.command_line import (
+    asks_for_help,
+    config_keys_help,
+    flag_values,
+    flags_help,
+    print_error,
+)
 from budgetflow.cli.dry_run import dry_run_notes, dry_run_rows
-from budgetflow.cli.watched_run import held, run_watched
+from budgetflow.cli.launch_flags import FLAGS, check_flags, parse_steps
+from budgetflow.cli.watched_run import only_launcher, run_watched
 from budgetflow.cluster import for_cluster, hiring
 from budgetflow.config import StudyConfig, load_config_file
 from budgetflow.config.loading import MOST_STUDIES
@@ -61,80 +67,6 @@ from budgetflow.studies.study import Study, check_study, resolve
 
 # XLA makes the threads of each at once, and dies of too many.
 MAX_CPU_DEVICES = 1024
-
-flags.DEFINE_string(
-    "config", None, "The study's config file; file.py:argument hands its get_config an argument."
-)
-_WORKDIR = flags.DEFINE_string(
-    "workdir", "runs", "Where the studies' folders lie; gs:// works too."
-)
-_DRY_RUN = flags.DEFINE_bool(
-    "dry_run", False, "Check everything, print the plan with the memory it needs, and stop."
-)
-_TRACEBACK = flags.DEFINE_bool(
-    "traceback", False, "With what is refused, show where in budgetflow and your own code it arose."
-)
-_QUIET = flags.DEFINE_bool(
-    "quiet", False, "Print what each study found, in a sentence, and nothing while it runs."
-)
-_SAME_RESULTS = flags.DEFINE_bool(
-    "same_results",
-    False,
-    "The code that these studies were begun with, budgetflow's or your own, has changed in a way "
-    "that changes no number: go on all the same. Their outcomes say so.",
-)
-_FORK = flags.DEFINE_string(
-    "fork",
-    None,
-    "Run the config's study under this name beside the one that was begun with another config, and "
-    "take over from that one what is still the same.",
-)
-_WAIT = flags.DEFINE_bool(
-    "wait", False, "Where another launcher runs a study, wait for it to end instead of refusing."
-)
-_RAY = flags.DEFINE_string(
-    "ray",
-    None,
-    "Hand the trials out to the nodes of a Ray cluster: --ray for the one that this machine is a "
-    "part of, or --ray=ADDRESS. All nodes see the workdir and the data under the same path; "
-    "config.ray says what a trial needs of a node.",
-)
-_GRACE_SECONDS = flags.DEFINE_float(
-    "grace_seconds",
-    30.0,
-    "Asked to stop (SIGTERM, SIGINT, SIGUSR1), save every trial within so many seconds and exit "
-    "with status 75.",
-    lower_bound=0.0,
-)
-_PROFILE_STEPS = flags.DEFINE_string(
-    "profile_steps",
-    None,
-    "Trace these steps of each study's first trial, as in 100:110, into the "
-    "study's folder profile/; open the perfetto_trace in it at ui.perfetto.dev.",
-)
-_COMPILATION_CACHE_DIR = flags.DEFINE_string(
-    "compilation_cache_dir",
-    os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "budgetflow"),
-    "Where compiled programs are kept for later launches; empty for nowhere. Where "
-    "JAX_COMPILATION_CACHE_DIR is set, JAX's own settings hold instead.",
-)
-_CLUSTER = flags.DEFINE_bool(
-    "cluster",
-    False,
-    "Join the run's other hosts as the environment says: on every host of a "
-    "Cloud TPU slice. Under SLURM or Open MPI with several tasks that is done without it.",
-)
-_COORDINATOR_ADDRESS = flags.DEFINE_string(
-    "coordinator_address",
-    None,
-    "host:port of process 0, to join the run's other processes by hand.",
-)
-_NUM_PROCESSES = flags.DEFINE_integer(
-    "num_processes", None, "How many processes the run has.", lower_bound=1
-)
-_PROCESS_ID = flags.DEFINE_integer(
-    "process_id", None, "The number of this process, from 0.", lower_bound=0
-)
 
 
 def load_chain(config: ml_collections.ConfigDict) -> list[StudyConfig]:
@@ -206,47 +138,52 @@ def launch(
         rows = dry_run_rows(chain, folder_of_all, same_results)
         print_plan(console, rows, dry_run_notes(chain, rows, folder_of_all))
         return None
+    studies = _resolved(chain, folder_of_all, same_results, forked_from)
+    run = functools.partial(run_watched, profile_steps=profile_steps, hire=hire)
     with told_in_one_line(folder_of_all):
         planned.record(folder_of_all)
-        watched = functools.partial(run_watched, profile_steps=profile_steps, hire=hire)
-        return _run_chain(
-            chain, folder_of_all, console, watched, same_results, wait, quiet, forked_from
+        return _run_chain(studies, run, console, wait, quiet)
+
+
+def _resolved(
+    chain: list[StudyConfig], folder_of_all: epath.Path, same_results: bool, forked_from: str | None
+) -> Iterator[Study]:
+    """The studies of a chain, each resolved once the one before is complete."""
+    earlier: epath.Path | None = None
+    for number, config in enumerate(chain):
+        folder = folder_of_all / config.name
+        study = resolve(config, folder, earlier, same_results)
+        yield dataclasses.replace(
+            study,
+            lengths_to_come=lengths_to_come(study.max_train_steps, chain[number + 1 :]),
+            forked_from=forked_from if config is chain[-1] else None,
         )
+        earlier = folder
 
 
 def _run_chain(
-    chain: list[StudyConfig],
-    folder_of_all: epath.Path,
-    console: Console,
+    studies: Iterable[Study],
     run: Callable[[Study, Console], dict[str, Any]],
-    same_results: bool,
+    console: Console,
     wait: bool,
     quiet: bool,
-    forked_from: str | None,
 ) -> dict[str, Any] | None:
-    """Runs the studies of a chain, each in its folder; see :func:`launch`."""
-    summary, console = console, Console(quiet=True) if quiet else console
-    earlier: epath.Path | None = None
+    """Runs studies one after the other, each in its folder; returns the last one's outcome."""
+    summary_console, console = console, Console(quiet=True) if quiet else console
     results: list[StudyResult] = []
     outcome: dict[str, Any] | None = None
     trained = False
-    for number, study_config in enumerate(chain):
-        folder = folder_of_all / study_config.name
-        study = resolve(study_config, folder, earlier, same_results)
-        to_come = lengths_to_come(study.max_train_steps, chain[number + 1 :])
-        study = dataclasses.replace(study, lengths_to_come=to_come)
-        if study_config is chain[-1]:
-            study = dataclasses.replace(study, forked_from=forked_from)
+    for study in studies:
         was_complete = processes.on_main(is_complete, study)
         if not was_complete and processes.is_main():
             _prepare_reports()
-        with contextlib.nullcontext() if was_complete else held(folder, wait, console):
+        lock = contextlib.nullcontext() if was_complete else only_launcher(study, wait, console)
+        with lock:
             outcome = run(study, console)
-        processes.on_main(_show, console, folder, was_complete, results)
+        processes.on_main(_show, console, study.folder, was_complete, results)
         trained = trained or not was_complete
-        earlier = folder
     if processes.is_main():
-        print_summary(summary, results, trained)
+        print_summary(summary_console, results, trained)
     return outcome
 
 
@@ -303,79 +240,51 @@ def main(argv: Sequence[str]) -> None:
     """The launcher, for a command line."""
     # A flag alone, without an address.
     argv = ["--ray=" if argument == "--ray" else argument for argument in argv]
-    config = command_line.parse(argv, flags.FLAGS)
-    _check_flags()
+    values = flag_values(FLAGS)
+    config = command_line.parse(argv, values)
+    check_flags(values)
     logging.set_verbosity(logging.ERROR)
     forked_from = None
-    if _FORK.value is not None:
-        forked_from, config.name = config.name or "", _FORK.value
+    if values.fork is not None:
+        forked_from, config.name = config.name or "", values.fork
     chain = load_chain(config)
-    if (cluster := _RAY.value) is not None:
+    if values.ray is not None:
         chain = list(map(for_cluster, chain))
         # Devices are the workers': this process decides, and needs none.
         jax.config.update("jax_platforms", "cpu")
-    profile_steps = parse_steps(_PROFILE_STEPS.value, [c.max_train_steps for c in chain])
-    _keep_compiled(_COMPILATION_CACHE_DIR.value)
-    _make_cpu_devices(chain, _NUM_PROCESSES.value or processes.num_tasks())
+    profile_steps = parse_steps(values.profile_steps, [c.max_train_steps for c in chain])
+    _keep_compiled(values["compilation_cache_dir"])
+    _make_cpu_devices(chain, values.num_processes or processes.num_tasks())
     with processes.joined(
-        _COORDINATOR_ADDRESS.value, _NUM_PROCESSES.value, _PROCESS_ID.value, _CLUSTER.value
+        values.coordinator_address, values.num_processes, values.process_id, values.cluster
     ):
         try:
             jax.devices()
         except RuntimeError as error:
             raise UserError(f"JAX finds no devices to run on: {error}") from error
-        hire = hiring(cluster) if cluster is not None else None
-        stopping.listen(_GRACE_SECONDS.value)
-        console = Console(quiet=not processes.is_main())
+        hire = hiring(values.ray) if values.ray is not None else None
+        stopping.listen(values.grace_seconds)
         launch(
             chain,
-            _WORKDIR.value,
-            _DRY_RUN.value,
-            console,
+            values.workdir,
+            values.dry_run,
+            Console(quiet=not processes.is_main()),
             profile_steps=profile_steps,
-            same_results=_SAME_RESULTS.value,
-            wait=_WAIT.value,
-            quiet=_QUIET.value,
+            same_results=values.same_results,
+            wait=values.wait,
+            quiet=values.quiet,
             hire=hire,
             forked_from=forked_from,
         )
 
 
-def _check_flags() -> None:
-    """Checks that flags for devices of this run are not given beside a cluster.
-
-    Raises:
-        UserError: they are.
-    """
-    alone = {flag.name: flag.value for flag in (_CLUSTER, _NUM_PROCESSES, _PROFILE_STEPS)}
-    for name, value in alone.items():
-        if _RAY.value is not None and value:
-            raise UserError(f"--{name} is for trials on devices of this run; leave it or --ray out")
-
-
-def parse_steps(text: str | None, lengths: Sequence[int | None]) -> tuple[int, int] | None:
-    """The two steps of --profile_steps.
+def _keep_compiled(flag: flags.Flag[str]) -> None:
+    """Has JAX keep all that it compiles, however small: a small study is mostly compiling.
 
     Args:
-        text: as in "100:110", or None.
-        lengths: of the trials of each study, None where they are not known yet.
-
-    Raises:
-        UserError: they are not two, or no trial has them.
+        flag: names the folder.
     """
-    if text is None:
-        return None
-    found = re.fullmatch(r"(\d{1,9}):(\d{1,9})", text, re.ASCII)
-    if not (found and int(found[1]) < int(found[2])):
-        raise UserError(f"--profile_steps={text}: should be two steps, as in 100:110")
-    if None not in lengths and int(found[2]) > (most := max(filter(None, lengths))):
-        raise UserError(f"--profile_steps={text}: no trial has more than {most} steps")
-    return int(found[1]), int(found[2])
-
-
-def _keep_compiled(folder: str) -> None:
-    """Has JAX keep all that it compiles, however small: a small study is mostly compiling."""
-    flag = flags.FLAGS["compilation_cache_dir"]
+    folder = flag.value
     if folder and not flag.using_default_value:  # JAX would go on without it, and say nothing
         folder = str(open_workdir(folder, f"--{flag.name}"))
     if folder and not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
@@ -397,9 +306,10 @@ def _make_cpu_devices(chain: list[StudyConfig], num_processes: int) -> None:
 
 
 def _help(argv: list[str]) -> str:
-    everything = any(argument.endswith("helpfull") for argument in argv)
-    listed = str(flags.FLAGS) if everything else flags.FLAGS.module_help(sys.modules[__name__])
-    return f"{__doc__}\n{listed}\n\n{command_line.describe(argv)}"
+    parts = [__doc__ or "", flags_help(flag_values(FLAGS)), config_keys_help(argv)]
+    if any(argument.endswith("helpfull") for argument in argv):
+        parts.append(f"Flags of libraries:\n{flags.FLAGS}")
+    return "\n\n".join(part.rstrip() for part in parts)
 
 
 def run() -> None:
@@ -407,7 +317,7 @@ def run() -> None:
     # What is imported stays: to look it all through, collection after collection, takes a second.
     gc.freeze()
     try:
-        if set(sys.argv) & set(command_line.HELP):
+        if asks_for_help(sys.argv):
             print(_help(sys.argv))
         else:
             main(sys.argv)
@@ -415,10 +325,7 @@ def run() -> None:
             # All is written; to take JAX and Orbax down takes most of a second.
             processes.exit_at_once(0)
     except UserError as error:
-        # Flags may not be parsed yet.
-        if "--traceback" in sys.argv:
-            traceback.print_exception(error)
-        print(f"budgetflow: {error}", file=sys.stderr)
+        print_error(error)
         processes.exit_at_once(2)
     except stopping.StoppedError:
         if processes.is_main():

@@ -9,13 +9,20 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from absl import flags
 from etils import epath
 
 from budgetflow.base.errors import UserError, nearest
 from budgetflow.base.files import write_text
-from budgetflow.cli.main import parser, run_command
+from budgetflow.cli.command_line import WORKDIR, Flag, run_command
 from budgetflow.results.reading import absolute, is_study, open_studies
 from budgetflow.results.report.page import render_index, render_report, render_side_by_side
+
+FLAGS = (
+    WORKDIR,
+    Flag("study", "", "The names of studies, with commas between; all of the folder without it."),
+    Flag("output", None, "The file to write; by default beside the studies."),
+)
 
 
 def report(workdir: str, names: Sequence[str] = (), output: str | None = None) -> epath.Path:
@@ -59,16 +66,13 @@ def report(workdir: str, names: Sequence[str] = (), output: str | None = None) -
     return folder / place
 
 
-def main(argv: Sequence[str]) -> None:
-    """The command, given its arguments."""
-    arguments = parser("report", __doc__)
-    arguments.add_argument("--study", default="", help="the names of studies, with commas between")
-    arguments.add_argument("--output", help="the file to write; by default beside the studies")
-    given = arguments.parse_args(argv)
-    names = [name for name in given.study.split(",") if name]
-    print(f"Report: {report(given.workdir, names, given.output)}")
+def main(values: flags.FlagValues) -> int:
+    """The command, given its flags; returns its exit status."""
+    names = [name for name in values.study.split(",") if name]
+    print(f"Report: {report(values.workdir, names, values.output)}")
+    return 0
 
 
 def run() -> None:
     """Runs the command on the command line."""
-    run_command(main)
+    run_command(__doc__, FLAGS, main)

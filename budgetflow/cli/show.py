@@ -9,11 +9,11 @@ It reads the studies' folders and nothing else: also of a study that runs elsewh
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
+from absl import flags
 from rich.console import Console
 
-from budgetflow.cli.main import parser, run_command
+from budgetflow.cli.command_line import WORKDIR, run_command
 from budgetflow.results.kind_views import headline
 from budgetflow.results.reading import StudyResult, is_study, open_studies, open_study
 from budgetflow.results.standing import counts_in_words, leader_in_words, standing, steps_in_words
@@ -46,26 +46,27 @@ def _show_study(study: StudyResult, console: Console) -> None:
     if study.found is not None:
         print_outcome(console, study)
         return
-    found = standing((trial.record for trial in study.trials), study.selection)
-    facts = [counts_in_words(found), steps_in_words(found), _last_written(study)]
+    progress = standing((trial.record for trial in study.trials), study.selection)
+    facts = [counts_in_words(progress), steps_in_words(progress), _last_written(study)]
     say(console, f"under way: {'; '.join(filter(None, facts))}.", study.name)
-    if leader := leader_in_words(found, study.selection):
+    if leader := leader_in_words(progress, study.selection):
         say(console, f"  • {leader[:1].upper()}{leader[1:]}.")
-        console.print(trial_table(found, study.selection, MAX_TRIALS_SHOWN))
+        console.print(trial_table(progress, study.selection, MAX_TRIALS_SHOWN))
 
 
 def _last_written(study: StudyResult) -> str | None:
-    """How long ago a trial under way was last written: one that was killed says so by this."""
-    begun = [trial.folder for trial in study.trials if trial.record.status == "running"]
-    times = [(folder / "trial.json").stat().mtime for folder in begun]
+    """How long ago a running trial was last written, which tells whether it was killed."""
+    running = [trial.folder for trial in study.trials if trial.record.status == "running"]
+    times = [(folder / "trial.json").stat().mtime for folder in running]
     return f"last written {duration(time.time() - max(times))} ago" if times else None
 
 
-def main(argv: Sequence[str]) -> None:
-    """The command, given its arguments."""
-    show(parser("show", __doc__).parse_args(argv).workdir, Console())
+def main(values: flags.FlagValues) -> int:
+    """The command, given its flags; returns its exit status."""
+    show(values.workdir, Console())
+    return 0
 
 
 def run() -> None:
     """Runs the command on the command line."""
-    run_command(main)
+    run_command(__doc__, [WORKDIR], main)

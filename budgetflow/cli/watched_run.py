@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from etils import epath
 from rich.console import Console
 
 from budgetflow.base import processes
@@ -20,15 +19,19 @@ from budgetflow.studies.study import Study
 
 
 @contextlib.contextmanager
-def held(folder: epath.Path, wait: bool, console: Console) -> Iterator[None]:
-    """Keeps other launchers from a study's folder; for all processes of a run, by the first.
+def only_launcher(study: Study, wait: bool, console: Console) -> Iterator[None]:
+    """Keeps other launchers from a study's folder; process 0 holds the lock for all processes.
 
     Args:
-        folder: the study's.
-        wait: whether to wait where another launcher runs the study.
-        console: where it is said what is waited for.
+        study: the study.
+        wait: whether to wait for another launcher of the study to end.
+        console: where to print what is waited for.
+
+    Raises:
+        UserError: another launcher runs the study.
     """
-    lock = locked(folder, wait, lambda sentence: say(console, sentence, folder.name, style="dim"))
+    name = study.folder.name
+    lock = locked(study.folder, wait, lambda text: say(console, text, name, style="dim"))
     processes.on_main(lock.__enter__)
     try:
         yield

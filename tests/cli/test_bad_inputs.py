@@ -11,7 +11,6 @@ import typing
 from typing import Annotated, Literal
 
 import pytest
-from absl import flags
 from bad_configs import CONFIGS, FILE, WRITTEN
 from conftest import REPOSITORY
 
@@ -19,7 +18,9 @@ from budgetflow.base import processes
 from budgetflow.base.errors import UserError
 from budgetflow.base.workdir import open_workdir
 from budgetflow.cli import command_line
-from budgetflow.cli.launch import check, load_chain, parse_steps, run
+from budgetflow.cli.command_line import flag_values
+from budgetflow.cli.launch import check, load_chain, run
+from budgetflow.cli.launch_flags import FLAGS, parse_steps
 from budgetflow.config import StudyConfig, load_config_file
 from budgetflow.studies.kinds import parse_study as parse_config
 
@@ -41,7 +42,8 @@ BAD = {
 def refused(arguments, workdir, *parts):
     """Launches as far as anything runs; the message that it was refused with."""
     with pytest.raises(UserError) as caught:
-        check(load_chain(command_line.parse(["launch", *arguments], flags.FLAGS)), str(workdir))
+        config = command_line.parse(["launch", *arguments], flag_values(FLAGS))
+        check(load_chain(config), str(workdir))
     message = str(caught.value)
     assert "\n" not in message
     for part in parts:
@@ -144,7 +146,7 @@ def test_a_file_that_is_no_config_is_refused(tmp_path, text, parts):
     path = tmp_path / "mine.py"
     path.write_text(text)
     with pytest.raises(UserError) as caught:
-        command_line.parse(["launch", f"--config={path}"], flags.FLAGS)
+        command_line.parse(["launch", f"--config={path}"], flag_values(FLAGS))
     for part in (str(path), *parts):
         assert part in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -184,7 +186,7 @@ def test_a_file_that_is_no_config_is_refused(tmp_path, text, parts):
 )
 def test_a_command_line_that_makes_no_sense_is_refused(arguments, parts):
     with pytest.raises(UserError) as caught:
-        parse_config(command_line.parse(["launch", *arguments], flags.FLAGS))
+        parse_config(command_line.parse(["launch", *arguments], flag_values(FLAGS)))
     for part in parts:
         assert part in str(caught.value)
     assert "\n" not in str(caught.value)

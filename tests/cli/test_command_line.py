@@ -1,11 +1,10 @@
 import numpy as np
 import pytest
-from absl import flags
 from conftest import REPOSITORY
 
-import budgetflow.cli.launch  # noqa: F401  (defines the other flags)
 from budgetflow.base.errors import ConfigError
 from budgetflow.cli import command_line
+from budgetflow.cli.launch_flags import FLAGS
 from budgetflow.config import choices, load_config_file
 from budgetflow.studies.kinds import parse_study as parse_config
 
@@ -13,7 +12,8 @@ SWEEP = str(REPOSITORY / "configs" / "lr_sweep.py")
 
 
 def parsed(*arguments):
-    return parse_config(command_line.parse(["launch", *arguments], flags.FLAGS))
+    values = command_line.flag_values(FLAGS)
+    return parse_config(command_line.parse(["launch", *arguments], values))
 
 
 @pytest.mark.parametrize(
@@ -32,9 +32,10 @@ def test_a_tuple_is_set_in_every_form(arguments):
 
 
 def test_flags_come_in_any_order_and_the_last_holds():
-    config = parsed("--config.seed", "1", "--dry_run", "--config", SWEEP, "--config.seed=2")
-    assert config.seed == 2
-    assert flags.FLAGS.dry_run
+    values = command_line.flag_values(FLAGS)
+    arguments = ["--config.seed", "1", "--dry_run", "--config", SWEEP, "--config.seed=2"]
+    assert command_line.parse(["launch", *arguments], values).seed == 2
+    assert values.dry_run
 
 
 def test_arguments_that_the_file_leaves_out_can_be_set():
@@ -61,8 +62,9 @@ def test_what_is_none_or_a_word_stays_so():
 
 
 def test_help_lists_the_keys_as_they_are_in_the_file():
-    assert "--config.max_train_steps=2000" in command_line.describe(["x", f"--config={SWEEP}"])
-    assert "--config.max_train_steps=None" in command_line.describe(["x"])
+    of_sweep = command_line.config_keys_help(["x", f"--config={SWEEP}"])
+    assert "--config.max_train_steps=2000" in of_sweep
+    assert "--config.max_train_steps=None" in command_line.config_keys_help(["x"])
 
 
 @pytest.fixture

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from absl import flags
 from conftest import run
 from flax import nnx
 
 from budgetflow.base.errors import UserError
 from budgetflow.cli import command_line
+from budgetflow.cli.command_line import flag_values
 from budgetflow.cli.launch import check, load_chain
+from budgetflow.cli.launch_flags import FLAGS
 from budgetflow.config import choices, default_config, uniform
 from budgetflow.engine.data.source import load_dataset
 from budgetflow.studies.study import _dataset
@@ -127,7 +128,8 @@ def test_it_can_be_followed_by_flag_too(tmp_path):
 
     def checked(*more):
         arguments = ["launch", f"--config={path}", *more]
-        return check(load_chain(command_line.parse(arguments, flags.FLAGS)), str(tmp_path / "r"))
+        config = command_line.parse(arguments, flag_values(FLAGS))
+        return check(load_chain(config), str(tmp_path / "r"))
 
     with pytest.raises(UserError, match=r"set config\.task\.num_classes"):
         checked()

@@ -3,14 +3,16 @@ from conftest import edited_config, run
 
 from budgetflow.base.errors import UserError
 from budgetflow.cli import check
+from budgetflow.cli.command_line import WORKDIR, flag_values, parse_flags
 from budgetflow.results.checking import checks
 
 
 def told(capsys, *arguments):
     """What the command prints, and its exit status."""
-    with pytest.raises(SystemExit) as ended:
-        check.main([f"--{name}" for name in arguments])
-    return capsys.readouterr().out, ended.value.code
+    values = flag_values([WORKDIR])
+    parse_flags(["check", *(f"--{argument}" for argument in arguments)], values)
+    status = check.main(values)
+    return capsys.readouterr().out, status
 
 
 def test_all_is_as_it_was_written(completed_workdir, capsys):
@@ -63,6 +65,6 @@ def test_what_it_says_of_a_studys_checksums_is_true(workdir, capsys):
     assert told(capsys, f"workdir={workdir / 'round1'}")[1] == 0
 
 
-def test_no_study_is_said(tmp_path):
+def test_no_study_is_said(tmp_path, capsys):
     with pytest.raises(UserError, match="there are no studies in"):
-        check.main([f"--workdir={tmp_path}"])
+        told(capsys, f"workdir={tmp_path}")
