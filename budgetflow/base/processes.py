@@ -8,23 +8,19 @@ what lies on disk) is asked of process 0 alone.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import enum
-import io
 import os
-import pickle
 import re
 import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from pathlib import PurePath
 from typing import Any, NoReturn, TypeVar
 
 import jax
 import numpy as np
 
+from budgetflow.base import messages
 from budgetflow.base.errors import StoppedError, UserError
 
 Value = TypeVar("Value")
@@ -136,43 +132,32 @@ def is_main() -> bool:
 
 
 def gather(value: Any) -> list[Any]:
-    """The values of all processes, by process; every process must call this at the same point."""
+    """The values of all processes, by process; every process must call this at the same point.
+
+    Args:
+        value: of a type that :mod:`budgetflow.base.messages` knows.
+    """
     if jax.process_count() == 1:
         return [value]
     from jax.experimental import multihost_utils
 
-    mine = np.frombuffer(pickle.dumps(value), np.uint8)
+    mine = np.frombuffer(messages.to_bytes(value), np.uint8)
     sizes = multihost_utils.process_allgather(np.asarray(mine.size)).reshape(-1)
     # One of a few sizes, since each compiles anew.
     padded = np.zeros(1 << int(sizes.max()).bit_length(), np.uint8)
     padded[: mine.size] = mine
     rows = multihost_utils.process_allgather(padded)
     return [
-        _Values(io.BytesIO(row[:size].tobytes())).load()
-        for row, size in zip(rows, sizes, strict=True)
+        messages.from_bytes(row[:size].tobytes()) for row, size in zip(rows, sizes, strict=True)
     ]
-
-
-class _Values(pickle.Unpickler):
-    """Reads values, and nothing that would run or import code, whoever sent it.
-
-    Those are dataclasses, exceptions, enumerations and paths of modules that this process has
-    imported itself, and arrays of NumPy.
-    """
-
-    def find_class(self, module: str, name: str) -> Any:
-        found = getattr(sys.modules.get(module), name, None)
-        if isinstance(found, type):
-            values = (BaseException, PurePath, enum.Enum, np.ndarray, np.dtype)
-            if dataclasses.is_dataclass(found) or issubclass(found, values):
-                return found
-        if module.startswith("numpy.") and name in ("scalar", "_reconstruct", "_frombuffer"):
-            return found
-        raise pickle.UnpicklingError(f"{module}.{name} is no value that a process may send")
 
 
 def on_main(function: Callable[..., Value], *arguments: Any) -> Value:
     """Calls a function on process 0 alone and gives every process its result.
+
+    Args:
+        function: its result is of a type that :mod:`budgetflow.base.messages` knows.
+        arguments: its arguments.
 
     Raises:
         UserError, OSError: what the function raised, on every process.
@@ -184,7 +169,6 @@ def on_main(function: Callable[..., Value], *arguments: Any) -> Value:
         try:
             result = (function(*arguments), None)
         except (UserError, OSError) as error:
-            # Whatever it is, the others must not wait for what will not come.
             result = (None, error)
     value, raised = gather(result)[0]
     if raised is not None:

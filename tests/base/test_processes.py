@@ -1,10 +1,7 @@
 """Runs of several real processes on this machine, each launching budgetflow as a user does."""
 
-import importlib
-import io
 import json
 import os
-import pickle
 import shutil
 import signal
 import socket
@@ -12,15 +9,12 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 from conftest import REPOSITORY, blocks, run
-from etils import epath
 
 from budgetflow.base import processes, stopping
-from budgetflow.base.errors import ConfigError, UserError
+from budgetflow.base.errors import ConfigError
 from budgetflow.config import load_config_file
-from budgetflow.playbook.common.measurement import Advance
 from budgetflow.results.reading import open_study
 
 CONFIG = """
@@ -287,34 +281,6 @@ def test_tasks_of_slurm_join_by_themselves(config, tmp_path):
     (main, _), (other, _) = finish(start(2, config, tmp_path, *arguments, slurm=True))
     assert "1 x 2 x 1" in main
     assert "split" not in other
-
-
-def test_processes_send_each_other_values_and_no_code(tmp_path):
-    def received(value):
-        return processes._Values(io.BytesIO(pickle.dumps(value))).load()
-
-    decision = Advance((0, 1), 100, unconditional=True)
-    numbers = {"loss": np.float32(0.1), "all": [np.arange(3), {1, 2}, None, (True, b"x", 1e300)]}
-    values = [decision, numbers, epath.Path("runs"), OSError(28, "full", "x"), UserError("no")]
-    for found, value in zip(received(values), values, strict=True):
-        assert type(found) is type(value) and repr(found) == repr(value)
-
-    class Code:
-        def __init__(self, function, *arguments):
-            self.made_by = function, arguments
-
-        def __reduce__(self):
-            return self.made_by
-
-    for code in (
-        Code(os.mkdir, str(tmp_path / "made")),
-        Code(importlib.import_module, "this"),
-        Code(getattr, decision, "trials"),
-        Code(subprocess.Popen, ["true"]),
-    ):
-        with pytest.raises(pickle.UnpicklingError, match="no value that a process may send"):
-            received([code])
-    assert not (tmp_path / "made").exists() and "this" not in sys.modules
 
 
 def test_flags_that_go_together_are_asked_for_together(config):
