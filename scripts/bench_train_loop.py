@@ -29,6 +29,7 @@ from budgetflow.engine.data.batches import batch_indices
 from budgetflow.engine.data.source import load_dataset
 from budgetflow.engine.schedules import Schedule
 from budgetflow.engine.tasks import Classification
+from budgetflow.engine.training.device_data import DeviceData
 from budgetflow.engine.training.mesh import make_mesh, trial_slices
 from budgetflow.engine.training.trial_run import TrialRun, trial_program
 from budgetflow.studies.run.side_by_side import Population
@@ -75,7 +76,8 @@ def make_model(config, dataset):
 def make_run(config, dataset, mesh):
     """A trial at step 0 on a slice of the mesh."""
     program = trial_program(config, dataset, frozenset(), False, mesh)
-    return TrialRun(config, Schedule(LEARNING_RATE, constant_steps=200_000), dataset, program)
+    schedule = Schedule(LEARNING_RATE, constant_steps=200_000)
+    return TrialRun(config, schedule, DeviceData(dataset), program)
 
 
 def budgetflow_loop(config, dataset):

@@ -30,6 +30,7 @@ from budgetflow.config import default_config, load_config_file  # noqa: E402
 from budgetflow.config.keys import replace_fields  # noqa: E402
 from budgetflow.engine.checkpoints import TrialCheckpoints  # noqa: E402
 from budgetflow.engine.data.source import load_dataset  # noqa: E402
+from budgetflow.engine.training.device_data import DeviceData  # noqa: E402
 from budgetflow.engine.training.mesh import make_mesh, trial_slices  # noqa: E402
 from budgetflow.engine.training.trial_run import TrialRun, trial_program  # noqa: E402
 from budgetflow.playbook.common.measurement import TrialRecord  # noqa: E402
@@ -182,7 +183,7 @@ def start_trial(dataset, config, schedule, varied=frozenset(), checks_fit=False,
     """A trial at step 0, on a slice of its config's mesh."""
     mesh = trial_slices(make_mesh(config.mesh))[position]
     program = trial_program(config, dataset, varied, checks_fit, mesh)
-    return TrialRun(config, schedule, dataset, program)
+    return TrialRun(config, schedule, DeviceData(dataset), program)
 
 
 def assert_identical(first, second):

@@ -17,8 +17,9 @@ from budgetflow.results.kind_views import longer_in_words
 from budgetflow.results.reading import open_study
 from budgetflow.studies.kinds import kind_of
 from budgetflow.studies.plan.departures import departures
+from budgetflow.studies.plan.trials import TrialPlan
 from budgetflow.studies.store.folder import check_folder, is_complete
-from budgetflow.studies.study import resolve, study_dataset, study_peak_bytes
+from budgetflow.studies.study import resolve, study_dataset, study_memory
 
 
 def dry_run_rows(
@@ -40,10 +41,12 @@ def dry_run_rows(
     for config in chain:
         folder = workdir / config.name
         row: dict[str, Any] = {"study": config.name, "kind": config.kind}
+        plans: tuple[TrialPlan, ...] = ()
         if known:
             study = resolve(config, folder, earlier, same_results)
             processes.on_main(check_folder, study)
             row |= study.kind.in_rows(study)
+            plans = study.plans
             complete = processes.on_main(is_complete, study)
         else:
             complete = False
@@ -55,7 +58,7 @@ def dry_run_rows(
             }
         mesh = make_mesh(config.mesh, kind_of(config).num_trials(config))
         row["trial x data x fsdp"] = " x ".join(map(str, mesh.shape.values()))
-        row["memory a device"] = decimal(study_peak_bytes(config, mesh))
+        row["memory a device"] = decimal(study_memory(config, mesh, plans).peak)
         if limit := (mesh.local_devices[0].memory_stats() or {}).get("bytes_limit"):
             row["memory a device"] += f" of {decimal(limit)}"
         row["status"] = "complete" if complete else "to run"

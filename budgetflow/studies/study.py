@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,13 @@ from budgetflow.studies.kinds import kind_named, kind_of
 from budgetflow.studies.kinds.kind import Kind, switch_off
 from budgetflow.studies.plan.departures import departures
 from budgetflow.studies.plan.derived import derivation_basis
-from budgetflow.studies.plan.memory import check_state_fits, peak_bytes, state_bytes, step_arguments
+from budgetflow.studies.plan.memory import (
+    DeviceMemory,
+    check_state_fits,
+    device_memory,
+    state_bytes,
+    step_arguments,
+)
 from budgetflow.studies.plan.trials import TrialPlan
 from budgetflow.studies.store.keys import as_begun, begun_with_equal_code, dependencies, fingerprint
 from budgetflow.studies.store.trial import read_outcome
@@ -265,16 +271,29 @@ def check_study(config: StudyConfig) -> None:
                 kind.check_schedule(resolve_schedule(filled.schedule, length))
 
 
-def study_peak_bytes(config: StudyConfig, mesh: Mesh) -> int:
-    """The most memory that a device needs for a study, by the model with the largest state.
+def study_memory(config: StudyConfig, mesh: Mesh, plans: Sequence[TrialPlan] = ()) -> DeviceMemory:
+    """What a study needs on each device, by the model with the largest state; compiles it.
 
-    Compiles that model's train step.
+    Args:
+        config: the study's, resolved or not.
+        mesh: the study's.
+        plans: its trials, as far as they are known.
     """
+    kind = kind_of(config)
     filled, program = max(
         _programs(config, mesh), key=lambda pair: (state_bytes(pair[1]), pair[0].data.batch_size)
     )
-    held_on_a_device = -(-kind_of(config).trials_held(config) // mesh.shape["trial"])
-    return peak_bytes(filled, study_dataset(config), program, held_on_a_device)
+    live_trials = -(-kind.trials_held(config) // mesh.shape["trial"])
+    # Of each trial, the best states, those of pinned steps, and the best ones before these; unless
+    # they are saved at once. In a race, a trial has none before it fits, and is closed then.
+    keep_best = config.checkpoints.keep_best
+    pinned = max((len(plan.pinned) for plan in plans), default=int(kind.promotes))
+    copies = keep_best + pinned * (1 + keep_best)
+    if not program.spec.checks_fit or config.evaluation.whole_in_races:
+        copies *= live_trials
+    if config.checkpoints.every_seconds == 0:
+        copies = 0
+    return device_memory(filled, study_dataset(config), program, live_trials, copies)
 
 
 def first_program(config: StudyConfig, mesh: Mesh) -> tuple[StudyConfig, Program]:

@@ -41,6 +41,13 @@ def examples_at(data: Arrays, indices: jax.Array) -> Arrays:
     return jax.tree.map(lambda array: jnp.take(array, indices, axis=0), data)
 
 
+def examples_of(data: Arrays | None, batch: Any) -> Arrays:
+    """A batch's examples: itself; or, of a data set on the device, those of its indices."""
+    if data is None:
+        return batch
+    return examples_at({name: data[name] for name in ("inputs", "targets")}, batch)
+
+
 def as_before(before: Any, after: Any) -> Any:
     """Variables after a call in the form of those before: without what it only sowed."""
     if isinstance(before, dict):

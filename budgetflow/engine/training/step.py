@@ -24,7 +24,7 @@ from budgetflow.engine.training.apply import (
     Arrays,
     as_before,
     divided,
-    examples_at,
+    examples_of,
     merged_model,
     on_cpu,
     predict,
@@ -79,9 +79,9 @@ class Program:
             (state, progress). ``data`` is the training set on the device and ``batches`` the
             indices into it, [steps_per_call, batch_size]; or ``data`` is None and ``batches`` the
             examples themselves. The first ``count`` are used. The state is donated.
-        eval_step: (totals, params, model_state, batches, weights) -> totals: of each of the task's
-            metrics, the sums of its totals and weights over batches that are stacked. Examples of
-            weight 0 are left out.
+        eval_step: (totals, params, model_state, data, batches, weights) -> totals: of each of the
+            task's metrics, the sums of its totals and weights over stacked batches, of indices or
+            examples as above. Examples of weight 0 are left out.
         is_fitted: (params, model_state, batches) -> whether every example of a batch is fitted;
             ``batches`` are stacked as for ``eval_step``, but hold just one.
     """
@@ -204,8 +204,7 @@ def train_step(
     numbers: dict[str, Any],
 ) -> tuple[TrainState, Progress]:
     """One update, of a batch of examples or, where ``data`` is given, of indices into that."""
-    if data is not None:
-        batch = examples_at({name: data[name] for name in ("inputs", "targets")}, batch)
+    batch = examples_of(data, batch)
     value, model_state, gradients = batch_gradients(spec, mesh, state, batch=batch, numbers=numbers)
     optimizer = make_optimizer(spec.optimizer, numbers, learning_rate)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params, value=value)
@@ -311,13 +310,15 @@ def eval_step(
     totals: Arrays,
     params: Arrays,
     model_state: Arrays,
-    batches: Arrays,
+    data: Arrays | None,
+    batches: Any,
     weights: jax.Array,
 ) -> Arrays:
     """Adds the metrics of stacked batches to the totals; empty totals start a sum."""
     task = spec.build_task()
 
-    def sums(batch: Arrays, weights: jax.Array) -> Arrays:
+    def sums(batch: Any, weights: jax.Array) -> Arrays:
+        batch = examples_of(data, batch)
         outputs = predict(spec, mesh, params, model_state, batch=batch)
         metrics = task.metrics(outputs, batch)
         return {name: metric.sums(counted=weights > 0) for name, metric in metrics.items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import math
 from collections.abc import Iterable, Iterator
@@ -14,10 +13,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 from budgetflow.base import stopping
-from budgetflow.engine.data.batches import batch_indices, stream_batches, stream_in_order
+from budgetflow.engine.data.batches import batch_indices, stream_batches
 from budgetflow.engine.data.records import Example, Split, nbytes, stacked
 from budgetflow.engine.data.source import Dataset
 from budgetflow.engine.schedules import Schedule
+from budgetflow.engine.training.device_data import Batches, DeviceData, even_batch_size
 from budgetflow.engine.training.evaluation_size import evaluation_batch_size
 from budgetflow.engine.training.fit_check import FIT_CHECK_EXAMPLES, Progress, initial_progress
 from budgetflow.engine.training.mesh import (
@@ -34,8 +34,6 @@ from budgetflow.engine.training.tracing import check_parts, task_metrics
 if TYPE_CHECKING:
     from budgetflow.config import StudyConfig
 
-# Batches that are stacked, and the weights of their examples.
-Blocks = tuple[dict[str, Any], Any]
 # Examples that wait on the device for one call; fewer updates a call where they are large.
 STREAMED_BYTES_PER_CALL = 16 * 2**20
 # Calls that may wait on the device, or twice as many: enough to keep it busy.
@@ -89,7 +87,7 @@ class TrialRun:
     Args:
         config: the trial's config, its hyperparameters filled in.
         schedule: its learning rates, one for each update.
-        dataset: the data.
+        data: on its devices; whoever made it lets it go.
         program: its compiled functions, by :func:`trial_program`.
         whole_at: of a trial that races to a fit, the steps before it at which the training split is
             evaluated as the config says, and elsewhere a few examples; the validation split is from
@@ -97,7 +95,7 @@ class TrialRun:
 
     Attributes:
         program: its compiled functions.
-        dataset: the data.
+        data: see above.
         numbers: what the compiled functions take as traced numbers.
         state: the train state.
         progress: what the compiled step has noticed.
@@ -110,21 +108,22 @@ class TrialRun:
         self,
         config: StudyConfig,
         schedule: Schedule,
-        dataset: Dataset,
+        data: DeviceData,
         program: Program,
         whole_at: frozenset[int] | None = None,
     ) -> None:
         self._config = config
         self._whole_at = whole_at
         self._has_fitted = False
-        self.dataset = dataset
+        self.data = data
+        train = data.dataset.train
         self._learning_rates = schedule.learning_rates()
         self.program = program
-        self._steps_per_call = steps_per_call(config, dataset.train, program)
+        self._steps_per_call = steps_per_call(config, train, program)
         self.numbers = place_everywhere(traced_numbers(config, program.spec), program.mesh)
         # On the mesh from the start, or the first call would compile a program of its own.
         self.progress: Progress = place_everywhere(
-            initial_progress(dataset.train.num_examples), program.mesh
+            initial_progress(train.num_examples), program.mesh
         )
         self._checked_step = 0
         self.stopwatch = Stopwatch()
@@ -163,6 +162,11 @@ class TrialRun:
             int(progress.fitted_at_step),
         )
 
+    def release(self) -> None:
+        """Frees the devices of its state, whoever still refers to it; it cannot go on."""
+        for array in jax.tree.leaves((self.state, self.progress, self.numbers)):
+            array.delete()
+
     def advance(self, to_step: int) -> Measurement | None:
         """Makes the updates up to ``to_step`` and measures the trial there.
 
@@ -187,7 +191,7 @@ class TrialRun:
             StoppedError: it was asked to stop, and has at the step where it stands.
         """
         program = self.program
-        data = resident_data(self.dataset.train, program.mesh)
+        data = self.data.training_set(program.mesh)
         under_way: list[Any] = []
         with self.stopwatch("training"):
             for batches, rates, count in self._calls(to_step):
@@ -211,7 +215,7 @@ class TrialRun:
         The arrays have one length, whatever the number of updates: any length compiles only once.
         """
         seed, size, length = self._config.seed, self._config.data.batch_size, self._steps_per_call
-        train = self.dataset.train
+        train = self.data.dataset.train
         streamed = self._streamed(to_step) if train.arrays is None else None
         for first in range(self.step, to_step, length * CALLS_PREPARED):
             with self.stopwatch.part_of("training", "data"):
@@ -241,7 +245,7 @@ class TrialRun:
         size, mesh, length = self._config.data.batch_size, self.program.mesh, self._steps_per_call
         rows, sharding = local_rows(mesh, size), batch_sharding(mesh, leading_dimensions=1)
         batches = stream_batches(
-            split=self.dataset.train,
+            split=self.data.dataset.train,
             seed=self._config.seed,
             first_step=self.step,
             last_step=to_step,
@@ -279,12 +283,12 @@ class TrialRun:
 
     def _metrics(self) -> dict[str, Any]:
         """What a row holds of both splits; in a race, of the training split or a part of it."""
-        train, examples = self.dataset.train, self._config.evaluation.train_examples
+        train, examples = self.data.dataset.train, self._config.evaluation.train_examples
         found: dict[str, Any] = {}
         totals = {}
         is_last = self.step == len(self._learning_rates)
         if self._whole_at is None or self._has_fitted or is_last:
-            totals["validation"] = self._totals(self.dataset.validation)
+            totals["validation"] = self._totals(self.data.dataset.validation)
         elif self.step not in self._whole_at:
             examples = min(RACE_EXAMPLES, examples, train.num_examples)
             found["partial_train_examples"] = examples
@@ -298,14 +302,14 @@ class TrialRun:
         """The bracket of the first step known to fit every training example, where that counts."""
         if not self.program.spec.checks_fit:
             return None
-        train = self.dataset.train
+        train = self.data.dataset.train
         if train.arrays is not None:
             return (fitted_at_step - 1, fitted_at_step) if fitted_at_step >= 0 else None
         # Streamed data is too large to look at in every step: once per measurement, to the first
         # mistake.
         params, model_state = self.state.evaluated_params, self.state.model_state
-        blocks = evaluation_blocks(train, FIT_CHECK_EXAMPLES, self.program)
-        fits = all(self.program.is_fitted(params, model_state, block) for block, _ in blocks)
+        blocks = self.batches(train, FIT_CHECK_EXAMPLES)
+        fits = all(self.program.is_fitted(params, model_state, each.batches) for each in blocks)
         return (self._checked_step, self.step) if fits else None
 
     def evaluate(self, split: Split, max_examples: int | None = None) -> dict[str, float]:
@@ -320,11 +324,20 @@ class TrialRun:
     def _totals(self, split: Split, max_examples: int | None = None) -> dict[str, Any]:
         totals: dict[str, Any] = {}
         size, state = evaluation_batch_size(self._config, self.program), self.state
-        for blocks, weights in evaluation_blocks(split, size, self.program, max_examples):
+        for batches in self.batches(split, size, max_examples):
             totals = self.program.eval_step(
-                totals, state.evaluated_params, state.model_state, blocks, weights
+                totals, state.evaluated_params, state.model_state, *batches
             )
         return totals
+
+    def batches(
+        self, split: Split, batch_size: int, max_examples: int | None = None
+    ) -> Iterable[Batches]:
+        """A split, or its first examples, as the compiled evaluation takes it."""
+        count = min(split.num_examples, max_examples or split.num_examples)
+        mesh = self.program.mesh
+        size = even_batch_size(batch_size, count, mesh)
+        return self.data.batches(split, size, count, mesh, together=self.program.loops)
 
 
 def trial_program(
@@ -351,62 +364,3 @@ def steps_per_call(config: StudyConfig, train: Split, program: Program) -> int:
     batch_bytes = config.data.batch_size * nbytes(train.example(0))
     fitting = STREAMED_BYTES_PER_CALL // batch_bytes
     return max(1, min(program.steps_per_call, fitting))
-
-
-@functools.lru_cache(maxsize=64)
-def resident_data(split: Split, mesh: Mesh) -> Example | None:
-    """A split that is held in memory, on every device; None for a streamed one."""
-    return None if split.arrays is None else place_everywhere(resident_arrays(split), mesh)
-
-
-def resident_arrays(split: Split) -> Example:
-    """What the compiled step takes of a split in memory: examples, and what counts as fitted."""
-    assert split.arrays is not None
-    also = {} if split.fit_targets is None else {"fit_targets": split.fit_targets}
-    return {**split.arrays, **also}
-
-
-def evaluation_blocks(
-    split: Split, batch_size: int, program: Program, max_examples: int | None = None
-) -> Iterable[Blocks]:
-    """A split in batches of one size, divided over the program's mesh; padding has weight 0.
-
-    Batches come stacked, [number, size, ...]: all at once where they are in memory and the program
-    loops over them on the device, else one at a time.
-    """
-    mesh = program.mesh
-    count = min(split.num_examples, max_examples or split.num_examples)
-    # A multiple of the number of devices, so that it divides evenly.
-    size = -(-min(batch_size, count) // mesh.size) * mesh.size
-    if split.arrays is not None:
-        return _resident_blocks(split, size, count, mesh, together=program.loops)
-    batches = stream_in_order(split, size, count, local_rows(mesh, size))
-    return (
-        _blocks(jax.tree.map(lambda array: array[None], batch), number, size, count, mesh=mesh)
-        for number, batch in enumerate(batches)
-    )
-
-
-@functools.lru_cache(maxsize=64)
-def _resident_blocks(
-    split: Split, size: int, count: int, mesh: Mesh, together: bool
-) -> list[Blocks]:
-    assert split.arrays is not None
-    rows = local_rows(mesh, size)
-    numbers = np.arange(-(-count // size))
-    result = []
-    for part in [numbers] if together else numbers[:, None]:
-        chosen = (part[:, None] * size + rows) % count
-        batches = jax.tree.map(lambda array: array[chosen], split.arrays)  # noqa: B023
-        result.append(_blocks(batches, part[0], size, count, mesh=mesh))
-    return result
-
-
-def _blocks(local: Example, first: int, size: int, count: int, *, mesh: Mesh) -> Blocks:
-    """Stacked batches on the mesh, and weights: 0 for the examples past ``count``, the padding."""
-    rows = local_rows(mesh, size)
-    numbers = first + np.arange(len(jax.tree.leaves(local)[0]))
-    weights = (numbers[:, None] * size + rows < count).astype(np.float32)
-    sharding = batch_sharding(mesh, leading_dimensions=1)
-    placed = place_batch({**local, "weights": weights}, rows, sharding, size)
-    return placed, placed.pop("weights")

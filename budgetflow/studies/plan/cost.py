@@ -13,6 +13,7 @@ from budgetflow.base.errors import ConfigError
 from budgetflow.config import StudyConfig
 from budgetflow.engine.data.source import Dataset
 from budgetflow.engine.schedules import Schedule
+from budgetflow.engine.training.device_data import DeviceData
 from budgetflow.engine.training.step import Program, make_program
 from budgetflow.engine.training.tracing import equations, nested_equations
 from budgetflow.engine.training.trial_run import TrialRun
@@ -80,13 +81,17 @@ def seconds_per_step(
         )
     # At a learning rate at which nothing diverges.
     schedule = Schedule(1e-6, constant_steps=_MORE_THAN_ENOUGH_STEPS)
-    run = TrialRun(config, schedule, dataset, program)
-    update = statistics.median(
-        step_seconds(lambda _, to_step: run.train(to_step), [run], AT_LEAST_SECONDS)
-        for _ in range(TIMES)
-    )
-    run.measure()  # compiled
-    evaluation = statistics.median(_measure_seconds(run) for _ in range(TIMES))
+    run = TrialRun(config, schedule, DeviceData(dataset), program)
+    try:
+        update = statistics.median(
+            step_seconds(lambda _, to_step: run.train(to_step), [run], AT_LEAST_SECONDS)
+            for _ in range(TIMES)
+        )
+        run.measure()  # compiled
+        evaluation = statistics.median(_measure_seconds(run) for _ in range(TIMES))
+    finally:
+        run.release()
+        run.data.release()
     return update + min(config.evaluation.evaluations, run_steps) / run_steps * evaluation
 
 

@@ -6,6 +6,7 @@ what it trains again is deterministic, so the outcome is the one it would have b
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
@@ -89,7 +90,7 @@ def run_study(
         study: the resolved study.
         on_progress: see :data:`OnProgress`.
         profile_steps: the steps of the first trial between which to write a trace.
-        live: what trains the trials, in place of the study's devices.
+        live: what trains the trials, in place of the study's devices; its maker's to let go.
         hire: who carries decisions out, in place of this run.
         on_phase: told what the study begins to do, which may take long.
         on_decision: told which trials join it, and why.
@@ -109,14 +110,14 @@ def run_study(
     def on_measured() -> None:
         on_progress(crew.records.values(), study.later_steps(crew.records))
 
-    if hire is not None:
-        crew = hire(study, on_measured, on_phase)
-    else:
-        live = live or LiveTrials(study, profile_steps)
-        crew = OwnDevices(study, live, on_measured, on_phase)
-    crew.read()
-    found = _carried_out(study, crew, on_decision)
-    complete = crew.conclude(found)
+    with contextlib.ExitStack() as at_the_end:
+        if hire is not None:
+            crew = hire(study, on_measured, on_phase)
+        else:
+            live = live or at_the_end.enter_context(LiveTrials(study, profile_steps))
+            crew = OwnDevices(study, live, on_measured, on_phase)
+        crew.read()
+        complete = crew.conclude(_carried_out(study, crew, on_decision))
     processes.on_main(keep_receipts, study.folder, complete)
     if crew.steps_trained:
         seconds = time.perf_counter() - started_at

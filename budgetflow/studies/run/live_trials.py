@@ -14,6 +14,7 @@ from budgetflow.base.errors import DamagedFileError
 from budgetflow.base.files import read_json, write_json
 from budgetflow.engine.checkpoints import TrialCheckpoints
 from budgetflow.engine.data.records import Split
+from budgetflow.engine.training.device_data import DeviceData
 from budgetflow.engine.training.mesh import to_all_processes
 from budgetflow.engine.training.step import Program
 from budgetflow.engine.training.timing import Profiler, Stopwatch
@@ -50,6 +51,8 @@ class _Live:
 class LiveTrials:
     """The trials that are on the devices, each on a slice of the study's mesh.
 
+    They and the study's data are there until :meth:`release`, or the end of a ``with`` block.
+
     Args:
         study: the study.
         profile_steps: the steps of the first trial between which to write a trace, or None.
@@ -61,6 +64,7 @@ class LiveTrials:
     def __init__(self, study: Study, profile_steps: tuple[int, int] | None) -> None:
         self._study = study
         self._live: dict[int, _Live] = {}
+        self._data = DeviceData(study.dataset)
         self._profiler = Profiler(str(study.folder / "profile"), profile_steps)
         self.stopwatch = Stopwatch()
         with self.stopwatch("calibration"):
@@ -72,6 +76,20 @@ class LiveTrials:
     def __contains__(self, number: int) -> bool:
         """Whether a trial is on the devices."""
         return number in self._live
+
+    def __enter__(self) -> LiveTrials:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Frees the devices of all states and data; what was not saved is lost."""
+        for live in self._live.values():
+            if live.run:
+                live.run.release()
+        self._live.clear()
+        self._data.release()
 
     def wave(self, trials: Iterable[int]) -> dict[int, int]:
         """The first of some trials that can run at the same time: trial to slice of the mesh.
@@ -113,11 +131,11 @@ class LiveTrials:
 
     def start(self, plan: TrialPlan, position: int) -> tuple[Program, TrialRun | None]:
         """A run at step 0 on a slice of the mesh; None where its devices are other processes'."""
-        dataset, mesh = self._study.dataset, self._population.slices[position]
-        program = trial_program(plan.config, dataset, plan.varied, plan.checks_fit, mesh)
+        data, mesh = self._data, self._population.slices[position]
+        program = trial_program(plan.config, data.dataset, plan.varied, plan.checks_fit, mesh)
         if not self._population.is_mine(position):
             return program, None
-        return program, TrialRun(plan.config, plan.schedule, dataset, program, plan.whole_at)
+        return program, TrialRun(plan.config, plan.schedule, data, program, plan.whole_at)
 
     def advance(self, trials: Collection[int], to_step: int) -> dict[int, Measurement | None]:
         """Advances trials to a step, at the same time, and measures them there.
@@ -208,12 +226,16 @@ def _strategy(study: Study) -> Strategy:
     # One like the others; long enough for any timing.
     plan = study.plans[len(study.plans) // 2]
     schedule = dataclasses.replace(plan.schedule, constant_steps=10**5)
+    data = DeviceData(study.dataset)
 
     def start_trial(part: Mesh) -> TrialRun:
         program = trial_program(plan.config, study.dataset, plan.varied, plan.checks_fit, part)
-        return TrialRun(plan.config, schedule, study.dataset, program)
+        return TrialRun(plan.config, schedule, data, program)
 
     expected_steps = study.kind.expected_steps(study)
-    strategy = choose_strategy(study.mesh, asked_for, expected_steps, start_trial)
+    try:
+        strategy = choose_strategy(study.mesh, asked_for, expected_steps, start_trial)
+    finally:
+        data.release()
     processes.on_main(write_json, path, dataclasses.asdict(strategy))
     return strategy

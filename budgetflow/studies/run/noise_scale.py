@@ -99,7 +99,7 @@ def _dot(a: Any, b: Any) -> jax.Array:
 
 def _batches(run: TrialRun, seed: int, size: int) -> Any:
     """The batches, stacked on the trial's devices, each with a seed of its own."""
-    train = run.dataset.train
+    train = run.data.dataset.train
     rng = np.random.default_rng([seed, run.step])
     indices = rng.integers(train.num_examples, size=(BATCHES, size))
     seeds = rng.integers(2**32, size=BATCHES, dtype=np.uint32)

@@ -12,16 +12,20 @@ import jax
 import numpy as np
 import pytest
 from conftest import REPOSITORY, assert_identical, small_config, start_trial
+from test_device_memory import Live, study_of
 
 from budgetflow.base.errors import ConfigError
 from budgetflow.engine.checkpoints import TrialCheckpoints
 from budgetflow.engine.data.source import load_dataset
 from budgetflow.engine.schedules import Schedule
+from budgetflow.engine.training.device_data import DeviceData
 from budgetflow.engine.training.mesh import check_batch_size, make_mesh, trial_slices
 from budgetflow.engine.training.trial_run import TrialRun, trial_program
 from budgetflow.studies.plan.cost import flops_per_step
+from budgetflow.studies.run.controller import run_study
 from budgetflow.studies.run.side_by_side import Population
 from budgetflow.studies.run.strategy import choose_strategy
+from budgetflow.studies.study import study_memory
 
 EIGHT = jax.device_count() == 8
 on_eight = pytest.mark.skipif(not EIGHT, reason="run by test_all_of_this_on_eight_devices")
@@ -155,13 +159,27 @@ def test_trials_side_by_side_are_the_ones_alone_bit_for_bit(digits):
 
 
 @on_eight
+def test_side_by_side_each_device_has_what_a_dry_run_says(tmp_path):
+    live, seen = Live(), []
+    rates = (1e-4, 2e-4, 3e-4, 4e-4)
+    study = study_of(
+        tmp_path, "lr_sweep", sweep__learning_rates=rates, mesh__trial=2, mesh__data=1, mesh__fsdp=1
+    )
+    claimed = study_memory(study.config, study.mesh, study.plans)
+    run_study(study, lambda *_: seen.append(live.now()))
+    training = claimed.states + claimed.copies + claimed.data
+    assert max(seen) == pytest.approx(training, rel=0.01, abs=10_000)
+    assert live.now() < 10_000
+
+
+@on_eight
 def test_trials_side_by_side_are_timed_where_it_is_worth_it(digits):
     config = config_on((-1, 1, 1), MLP)
     schedule = Schedule(0.02, constant_steps=5000)
 
     def start(mesh):
         program = trial_program(config, digits, frozenset(), False, mesh)
-        return TrialRun(config, schedule, digits, program)
+        return TrialRun(config, schedule, DeviceData(digits), program)
 
     strategy = choose_strategy(make_mesh(config.mesh), False, 10**9, start)
     assert set(strategy.steps_per_second) == {"1", "8"}

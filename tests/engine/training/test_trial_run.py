@@ -10,7 +10,8 @@ from budgetflow.engine.data.batches import batch_indices
 from budgetflow.engine.data.records import Split
 from budgetflow.engine.data.source import Dataset
 from budgetflow.engine.schedules import Schedule
-from budgetflow.engine.training.trial_run import TrialRun, evaluation_blocks
+from budgetflow.engine.training.device_data import DeviceData
+from budgetflow.engine.training.trial_run import TrialRun
 
 SCHEDULE = Schedule(0.1, warmup_steps=5, constant_steps=15, decay_steps=20, decay="linear")
 NOISY = {
@@ -139,7 +140,7 @@ def test_evaluation_looks_at_the_first_examples_only_if_asked(digits):
     part = Split("some", 100, None, ("image", "label"), arrays=some)
     expected, result = run.evaluate(part), run.evaluate(digits.train, 100)
     assert result == pytest.approx(expected)
-    weights = [weights for _, weights in evaluation_blocks(digits.train, 64, run.program, 100)]
+    weights = [each.weights for each in run.batches(digits.train, 64, 100)]
     assert np.concatenate(weights).sum() == 100
 
 
@@ -171,8 +172,9 @@ def test_padding_does_not_spread_nan(digits):
 def racing(dataset, whole_at, steps):
     """A trial that fits the digits, measured at some steps: its rows and its bracket."""
     config = small_config("lr_sweep", model__hidden_sizes=(64,))
-    plain = start_trial(dataset, config, Schedule(0.3, constant_steps=400), checks_fit=True)
-    run = TrialRun(config, Schedule(0.3, constant_steps=400), dataset, plain.program, whole_at)
+    schedule = Schedule(0.3, constant_steps=400)
+    plain = start_trial(dataset, config, schedule, checks_fit=True)
+    run = TrialRun(config, schedule, plain.data, plain.program, whole_at)
     return run, [run.advance(step) for step in steps]
 
 
@@ -202,7 +204,7 @@ def test_a_race_that_ends_without_a_fit_is_validated_at_its_end(digits):
     config = small_config("lr_sweep", model__hidden_sizes=(64,))
     schedule = Schedule(1e-4, constant_steps=20)
     program = start_trial(digits, config, schedule, checks_fit=True).program
-    run = TrialRun(config, schedule, digits, program, frozenset({10}))
+    run = TrialRun(config, schedule, DeviceData(digits), program, frozenset({10}))
     assert "validation_loss" not in run.advance(10).row
     last = run.advance(20)
     assert last.fitted_at_step_bracket is None

@@ -5,14 +5,14 @@ from test_step import TRANSFORMER, text  # noqa: F401
 
 from budgetflow.engine.training.mesh import make_mesh, trial_slices
 from budgetflow.engine.training.trial_run import trial_program
-from budgetflow.studies.plan.memory import peak_bytes, state_bytes
+from budgetflow.studies.plan.memory import device_memory, state_bytes
 
 
 def peak(dataset, live_trials=1, **fields):
     config = small_config(**fields)
     mesh = trial_slices(make_mesh(config.mesh))[0]
     program = trial_program(config, dataset, frozenset(), False, mesh)
-    return peak_bytes(config, dataset, program, live_trials), program
+    return device_memory(config, dataset, program, live_trials).peak, program
 
 
 def test_the_peak_holds_state_and_data_and_what_is_computed(digits):
