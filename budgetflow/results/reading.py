@@ -241,7 +241,7 @@ class StudyResult:
         for trial in self.trials:
             record = trial.record
             partial = next((r for r in record.rows[-1:] if PARTIAL in r), {})
-            best = next((r for r in record.rows if r["step"] == record.best_step), partial)
+            best = record.best_row or partial
             rows.append(
                 {
                     "trial": record.trial,

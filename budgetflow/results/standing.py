@@ -87,11 +87,8 @@ def _by_best_step(
     trials: Sequence[TrialRecord], selection: Selection
 ) -> list[tuple[TrialRecord, Row]]:
     """By the row of the best step, which need not be looked for among all rows again."""
-    best = []
-    for trial in trials:
-        row = next((r for r in reversed(trial.rows) if r["step"] == trial.best_step), None)
-        if row is not None and not (trial.diverged or trial.failed):
-            best.append((trial, row))
+    usable = [trial for trial in trials if not (trial.diverged or trial.failed)]
+    best = [(trial, row) for trial in usable if (row := trial.best_row)]
     return sorted(best, key=lambda item: (selection.cost(item[1]), item[0].trial))
 
 

@@ -233,5 +233,5 @@ def _tag(key: str) -> str:
 
 def _best(record: TrialRecord) -> dict[str, float]:
     """The validation metrics at the best step, by tags of their own."""
-    row = next((row for row in record.rows if row["step"] == record.best_step), {})
+    row = record.best_row or {}
     return {f"best/{key}": float(row[key]) for key in row if key.startswith("validation_")}

@@ -14,5 +14,5 @@ from budgetflow.results import figures
 
 workdir = Path(sys.argv[1] if len(sys.argv) > 1 else "runs")
 path = Path(__file__).with_name("lr_sweep.png")
-figures.steps_to_fit(budgetflow.open_study(workdir / "lr_sweep")).savefig(path, dpi=90)
+figures.steps_to_fit(budgetflow.open_study(workdir / "lr_sweep")).save(path)
 print(path)

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from studies import ARMS, FACTORS, SEEDS, WORKLOADS
 
 from budgetflow.engine.schedules import Schedule
-from budgetflow.results.figures import BLUE, GREEN, GREY, ORANGE, RED
 
 Row = dict[str, Any]
-COLORS = (BLUE, "black", GREY, RED, ORANGE, GREEN)
+# Okabe and Ito's, which readers with any colour vision can tell apart.
+COLORS = ("#0072B2", "black", "#999999", "#D55E00", "#E69F00", "#009E73")
 STYLES = dict(zip(ARMS, zip(COLORS, "ovsX^D", strict=True), strict=True))
 
 

@@ -33,10 +33,11 @@ def by_nbclient(folder):
 def by_exec(folder):
     """The same without Jupyter; a figure that is shown is drawn."""
     program = """
-import io, json, sys
+import json, sys
 
 def display(figure):
-    figure.savefig(io.BytesIO())
+    save = getattr(figure, "savefig", None) or figure.save
+    save("figure.png")
     print("FIGURE")
 
 namespace = {"display": display, "__name__": "__main__"}

@@ -1,28 +1,86 @@
-import dataclasses
+"""Charts of studies: what they hold, and the files that they become."""
 
+import dataclasses
+import json
+import struct
+import xml.etree.ElementTree
+
+import pytest
+
+from budgetflow.base.errors import UserError
 from budgetflow.results import figures
 from budgetflow.results.reading import open_study
+from budgetflow.results.report.panels.trials import explosion_limit
+
+ALL = (
+    *(figures.steps_to_fit, figures.steps_of_both_sides, figures.best_steps, figures.lengths),
+    *(figures.hyperparameters, figures.forecast, figures.schedules, figures.curves),
+)
 
 
-def test_figures_show_what_was_measured(completed_workdir):
+def views(chart):
+    """The panels of a chart by their titles."""
+    return {view["title"]["text"]: view for view in chart.spec["concat"] if "title" in view}
+
+
+def rows(view):
+    """The rows of its own that a panel draws."""
+    return view["data"]["values"]
+
+
+def test_charts_hold_what_was_measured(completed_workdir):
     sweep = open_study(completed_workdir / "lr_sweep")
-    left, right = figures.steps_to_fit(sweep).axes
-    points = {tuple(p) for line in left.lines for p in zip(*line.get_data(), strict=True)}
-    assert (sweep.outcome["best_learning_rate"], sweep.outcome["max_train_steps"]) in points
-    assert sum(len(line.get_xdata()) for line in right.lines[:-2]) == len(sweep.trials)
+    first, last = views(figures.steps_to_fit(sweep)).values()
+    points = {(row["rate"], row["step"]) for row in rows(first)}
+    rate = float(f"{sweep.outcome['best_learning_rate']:.4g}")
+    assert (rate, sweep.outcome["max_train_steps"]) in points
+    assert len(rows(last)) == len(sweep.trials)
 
     round2 = open_study(completed_workdir / "round2")
-    (axes,) = figures.schedules(round2).axes
-    stretched, after, before = (line.get_ydata() for line in axes.lines)
-    assert len(after) == 4 * len(before) == round2.outcome["max_train_steps"]
-    assert len(stretched) == len(after) and stretched.sum() < after.sum()
+    (schedule,) = views(figures.schedules(round2)).values()
+    ends = {row["what"]: row["step"] for row in rows(schedule)}
+    assert set(ends) == {"carried over", "the earlier round's", "stretched in proportion"}
+    length = round2.outcome["max_train_steps"] - 1
+    assert ends["carried over"] == ends["stretched in proportion"] == length
     # Outcomes of the first version have nothing to compare with.
     del round2.outcome["transfer"]["stretched"]
-    assert len(figures.schedules(round2).axes[0].lines) == 2
-    (axes,) = figures.best_steps(round2).axes
-    steps = sorted(line.get_xdata()[0] for line in axes.lines)
-    assert steps == sorted(trial.record.best_step for trial in round2.trials)
-    assert len(figures.curves(round2).axes) == 2 * len(round2.outcome["best_validation"])
+    (schedule,) = views(figures.schedules(round2)).values()
+    assert "stretched in proportion" not in {row["what"] for row in rows(schedule)}
+    trials = figures.best_steps(round2).spec["datasets"]["trials"]
+    assert {row["trial"]: row["best_step"] for row in trials} == {
+        trial.record.trial: trial.record.best_step for trial in round2.trials
+    }
+    assert len(views(figures.curves(round2))) == 2 * len(round2.outcome["best_validation"])
+
+
+@pytest.mark.parametrize("draw", [figures.curves, figures.best_steps, figures.steps_to_fit])
+def test_a_chart_is_saved_as_a_picture_or_a_page(completed_workdir, tmp_path, draw):
+    study = "lr_sweep" if draw is figures.steps_to_fit else "round1"
+    chart = draw(open_study(completed_workdir / study))
+    for ending in ("png", "svg", "pdf", "html", "PNG"):
+        chart.save(tmp_path / f"chart.{ending}")
+    png = (tmp_path / "chart.png").read_bytes()
+    assert png.startswith(b"\x89PNG\r\n\x1a\n") and (tmp_path / "chart.PNG").read_bytes() == png
+    width, height = struct.unpack(">II", png[16:24])
+    assert width > 2 * figures.NARROW and height > 2 * figures.HEIGHT
+    svg = (tmp_path / "chart.svg").read_text()
+    assert xml.etree.ElementTree.fromstring(svg).tag.endswith("svg")
+    (title, *_) = views(chart)
+    # No colour is left to a style sheet that a file does not have.
+    assert title in svg and "#0072b2" in svg and "var(--" not in svg
+    assert "best trial" in svg or "the answer" in svg
+    assert (tmp_path / "chart.pdf").read_bytes().startswith(b"%PDF-")
+    page = (tmp_path / "chart.html").read_text()
+    # Everything is in it: no script is loaded from elsewhere.
+    assert title in page and "vegaEmbed" in page and "<script src=" not in page
+    with pytest.raises(UserError, match=r"chart.gif: a chart is saved as .png, .svg, .pdf or"):
+        chart.save(tmp_path / "chart.gif")
+
+
+def test_a_notebook_shows_a_chart_in_its_size(completed_workdir):
+    png, size = figures.schedules(open_study(completed_workdir / "round2"))._repr_png_()
+    assert struct.unpack(">II", png[16:24]) == (2 * size["width"], 2 * size["height"])
+    assert figures.WIDE < size["width"] < 1.2 * figures.WIDE
 
 
 def test_a_study_under_way_is_drawn(workdir):
@@ -31,12 +89,11 @@ def test_a_study_under_way_is_drawn(workdir):
         study = open_study(workdir / name)
         nothing = dataclasses.replace(study)
         nothing.__dict__["trials"] = []
-        if name == "lr_sweep":
-            figures.steps_to_fit(study)
-        for draw in (figures.best_steps, figures.lengths, figures.schedules, figures.curves):
-            draw(study)
-            draw(nothing)
-    figures.steps_to_fit(nothing)
+        assert views(figures.curves(study))
+        for draw in ALL:
+            draw(study)._repr_png_()
+            # Of a study that has measured nothing, it is said.
+            assert "nothing to draw" in json.dumps(draw(nothing).spec)
 
 
 def with_rows(study, number, **values):
@@ -50,49 +107,40 @@ def with_rows(study, number, **values):
     return changed
 
 
+def losses(trials):
+    return [[row["train_loss"] for row in trial.record.rows] for trial in trials]
+
+
 def test_an_explosion_does_not_hide_the_other_trials(completed_workdir):
     for name in ("lr_sweep", "round1"):
         study = open_study(completed_workdir / name)
-        assert figures.explosion_limit(study.trials, "train_loss") is None
-        exploded = with_rows(study, 0, train_loss=2e22)
-        drawn = figures.curves(exploded).axes
-        (loss,) = [axes for axes in drawn if axes.get_title("left") == "train loss"]
-        assert loss.get_ylim()[1] < 100
-        told = [f"off this axis: 1 of {len(study.trials)} trials"]
-        assert [text.get_text() for text in loss.texts] == told
+        assert explosion_limit(losses(study.trials)) is None
+        loss = views(figures.curves(with_rows(study, 0, train_loss=2e22)))["train loss"]
+        assert '"domain": [0' in json.dumps(loss) and "e+22" not in json.dumps(loss)
+        assert loss["title"]["subtitle"] == ["✕: 1 leave this axis here."]
     exploded = with_rows(open_study(completed_workdir / "lr_sweep"), 0, train_loss=1e34)
-    assert figures.steps_to_fit(exploded).axes[1].get_ylim()[1] < 100
+    loss = views(figures.steps_to_fit(exploded))["Last training loss"]
+    (axis,) = (part["encoding"]["y"] for part in loss["layer"] if "y" in part["encoding"])
+    assert axis["scale"]["domain"][1] < 100
     # A metric whose best trial is far better than most is no explosion.
     low = with_rows(exploded, 1, train_loss=1e-9)
-    assert figures.explosion_limit(low.trials[1:], "train_loss") is None
+    assert explosion_limit(losses(low.trials[1:])) is None
 
 
-def test_trials_keep_their_numbers_beside_diverged_ones(completed_workdir):
-    study = open_study(completed_workdir / "round1")
-    trials = study.trials * 4
-    for number, trial in enumerate(trials):
-        status = "diverged" if number % 5 == 0 else "complete"
-        record = dataclasses.replace(trial.record, trial=number, status=status)
-        trials[number] = dataclasses.replace(trial, record=record)
-    study.__dict__["trials"] = trials
-    (axes,) = figures.best_steps(study).axes
-    shown = [line.get_ydata()[0] for line in axes.lines]
-    assert shown == [n for n in range(64) if n % 5]
-
-
-def test_trials_that_do_not_compete_are_grey(completed_workdir):
+def test_trials_that_do_not_compete_are_told_apart(completed_workdir):
     round1 = open_study(completed_workdir / "round1")
-    diagnosis = round1.outcome["best_step_diagnosis"]
     best = round1.outcome["best_trial"]
-    hopeless = [n for n in range(16) if n % 3 == 0 and n != best]
-    for marked in (hopeless, None):
-        diagnosis["hopeless_trials"] = marked
-        if marked is None:  # outcomes of the first versions
-            del diagnosis["hopeless_trials"]
-        (axes,) = (figure := figures.best_steps(round1)).axes
-        grey = [line.get_ydata()[0] for line in axes.lines if line.get_color() == figures.GREY]
-        assert grey == (marked or [])
-        labels = [text.get_text() for text in figure.legends[0].texts]
-        assert len(labels) == len(set(labels))
-        assert ("does not compete" in labels) is bool(marked)
-        assert {"first 10 %", "last 25 %", "best trial"} <= set(labels)
+    numbers = [trial.record.trial for trial in round1.trials]
+    hopeless = [n for n in numbers if n % 3 == 0 and n != best]
+    competing = [n for n in numbers if n not in hopeless]
+    round1.outcome["best_step_diagnosis"] |= {
+        "hopeless_trials": hopeless,
+        "competing_trials": competing,
+    }
+    chart = figures.best_steps(round1)
+    groups = {row["trial"]: row["group"] for row in chart.spec["datasets"]["trials"]}
+    assert [n for n, group in sorted(groups.items()) if group == "other"] == hopeless
+    assert groups[best] == "best"
+    text = json.dumps(chart.spec, ensure_ascii=False)
+    for words in ("does not compete for the best result", "first 10 %", "last 25 %", "best trial"):
+        assert words in text

@@ -3,8 +3,9 @@ import io
 
 from rich.console import Console
 
-from budgetflow.results import figures
 from budgetflow.results.reading import open_study
+from budgetflow.results.report.page_data import page_data
+from budgetflow.results.report.panels import panels
 from budgetflow.results.terminal import printing as terminal
 
 KEY = "validation_error_rate"
@@ -43,8 +44,9 @@ def test_negated_values_of_which_higher_is_better_give_the_same_table(completed_
     assert numbers_shown(other) == expected
     # Negative values are drawn, too.
     lowest = min(row[KEY] for trial in negated for row in trial.record.rows)
-    drawn = {axes.get_title("left"): axes for axes in figures.curves(other).axes}
-    assert drawn[KEY.replace("_", " ")].get_ylim()[0] <= lowest
+    (panel,) = (p for p in panels(page_data(other)) if p.title == KEY.replace("_", " "))
+    line = panel.spec["layer"][0]["layer"][0]
+    assert line["encoding"]["y"]["scale"]["domain"][0] <= lowest
 
 
 def test_outcomes_of_older_versions_are_read_by_the_config(completed_workdir):

@@ -90,6 +90,12 @@ class TrialRecord:
         return self.schedule.family.has_steps and end < NEARLY_ZERO * self.base_learning_rate
 
     @property
+    def best_row(self) -> Row | None:
+        """The measurement at its best step; None without one."""
+        # From the end, which is where most best steps are.
+        return next((row for row in reversed(self.rows) if row["step"] == self.best_step), None)
+
+    @property
     def steps_reused(self) -> int:
         """The steps it took over from another trial instead of training them."""
         return self.reused_from["step"] if self.reused_from else 0

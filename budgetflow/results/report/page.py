@@ -35,9 +35,10 @@ from budgetflow.results.comparing import compare_studies
 from budgetflow.results.kind_views import ShownTable, view_of
 from budgetflow.results.provenance import builds_on, facts, next_step, order_of
 from budgetflow.results.reading import StudyResult, open_study
-from budgetflow.results.report.page_data import Shown, curves, shown, stride, trials
-from budgetflow.results.report.panels.steps import of_one_trial
-from budgetflow.results.report.panels.studies import panels
+from budgetflow.results.report.page_data import PageData, curve_rows, page_data, trial_rows
+from budgetflow.results.report.panels import panels
+from budgetflow.results.report.panels.trials import of_one_trial
+from budgetflow.results.report.vega import THEME, Panel
 from budgetflow.results.words import format_cell, timing_line, under_way
 from budgetflow.studies.store.forecast_ledger import read_ledger
 
@@ -50,23 +51,6 @@ script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
 sys.stdout.buffer.write(script.encode())
 """
 _being_made = threading.Lock()
-_THEME = {
-    "background": "transparent",
-    "font": "system-ui, sans-serif",
-    "view": {"stroke": None, "fill": "transparent"},
-    "axis": {
-        "labelColor": "var(--muted)",
-        "titleColor": "var(--muted)",
-        "titleFontWeight": "normal",
-        "gridColor": "var(--line)",
-        "gridOpacity": 0.6,
-        "domainColor": "var(--line)",
-        "tickColor": "var(--line)",
-        "labelFontSize": 11,
-        "titleFontSize": 12,
-    },
-    "legend": {"labelColor": "var(--muted)", "titleColor": "var(--muted)", "orient": "top"},
-}
 
 
 def write_report(study: StudyResult) -> epath.Path:
@@ -148,19 +132,19 @@ def _render(
     others: Mapping[str, StudyResult],
     **more: Any,
 ) -> str:
-    seen = [(shown(study), panels(shown(study))) for study in studies]
+    drawn = [(data, panels(data)) for data in map(page_data, studies)]
     island = {
-        "config": _THEME,
+        "config": THEME,
         "studies": [
             {
-                "name": of.study.name,
-                "groups": of.group_names,
-                "trials": trials(of),
-                "curves": curves(of),
-                "panels": [panel.spec for panel in drawn],
-                "of_one_trial": of_one_trial(of),
+                "name": data.study.name,
+                "groups": data.group_names,
+                "trials": trial_rows(data),
+                "curves": curve_rows(data),
+                "panels": [panel.spec for panel in of_study],
+                "of_one_trial": of_one_trial(data),
             }
-            for of, drawn in seen
+            for data, of_study in drawn
         ],
     }
     # "<" in a name must not end the script.
@@ -168,7 +152,7 @@ def _render(
     return _template().render(
         {"chain": (), "differences": (), **more},
         title=title,
-        studies=[_content(of, drawn, others) for of, drawn in seen],
+        studies=[_content(data, of_study, others) for data, of_study in drawn],
         island=markupsafe.Markup(text),
         library=markupsafe.Markup(library() if studies else ""),
         style=markupsafe.Markup(_resource("report.css")),
@@ -176,44 +160,46 @@ def _render(
     )
 
 
-def _content(of: Shown, drawn: Sequence[Any], others: Mapping[str, StudyResult]) -> dict[str, Any]:
+def _content(
+    data: PageData, drawn: Sequence[Panel], others: Mapping[str, StudyResult]
+) -> dict[str, Any]:
     """What the template shows of a study beside its panels."""
-    study, found = of.study, of.study.found
-    view = view_of(found) if found else None
+    study, outcome = data.study, data.study.found
+    view = view_of(outcome) if outcome else None
     later = [each.name for each in others.values() if builds_on(each, [study.name])]
     reasons: list[dict[str, Any]] = [
-        {"text": r.text, "loud": r.loud} for r in (found.reasons if found else ())
+        {"text": r.text, "loud": r.loud} for r in (outcome.reasons if outcome else ())
     ]
     # What is to be heeded comes first.
     reasons.sort(key=lambda reason: not reason["loud"])
     sections: dict[str, list[dict[str, Any]]] = {}
     for number, panel in enumerate(drawn):
         sections.setdefault(panel.section, []).append({**panel._asdict(), "number": number})
-    if (every := stride(of)) > 1 and "Training and validation" in sections:
+    if (every := data.stride) > 1 and "Training and validation" in sections:
         first = sections["Training and validation"][0]
         first["note"] = f"{first['note']} Of each {every} evaluations, one is drawn.".strip()
-    known = {**facts(study), **(view.facts(found) if view else {})}
-    if found and found.fingerprint:
-        known["fingerprint"] = found.fingerprint
+    shown_facts = {**facts(study), **(view.facts(outcome) if view else {})}
+    if outcome and outcome.fingerprint:
+        shown_facts["fingerprint"] = outcome.fingerprint
     if study.timing:
-        known["timing"] = timing_line(study.timing)
+        shown_facts["timing"] = timing_line(study.timing)
     table = _table(study)
     return {
         "name": study.name,
         "kind": study.config["kind"].replace("_", " "),
         "earlier": builds_on(study, others),
-        "under_way": found is None,
+        "under_way": outcome is None,
         "decision": _decision(study),
-        "warn": found is not None and not found.has_answer,
+        "warn": outcome is not None and not outcome.has_answer,
         "next": next_step(study, later[0] if later else None),
         "reasons": reasons,
         "first": max(FIRST_REASONS, sum(bool(reason["loud"]) for reason in reasons)),
-        "facts": known,
-        "groups": of.group_names,
+        "facts": shown_facts,
+        "groups": data.group_names,
         "sections": sections,
         "tables": [*(view.tables(study) if view else []), *_ledger(study)],
         "columns": [name.rpartition(".")[2] for name in table.columns],
-        "rows": [_row(of, row) for row in table.itertuples(index=False)],
+        "rows": [_row(data, row) for row in table.itertuples(index=False)],
         "config": json.dumps(study.config, indent=2),
     }
 
@@ -260,14 +246,14 @@ def _table(study: StudyResult) -> pd.DataFrame:
     return table[[*first, *(name for name in table if name not in (*first, "_"))]]
 
 
-def _row(of: Shown, row: tuple[Any, ...]) -> dict[str, Any]:
+def _row(data: PageData, row: tuple[Any, ...]) -> dict[str, Any]:
     """A row of the table: each cell as it is shown, and where that is rounded, as it is."""
     cells = []
     for value in row:
         text = format_cell(value)
         exact = repr(float(value)) if isinstance(value, int | float) and text != "-" else text
         cells.append({"text": text, "value": None if exact == text else exact})
-    return {"trial": row[0], "group": of.groups[row[0]], "cells": cells}
+    return {"trial": row[0], "group": data.groups[row[0]], "cells": cells}
 
 
 def library() -> str:

@@ -1,4 +1,4 @@
-"""What the report shows of a study, as JSON values: its trials, curves, provenance, next step."""
+"""What the report shows of a study's trials, as JSON values: their groups, settings and curves."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ GROUPS = {
     "competes": "competes for the best result",
     "best": "best trial",
 }
-GROUPS_OF_A_SWEEP = {
-    "failed": "could not be trained",
-    "diverged": "diverged",
+GROUPS_OF_A_RACE = GROUPS | {
     "other": "not fitted up to here, where the race ended",
     "competes": "fitted the training set",
     "best": "the answer",
@@ -34,7 +32,7 @@ MOST_NUMBERS = 125_000
 
 
 @dataclasses.dataclass(frozen=True)
-class Shown:
+class PageData:
     """A study with what all panels ask of it.
 
     Attributes:
@@ -59,7 +57,7 @@ class Shown:
     @property
     def group_names(self) -> dict[str, str]:
         """The groups that occur, by key, and what they are called."""
-        names = GROUPS_OF_A_SWEEP if self.is_race else GROUPS
+        names = GROUPS_OF_A_RACE if self.is_race else GROUPS
         return {key: name for key, name in names.items() if key in self.groups.values()}
 
     @property
@@ -67,23 +65,45 @@ class Shown:
         """The best trial, of a study under way the best one so far."""
         return next((r for r in self.records if self.groups[r.trial] == "best"), None)
 
+    @property
+    def metric_values(self) -> list[float | None]:
+        """The selection metric of each trial at its best step."""
+        key = self.study.selection.key
+        return [number((r.best_row or {}).get(key)) for r in self.records]
 
-def shown(study: StudyResult) -> Shown:
+    @property
+    def metrics(self) -> list[str]:
+        """The keys of what was measured, those of the selection metric first."""
+        keys = {key for r in self.records for row in r.rows for key in row}
+        selecting = self.study.selection.key.removeprefix("validation_")
+
+        def order(key: str) -> tuple[bool, str, str]:
+            metric = key.partition("_")[2]
+            return metric != selecting, metric, key
+
+        return sorted((k for k in keys if k.startswith(("train_", "validation_"))), key=order)
+
+    @property
+    def stride(self) -> int:
+        """Every how many evaluations curves keep."""
+        numbers = sum(len(r.rows) for r in self.records) * (len(self.metrics) + 2)
+        return math.ceil(numbers / MOST_NUMBERS) or 1
+
+
+def page_data(study: StudyResult) -> PageData:
     """A study, its trials in groups."""
-    records = [trial.record for trial in study.trials]
+    records, outcome, races = [t.record for t in study.trials], study.found, is_race(study)
     groups = {r.trial: "diverged" if r.diverged else "other" for r in records}
     groups |= {r.trial: "failed" for r in records if r.failed}
-    found = study.found
-    best: int | None
-    races = is_race(study)
+    best = outcome.best_trial if outcome else None
     if races:
         competing = [r.trial for r in records if r.fitted_at_step is not None]
-        best = found.best_trial if found else None
-    elif isinstance(found, RoundOutcome) and found.best_step_diagnosis.competing_trials:
-        competing, best = list(found.best_step_diagnosis.competing_trials), found.best_trial
+    elif isinstance(outcome, RoundOutcome) and outcome.best_step_diagnosis.competing_trials:
+        competing = list(outcome.best_step_diagnosis.competing_trials)
     else:
-        ranked = [trial.trial for trial, _ in compete(records, study.selection).competing]
-        competing, best = ranked, found.best_trial if found else next(iter(ranked), None)
+        competing = [trial.trial for trial, _ in compete(records, study.selection).competing]
+        if outcome is None:
+            best = next(iter(competing), None)
     groups |= dict.fromkeys(competing, "competes")
     if best is not None:
         groups[best] = "best"
@@ -91,7 +111,7 @@ def shown(study: StudyResult) -> Shown:
     ordered = sorted(records, key=lambda r: (order.index(groups[r.trial]), r.trial))
     names = dict.fromkeys(name for r in records for name in r.hyperparameters)
     varied = [n for n in names if len({str(_setting(study, r, n)) for r in records}) > 1]
-    return Shown(study, ordered, groups, tuple(varied), races)
+    return PageData(study, ordered, groups, tuple(varied), races)
 
 
 def _setting(study: StudyResult, record: TrialRecord, name: str) -> Any:
@@ -113,22 +133,16 @@ def number(value: Any) -> Any:
     return str(value) if isinstance(value, tuple) else value
 
 
-def value_of(record: TrialRecord, key: str) -> float | None:
-    """A metric at a trial's best step; None where it has none."""
-    row = next((r for r in record.rows if r["step"] == record.best_step), {})
-    return number(row.get(key))
-
-
-def trials(of: Shown) -> list[dict[str, Any]]:
+def trial_rows(data: PageData) -> list[dict[str, Any]]:
     """One entry per trial, the best one last.
 
     A hyperparameter is called h0, h1, …: a dot has a meaning of its own in Vega-Lite.
     """
-    key, by_number = of.study.selection.key, {t.record.trial: t for t in of.study.trials}
+    by_number = {t.record.trial: t for t in data.study.trials}
     return [
         {
             "trial": r.trial,
-            "group": of.groups[r.trial],
+            "group": data.groups[r.trial],
             "status": r.status,
             "step": r.step,
             "length": r.max_train_steps,
@@ -136,11 +150,11 @@ def trials(of: Shown) -> list[dict[str, Any]]:
             "fitted": r.fitted_at_step,
             "seed": r.seed,
             "rate": number(r.base_learning_rate),
-            "metric": value_of(r, key),
-            **{f"h{n}": number(of.setting(r, name)) for n, name in enumerate(of.varied)},
+            "metric": metric,
+            **{f"h{n}": number(data.setting(r, name)) for n, name in enumerate(data.varied)},
             "about": list(_about(by_number[r.trial])),
         }
-        for r in of.records
+        for r, metric in zip(data.records, data.metric_values, strict=True)
     ]
 
 
@@ -163,8 +177,7 @@ def _about(trial: TrialResult) -> Iterator[tuple[str, str]]:
     yield "seed", str(r.seed)
     if r.fitted_at_step is not None:
         yield "fitted at step", str(r.fitted_at_step)
-    best = next((row for row in r.rows if row["step"] == r.best_step), {})
-    for name, value in best.items():
+    for name, value in (r.best_row or {}).items():
         if name not in ("step", "learning_rate"):
             yield f"{name.replace('_', ' ')} at best step {r.best_step}", f"{value:.6g}"
     source = "trained from scratch"
@@ -181,38 +194,24 @@ def _about(trial: TrialResult) -> Iterator[tuple[str, str]]:
     yield "checkpoints", "of step " + ", ".join(map(str, steps)) if steps else "none"
 
 
-def metrics(of: Shown) -> list[str]:
-    """The keys of what was measured, those of the selection metric first."""
-    keys = {key for r in of.records for row in r.rows for key in row}
-    known = [key for key in keys if key.startswith(("train_", "validation_"))]
-    selecting = of.study.selection.key.removeprefix("validation_")
-    return sorted(known, key=lambda k: (k.partition("_")[2] != selecting, k.partition("_")[2], k))
-
-
-def stride(of: Shown) -> int:
-    """Every how many evaluations curves keep."""
-    rows = sum(len(r.rows) for r in of.records) * (len(metrics(of)) + 2)
-    return math.ceil(rows / MOST_NUMBERS) or 1
-
-
-def curves(of: Shown) -> list[dict[str, Any]]:
+def curve_rows(data: PageData) -> list[dict[str, Any]]:
     """One entry per trial, its evaluations in lists: step, learning rate ("rate"), m0, m1, …."""
-    keys, every = metrics(of), stride(of)
-    found = []
-    for r in of.records:
+    keys, every, entries = data.metrics, data.stride, []
+    for r in data.records:
         last = len(r.rows) - 1
         rows = [
             row
             for n, row in enumerate(r.rows)
             if n % every == 0 or n == last or row["step"] == r.best_step
         ]
-        found.append(
-            {
-                "trial": r.trial,
-                "group": of.groups[r.trial],
-                "step": [row["step"] for row in rows],
-                "rate": [number(row.get("learning_rate")) for row in rows],
-                **{f"m{n}": [number(row.get(key)) for row in rows] for n, key in enumerate(keys)},
-            }
-        )
-    return [each for each in found if each["step"]]
+        if rows:
+            entries.append(
+                {
+                    "trial": r.trial,
+                    "group": data.groups[r.trial],
+                    "step": [row["step"] for row in rows],
+                    "rate": [number(row.get("learning_rate")) for row in rows],
+                    **{f"m{n}": [number(row.get(k)) for row in rows] for n, k in enumerate(keys)},
+                }
+            )
+    return entries

@@ -1,4 +1,4 @@
-"""What panels are made of: marks, axes and scales, as Vega-Lite has them.
+"""The parts of panels in Vega-Lite: marks, axes and scales.
 
 Colours are variables of the page's style sheet, so that light, dark and print differ in that alone.
 """
@@ -16,6 +16,24 @@ from budgetflow.engine.schedules import Schedule
 from budgetflow.results.report.page_data import GROUPS
 
 Spec = dict[str, Any]
+# The configuration of Vega-Lite for all panels.
+THEME: Spec = {
+    "background": "transparent",
+    "font": "system-ui, sans-serif",
+    "view": {"stroke": None, "fill": "transparent"},
+    "axis": {
+        "labelColor": "var(--muted)",
+        "titleColor": "var(--muted)",
+        "titleFontWeight": "normal",
+        "gridColor": "var(--line)",
+        "gridOpacity": 0.6,
+        "domainColor": "var(--line)",
+        "tickColor": "var(--line)",
+        "labelFontSize": 11,
+        "titleFontSize": 12,
+    },
+    "legend": {"labelColor": "var(--muted)", "titleColor": "var(--muted)", "orient": "top"},
+}
 # A range of positive numbers is drawn on a logarithmic axis from this ratio of its ends on.
 LOGARITHMIC_FROM = 20
 CROSS = "M-.6,-.6L.6,.6M.6,-.6L-.6,.6"
@@ -85,6 +103,12 @@ def layers(data: str | list[Spec], *parts: Spec, own_colors: bool = False) -> Sp
     return spec
 
 
+def layer(mark: str, encoding: Spec, rows: list[Spec] | None = None, **style: Any) -> Spec:
+    """One layer: a mark, its style and its encoding; over rows of its own if some are given."""
+    spec = {"mark": {"type": mark, **style}, "encoding": encoding}
+    return spec if rows is None else {"data": {"values": rows}, **spec}
+
+
 def points(x: Spec, y: Spec, diverged_at: float | None = None) -> Spec:
     """A mark for each trial, of its group's colour and shape; a trial that is picked is larger.
 
@@ -98,23 +122,20 @@ def points(x: Spec, y: Spec, diverged_at: float | None = None) -> Spec:
         at = f"isValid(datum.{y['field']}) || datum.group !== 'diverged'"
         value = f"{at} ? datum.{y['field']} : {diverged_at!r}"
         transform = [{"calculate": value, "as": y["field"]}]
-    return {
-        "transform": transform,
-        "params": [_BRUSH],
-        "mark": {"type": "point", "filled": False, "strokeWidth": 1.8, "cursor": "pointer"},
-        "encoding": {
-            "x": x,
-            "y": y,
-            "color": color(),
-            "shape": {"field": "group", "scale": shapes, "legend": None},
-            "fill": {"condition": {"test": _IS_BEST, "value": "var(--best)"}, "value": "#fff0"},
-            "opacity": OPACITY,
-            "size": {
-                "condition": [{"test": _PICKED, "value": 320}, {"test": _IS_BEST, "value": 130}],
-                "value": 55,
-            },
+    encoding = {
+        "x": x,
+        "y": y,
+        "color": color(),
+        "shape": {"field": "group", "scale": shapes, "legend": None},
+        "fill": {"condition": {"test": _IS_BEST, "value": "var(--best)"}, "value": "#fff0"},
+        "opacity": OPACITY,
+        "size": {
+            "condition": [{"test": _PICKED, "value": 320}, {"test": _IS_BEST, "value": 130}],
+            "value": 55,
         },
     }
+    mark = layer("point", encoding, filled=False, strokeWidth=1.8, cursor="pointer")
+    return {"transform": transform, "params": [_BRUSH], **mark}
 
 
 def lines(x: Spec, y: Spec, flatten: Sequence[str]) -> Spec:
@@ -123,45 +144,41 @@ def lines(x: Spec, y: Spec, flatten: Sequence[str]) -> Spec:
     width = [{"test": _PICKED, "value": 3.5}, {"test": _IS_BEST, "value": 2.4}]
     faint = [{"test": _LEFT_OUT, "value": 0.05}, {"test": f"chosen || {_PICKED}", "value": 0.95}]
     faint.append({"test": "datum.group === 'other'", "value": 0.45})
-    wide = {"type": "line", "strokeWidth": 9, "opacity": 0, "cursor": "pointer", "clip": True}
+    seen = {
+        **base,
+        "color": color(),
+        "strokeWidth": {"condition": width, "value": 1},
+        "opacity": {"condition": faint, "value": 0.95},
+    }
+    wide = layer("line", base, strokeWidth=9, opacity=0, cursor="pointer", clip=True)
     return {
         "transform": [{"flatten": list(flatten)}],
-        "layer": [
-            {
-                "mark": {"type": "line", "clip": True},
-                "encoding": {
-                    **base,
-                    "color": color(),
-                    "strokeWidth": {"condition": width, "value": 1},
-                    "opacity": {"condition": faint, "value": 0.95},
-                },
-            },
-            {"params": [_BRUSH], "mark": wide, "encoding": base},
-        ],
+        "layer": [layer("line", seen, clip=True), {"params": [_BRUSH], **wide}],
     }
 
 
 def rules(field: str, values: Iterable[float]) -> Spec:
     """Dotted upright lines, as at the ends of a search space."""
-    mark = {"type": "rule", "strokeDash": [2, 3], "color": "var(--diverged)"}
+    rows = [{field: value} for value in dict.fromkeys(values)]
     encoding = {"x": {"field": field, "type": "quantitative"}}
-    data = {"values": [{field: value} for value in dict.fromkeys(values)]}
-    return {"data": data, "mark": mark, "encoding": encoding}
+    return layer("rule", encoding, rows, strokeDash=[2, 3], color="var(--diverged)")
+
+
+def shades(rows: list[Spec], encoding: Spec | None = None, **style: Any) -> Spec:
+    """Upright bands of the steps from "from" to "to" of each row."""
+    ends = {"x": {"field": "from", "type": "quantitative"}, "x2": {"field": "to"}}
+    return layer("rect", ends | (encoding or {}), rows, **style)
 
 
 def quantity(field: str, title: str, scale: str = "linear") -> Spec:
     """An axis of numbers."""
-    axis: Spec = {"format": "~g"} if scale == "log" else {}
-    axis |= {"tickCount": 5}
-    of_scale: Spec = {"type": scale}
-    if scale != "log":
-        of_scale["zero"] = field in ("step", "steps", "rate")
+    is_log = scale == "log"
     return {
         "field": field,
         "type": "quantitative",
         "title": title,
-        "scale": of_scale,
-        "axis": axis,
+        "scale": {"type": scale} | ({} if is_log else {"zero": field in ("step", "steps", "rate")}),
+        "axis": ({"format": "~g"} if is_log else {}) | {"tickCount": 5},
     }
 
 
@@ -173,9 +190,9 @@ def scale_of(values: Iterable[Any]) -> str:
 
 
 def limit_of(values: Iterable[Any]) -> float:
-    """The highest value to draw: ten times the median where some are a thousand times it."""
-    numbers = [value for value in values if is_number(value)]
-    most, usual = max(numbers, default=1.0), statistics.median(map(abs, numbers or [1.0]))
+    """The largest size to draw: ten times the median where some are a thousand times it."""
+    sizes = [abs(value) for value in values if is_number(value)]
+    most, usual = max(sizes, default=1.0), statistics.median(sizes or [1.0])
     return 10 * usual if 0 < 1000 * usual < most else most
 
 
@@ -185,10 +202,16 @@ def metric_axis(
     values: Iterable[Any],
     limit: float | None = None,
 ) -> Spec:
-    """An axis for a metric that ends where it holds; what lies beyond is drawn at its end."""
+    """An axis for a metric that ends at a limit; what lies beyond is drawn at its end.
+
+    Args:
+        field, title: of the axis.
+        values: what is drawn.
+        limit: the largest size to draw, of either sign; by default :func:`limit_of` the values.
+    """
     numbers = [value for value in values if is_number(value)]
-    high = limit if limit is not None else limit_of(numbers)
-    low = max(min(numbers, default=0.0), -abs(high))
+    limit = limit_of(numbers) if limit is None else limit
+    low, high = max(min(numbers, default=0.0), -limit), min(max(numbers, default=1.0), limit)
     above_zero = [value for value in numbers if value > 0]
     scale: Spec = {"type": "linear", "domain": [low, high]}
     if above_zero and low >= 0 and high / min(above_zero) >= LOGARITHMIC_FROM:
@@ -205,16 +228,16 @@ def metric_axis(
 
 def positions(values: Sequence[Any]) -> tuple[list[float | None], str, str]:
     """Where values lie between the lowest (0) and the highest (1), and what these two are."""
-    known = [value for value in values if value is not None]
-    if not all(is_number(value) for value in known):
-        names = sorted({str(value) for value in known})
+    given = [value for value in values if value is not None]
+    if not all(is_number(value) for value in given):
+        names = sorted({str(value) for value in given})
         most = max(1, len(names) - 1)
         at = [None if value is None else names.index(str(value)) / most for value in values]
         return at, names[0], names[-1]
-    low, high = min(known, default=0.0), max(known, default=0.0)
+    low, high = min(given, default=0.0), max(given, default=0.0)
     if low == high:
         return [None if value is None else 0.5 for value in values], f"{low:.3g}", f"{high:.3g}"
-    scaled = math.log if scale_of(known) == "log" else float
+    scaled = math.log if scale_of(given) == "log" else float
     span = scaled(high) - scaled(low)
     at = [None if v is None else (scaled(v) - scaled(low)) / span for v in values]
     return at, f"{low:.3g}", f"{high:.3g}"
@@ -227,5 +250,5 @@ def thinned(schedule: Schedule, most: int = 200) -> tuple[list[int], list[float]
     corners = [0, schedule.warmup_steps, schedule.decay_start_step, last]
     corners += [schedule.decay_start_step + schedule.decay_steps, schedule.decay_start_step - 1]
     steps = {*np.linspace(0, last, min(most, len(rates))).astype(int).tolist(), *corners}
-    kept = sorted(step for step in steps if 0 <= step <= last)
-    return kept, [float(f"{rates[step]:.5g}") for step in kept]
+    drawn = sorted(step for step in steps if 0 <= step <= last)
+    return drawn, [float(f"{rates[step]:.5g}") for step in drawn]

@@ -19,8 +19,8 @@ from budgetflow.playbook.comparison.outcome import Change, ComparisonOutcome, Se
 from budgetflow.results.provenance import next_step, order_of
 from budgetflow.results.reading import open_studies, open_study
 from budgetflow.results.report.page import render_report, write_report
-from budgetflow.results.report.page_data import shown, trials
-from budgetflow.results.report.panels.studies import panels
+from budgetflow.results.report.page_data import page_data, trial_rows
+from budgetflow.results.report.panels import panels
 from budgetflow.studies.store.trial import read_trials, write_outcome, write_trial
 
 VOID = {"meta", "link", "br", "img", "hr", "input", "path", "circle"}
@@ -95,7 +95,7 @@ def test_the_report_is_one_file_with_everything_in_it(completed_workdir, name):
 
 def test_panels_and_table_hold_what_was_measured(completed_workdir):
     study = open_study(completed_workdir / "round1")
-    by_number = {each["trial"]: each for each in trials(shown(study))}
+    by_number = {each["trial"]: each for each in trial_rows(page_data(study))}
     frame, key = study.to_pandas(), study.selection.key
     for number, row in frame.iterrows():
         assert by_number[number]["metric"] == pytest.approx(row[key], rel=1e-3)
@@ -126,7 +126,7 @@ def test_what_a_trial_does_not_say_is_as_the_config_has_it(completed_workdir, mo
         with_values(second, hyperparameters=same | again, seed=1),
     )
     monkeypatch.setitem(study.__dict__, "trials", two)
-    of = shown(study)
+    of = page_data(study)
     assert set(of.varied) == {"seed", "optimizer.momentum"}
     by_number = {record.trial: record for record in of.records}
     assert of.setting(by_number[first.record.trial], "seed") == 0
@@ -194,7 +194,7 @@ def test_a_sweep_at_an_import_path_is_drawn_as_a_sweep(workdir, fitted_train_los
         own = island_of_kind(folder, "somebodys_module.MY_SWEEP")
         assert own == named
         assert "race" in own["groups"]["other"]
-        titles = [panel.title for panel in panels(shown(open_study(folder)))]
+        titles = [panel.title for panel in panels(page_data(open_study(folder)))]
         assert "Step of the first fit" in titles and "Best steps" not in titles
         (folder / "outcome.json").unlink(missing_ok=True)
 
@@ -204,7 +204,7 @@ def test_a_comparison_at_an_import_path_is_drawn_as_a_comparison(comparison_fold
         named = island_of_kind(comparison_folder, "comparison")
         assert island_of_kind(comparison_folder, "my_module.COMPARED") == named
         assert "race" in named["groups"]["other"]
-        titles = [panel.title for panel in panels(shown(open_study(comparison_folder)))]
+        titles = [panel.title for panel in panels(page_data(open_study(comparison_folder)))]
         assert not {"Step of the first fit", "Best steps"} & {*titles}
         (comparison_folder / "outcome.json").unlink(missing_ok=True)
 
@@ -212,7 +212,7 @@ def test_a_comparison_at_an_import_path_is_drawn_as_a_comparison(comparison_fold
 def test_an_optimum_at_an_edge_is_flagged(completed_workdir):
     study = open_study(completed_workdir / "round1")
     study.outcome["at_edge"] = {"optimizer.momentum": "high"}
-    flags = {panel.title: panel.flag for panel in panels(shown(study))}
+    flags = {panel.title: panel.flag for panel in panels(page_data(study))}
     assert flags["momentum"] == "optimum at the high edge" and flags["dropout rate"] == ""
 
 
@@ -222,7 +222,7 @@ def test_an_explosion_is_marked_and_does_not_stretch_an_axis(completed_workdir):
     rows = tuple({**row, "train_loss": 1e34} for row in first.record.rows)
     record = dataclasses.replace(first.record, rows=rows)
     study.__dict__["trials"] = [dataclasses.replace(first, record=record), *rest]
-    (panel,) = [panel for panel in panels(shown(study)) if panel.title == "train loss"]
+    (panel,) = [panel for panel in panels(page_data(study)) if panel.title == "train loss"]
     assert panel.note == "✕: 1 leave this axis here."
     line = panel.spec["layer"][0]["layer"][0]
     assert line["encoding"]["y"]["scale"]["domain"][1] < 100
