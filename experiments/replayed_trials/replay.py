@@ -30,6 +30,7 @@ from calibration import (
 from preferences import WHOLE_SETTING, Preference, preferences
 from trials import Study, read_studies
 
+from budgetflow.playbook.common.competing import compete
 from budgetflow.playbook.common.rank_correlation import RankCorrelation, rank_correlation
 from budgetflow.playbook.rounds.best_step import diagnose
 
@@ -67,7 +68,7 @@ def _diagnoses(studies: Sequence[Study]) -> Iterator[str]:
     yield from ("", "## The best-step diagnosis of each study", "")
     counts: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for study in studies:
-        verdict = diagnose(study.trials, study.length, study.selection).verdict
+        verdict = diagnose(compete(study.trials, study.selection), study.length).verdict
         counts[study.submission][verdict] += 1
         counts["**all**"][verdict] += 1
     rows = [

@@ -22,11 +22,13 @@ class Competition:
         competing: those that compete for the best result.
         hopeless: the others.
         threshold: the worst value of the metric with which a trial competes; None if all diverged.
+        diverged: how many trials are neither, since they have no finite value of the metric.
     """
 
     competing: Sequence[tuple[TrialRecord, Row]]
     hopeless: Sequence[tuple[TrialRecord, Row]]
     threshold: float | None
+    diverged: int
 
 
 def compete(trials: Sequence[TrialRecord], selection: Selection) -> Competition:
@@ -55,7 +57,7 @@ def compete(trials: Sequence[TrialRecord], selection: Selection) -> Competition:
     """
     ranked = selection.ranked(trials)
     if not ranked:
-        return Competition((), (), None)
+        return Competition((), (), None, len(trials))
     best_cost = selection.cost(ranked[0][1])
     leaders = [trial for trial, row in ranked if selection.cost(row) == best_cost]
     threshold = max((_worst_competing(t, selection) for t in leaders), key=selection.cost)
@@ -64,6 +66,7 @@ def compete(trials: Sequence[TrialRecord], selection: Selection) -> Competition:
         [(trial, row) for trial, row in ranked if selection.cost(row) <= limit],
         [(trial, row) for trial, row in ranked if selection.cost(row) > limit],
         threshold[selection.key],
+        len(trials) - len(ranked),
     )
 
 

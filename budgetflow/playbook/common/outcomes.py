@@ -19,7 +19,6 @@ import pydantic
 
 from budgetflow.base.errors import ConfigError
 from budgetflow.base.import_path import import_object, is_import_path
-from budgetflow.engine.schedules import Schedule
 from budgetflow.playbook.budget.planner import PlannedRound
 from budgetflow.playbook.common.reasons import (
     Reason,
@@ -33,6 +32,8 @@ from budgetflow.playbook.derived.ideas import IdeaResult
 from budgetflow.playbook.derived.ranking_held import Held
 from budgetflow.playbook.forecasts.scored import Receipt
 from budgetflow.playbook.forecasts.study_forecast import StudyForecast
+from budgetflow.playbook.rounds.best_step import BestStepDiagnosis
+from budgetflow.playbook.rounds.decay_spread import DecaySpread
 
 Regime = Literal["not_compute_bound", "compute_bound", "undecided"]
 
@@ -205,63 +206,6 @@ class SweepOutcome(Outcome):
     def has_answer(self) -> bool:
         """Whether it found the steps to fit the training set."""
         return self.status == "found"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class BestStepDiagnosis:
-    """Whether a round's length was right, judged by the trials that compete for the best result.
-
-    Attributes:
-        verdict: "undecided" where too few trials compete.
-        share_in_first_10_percent, share_in_last_25_percent: of the best steps; None without any.
-        suggested_max_train_steps: on the longer side, as the playbook asks when in doubt.
-        suggested_schedule: of that many steps; None where there is none or no rule.
-        trials: how many compete.
-        in_first_10_percent, in_last_25_percent: how many of their best steps lie there.
-        competing_trials, hopeless_trials: the numbers of those that compete and of the others.
-        hopeless_in_first_10_percent, hopeless_in_last_25_percent: the same counts of the others.
-        competes_at: the worst value of the metric with which a trial competes.
-        caveats, means: sentences.
-    """
-
-    verdict: Literal["too_long", "too_short", "about_right", "undecided"]
-    share_in_first_10_percent: float | None
-    share_in_last_25_percent: float | None
-    suggested_max_train_steps: int | None
-    suggested_schedule: Schedule | None = None
-    trials: int
-    in_first_10_percent: int
-    in_last_25_percent: int
-    competing_trials: tuple[int, ...] = ()
-    hopeless_trials: tuple[int, ...] = ()
-    hopeless_in_first_10_percent: int = 0
-    hopeless_in_last_25_percent: int = 0
-    competes_at: float | None = None
-    caveats: tuple[str, ...]
-    means: str
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DecaySpread:
-    """How far apart schedules end that differ in nothing but their decay.
-
-    Attributes:
-        schedules: how many.
-        best, worst: the metric of the best and the worst of them.
-        relative: how much worse the worst is, as a fraction of the best; None if the best is 0.
-        best_trial, worst_trial: the trials of these two.
-        hinges_on_decay: whether they end too far apart for a length that is long enough.
-        means: a sentence.
-    """
-
-    schedules: int
-    best: float
-    worst: float
-    relative: float | None
-    best_trial: int
-    worst_trial: int
-    hinges_on_decay: bool
-    means: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

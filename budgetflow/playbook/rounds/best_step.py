@@ -11,94 +11,107 @@ nothing about ``max_train_steps``.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
 from budgetflow.engine.schedules import Schedule
-from budgetflow.playbook.common.competing import Competition, compete
-from budgetflow.playbook.common.measurement import Selection, TrialRecord
+from budgetflow.playbook.common.competing import Competition
+from budgetflow.playbook.common.measurement import Row, TrialRecord
 from budgetflow.playbook.common.transfer import NoTransferRuleError, stretch, transfer
 
 FIRST, LAST = 0.10, 0.25
 # "Always" is every trial that competes; "consistently" is at least this share of them.
 CONSISTENTLY = 0.75
 MIN_TRIALS = 3
+# The field of an outcome that holds a diagnosis, of which a reason is a part.
+PART = "best_step_diagnosis"
 Verdict = Literal["too_long", "too_short", "about_right", "undecided"]
 
 
-@dataclasses.dataclass(frozen=True)
-class Diagnosis:
-    """Whether a length was right, and what that is found on.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BestStepDiagnosis:
+    """Whether a round's length was right, judged by the trials that compete for the best result.
 
     Attributes:
         verdict: "undecided" where fewer than three trials compete.
-        competition: which trials compete.
-        diverged: how many are left out.
-        in_first, in_last: how many best steps of those that compete lie in the first 10 % and in
-            the last 25 % of training.
-        hopeless_in_first, hopeless_in_last: the same of the others.
-        max_train_steps: the length that is judged.
+        share_in_first_10_percent, share_in_last_25_percent: of the best steps; None without any.
         suggested_max_train_steps: on the longer side, as the playbook asks when in doubt.
-        suggested_schedule: of that many steps: the best trial's, carried over by
-            :func:`budgetflow.playbook.common.transfer.transfer` or :func:`shortened`.
-        no_schedule_because: why no rule gives one.
+        suggested_schedule: of that many steps: the best trial's, by :func:`at_length`; None where
+            there is none or no rule.
+        trials: how many compete.
+        in_first_10_percent, in_last_25_percent: how many of their best steps lie there.
+        competing_trials, hopeless_trials: the numbers of those that compete and of the others.
+        hopeless_in_first_10_percent, hopeless_in_last_25_percent: the same counts of the others.
+        competes_at: the worst value of the metric with which a trial competes.
+        caveats, means: sentences.
     """
 
     verdict: Verdict
-    competition: Competition
-    diverged: int
-    in_first: int
-    in_last: int
-    hopeless_in_first: int
-    hopeless_in_last: int
-    max_train_steps: int
+    share_in_first_10_percent: float | None
+    share_in_last_25_percent: float | None
     suggested_max_train_steps: int | None
     suggested_schedule: Schedule | None = None
-    no_schedule_because: str | None = None
+    trials: int
+    in_first_10_percent: int
+    in_last_25_percent: int
+    competing_trials: tuple[int, ...] = ()
+    hopeless_trials: tuple[int, ...] = ()
+    hopeless_in_first_10_percent: int = 0
+    hopeless_in_last_25_percent: int = 0
+    competes_at: float | None = None
+    caveats: tuple[str, ...] = ()
+    means: str = ""
 
 
-def diagnose(
-    trials: Sequence[TrialRecord], max_train_steps: int, selection: Selection
-) -> Diagnosis:
+def diagnose(competition: Competition, max_train_steps: int) -> BestStepDiagnosis:
     """Judges a round's length by its trials that compete for the best result.
 
-    By :func:`compete`: trials that are worse than its threshold or diverge change neither the
-    verdict nor the suggestion, however many there are.
+    Trials that do not compete change neither the verdict nor the suggestion, however many there
+    are. The sentences are left to :mod:`budgetflow.playbook.rounds.words`.
 
     Args:
-        trials: the study's trials; diverged ones are left out.
+        competition: the study's trials.
         max_train_steps: the length of every trial.
-        selection: what selects steps and trials.
     """
-    competition = compete(trials, selection)
-    competing, hopeless = competition.competing, competition.hopeless
-    steps = [row["step"] for _, row in competing]
-    in_first, in_last = _in_first_and_last(steps, max_train_steps)
-    hopeless_in_first, hopeless_in_last = _in_first_and_last(
-        [row["step"] for _, row in hopeless], max_train_steps
-    )
-    verdict, suggestion = _verdict(steps, in_first, in_last, max_train_steps)
-    schedule, why_not = None, None
+    best_steps = [row["step"] for _, row in competition.competing]
+    in_first, in_last = _in_first_and_last(competition.competing, max_train_steps)
+    hopeless_in_first, hopeless_in_last = _in_first_and_last(competition.hopeless, max_train_steps)
+    verdict, suggestion = _verdict(best_steps, in_first, in_last, max_train_steps)
+    schedule = None
     if suggestion is not None:
-        best, _ = competing[0]
-        try:
-            schedule = _at_length(best.schedule, suggestion)
-        except NoTransferRuleError as error:
-            why_not = str(error)
-    return Diagnosis(
+        with contextlib.suppress(NoTransferRuleError):
+            schedule = at_length(competition.competing[0][0].schedule, suggestion)
+    count = len(best_steps)
+    return BestStepDiagnosis(
         verdict=verdict,
-        competition=competition,
-        diverged=len(trials) - len(competing) - len(hopeless),
-        in_first=in_first,
-        in_last=in_last,
-        hopeless_in_first=hopeless_in_first,
-        hopeless_in_last=hopeless_in_last,
-        max_train_steps=max_train_steps,
+        share_in_first_10_percent=in_first / count if count else None,
+        share_in_last_25_percent=in_last / count if count else None,
         suggested_max_train_steps=suggestion,
         suggested_schedule=schedule,
-        no_schedule_because=why_not,
+        trials=count,
+        in_first_10_percent=in_first,
+        in_last_25_percent=in_last,
+        competing_trials=_numbers(competition.competing),
+        hopeless_trials=_numbers(competition.hopeless),
+        hopeless_in_first_10_percent=hopeless_in_first,
+        hopeless_in_last_25_percent=hopeless_in_last,
+        competes_at=competition.threshold,
     )
+
+
+def at_length(schedule: Schedule, max_train_steps: int) -> Schedule:
+    """A schedule carried over to another length of the run, longer or not.
+
+    Raises:
+        NoTransferRuleError: there is no rule.
+    """
+    if max_train_steps == schedule.total_steps:
+        return schedule
+    if max_train_steps < schedule.total_steps:
+        return shortened(schedule, max_train_steps)
+    return transfer(schedule, max_train_steps).after
 
 
 def shortened(schedule: Schedule, max_train_steps: int) -> Schedule:
@@ -129,11 +142,18 @@ def shortened(schedule: Schedule, max_train_steps: int) -> Schedule:
     return stretch(schedule, max_train_steps)
 
 
-def _in_first_and_last(steps: Sequence[int], max_train_steps: int) -> tuple[int, int]:
+def _in_first_and_last(
+    trials: Sequence[tuple[TrialRecord, Row]], max_train_steps: int
+) -> tuple[int, int]:
     """How many best steps lie in the first 10 % and in the last 25 % of training."""
-    in_first = sum(step <= FIRST * max_train_steps for step in steps)
-    in_last = sum(step > (1 - LAST) * max_train_steps for step in steps)
+    best_steps = [row["step"] for _, row in trials]
+    in_first = sum(step <= FIRST * max_train_steps for step in best_steps)
+    in_last = sum(step > (1 - LAST) * max_train_steps for step in best_steps)
     return in_first, in_last
+
+
+def _numbers(trials: Sequence[tuple[TrialRecord, Row]]) -> tuple[int, ...]:
+    return tuple(sorted(trial.trial for trial, _ in trials))
 
 
 def _verdict(
@@ -147,11 +167,3 @@ def _verdict(
     if in_last >= CONSISTENTLY * len(steps):
         return "too_short", 2 * max_train_steps
     return "about_right", max_train_steps
-
-
-def _at_length(schedule: Schedule, max_train_steps: int) -> Schedule:
-    if max_train_steps == schedule.total_steps:
-        return schedule
-    if max_train_steps < schedule.total_steps:
-        return shortened(schedule, max_train_steps)
-    return transfer(schedule, max_train_steps).after

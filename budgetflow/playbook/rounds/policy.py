@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from budgetflow.playbook.common.competing import compete
 from budgetflow.playbook.common.measurement import (
     Add,
     Advance,
@@ -15,20 +16,20 @@ from budgetflow.playbook.common.measurement import (
     TrialRecord,
 )
 from budgetflow.playbook.common.outcomes import (
-    BestStepDiagnosis,
-    DecaySpread,
+    CooldownsOutcome,
+    LengthResult,
     Outcome,
     RoundOutcome,
 )
 from budgetflow.playbook.common.shared_steps import Branch
-from budgetflow.playbook.rounds.best_setting import winner_sentences
-from budgetflow.playbook.rounds.best_step import Diagnosis, diagnose
-from budgetflow.playbook.rounds.decay_spread import DecayEnds, decay_spread
+from budgetflow.playbook.rounds.best_step import diagnose
+from budgetflow.playbook.rounds.decay_spread import decay_spread
 from budgetflow.playbook.rounds.words import (
-    decay_spread_means,
-    diagnosis_caveats,
-    diagnosis_means,
+    cooldowns_reasons,
+    explained,
     round_reasons,
+    spread_explained,
+    winner_sentences,
 )
 
 
@@ -98,16 +99,32 @@ def decide(
 
 def outcome(settings: RoundSettings, trials: Sequence[TrialRecord]) -> RoundOutcome:
     """The outcome of a round."""
-    selection = settings.selection
-    diagnosis = diagnose(trials, settings.max_train_steps, selection)
-    ends = decay_spread(trials, selection)
-    found = RoundOutcome(
+    selection, length = settings.selection, settings.max_train_steps
+    competition = compete(trials, selection)
+    diagnosis = diagnose(competition, length)
+    spread = decay_spread(trials, selection, diagnosis.competing_trials)
+    concluded = RoundOutcome(
         **in_common(settings, trials),
-        best_step_diagnosis=_diagnosis(diagnosis, selection),
-        decay_spread=_spread(ends, selection) if ends else None,
+        best_step_diagnosis=explained(diagnosis, competition, selection, length),
+        decay_spread=spread and spread_explained(spread, trials, selection),
     )
-    beside = tuple(winner_sentences(trials, selection))
-    return found.with_reasons(round_reasons(found, beside))
+    return concluded.with_reasons(round_reasons(concluded, winner_sentences(trials, selection)))
+
+
+def cooldowns_outcome(settings: RoundSettings, trials: Sequence[TrialRecord]) -> CooldownsOutcome:
+    """The outcome of cooldowns: the best trial of each length, and of all.
+
+    Until its decay begins, a shorter run is the beginning of a longer one. So the answers for
+    lengths T, 2 T and 4 T cost the trunk of the longest and the decays (Hägele et al. 2024,
+    arXiv:2405.18392).
+    """
+    lengths = []
+    for length in sorted({planned.length_steps for planned in settings.trials}):
+        of_length = [t for t in trials if settings.trials[t.trial].length_steps == length]
+        best = best_fields(settings.selection, of_length)
+        lengths.append(LengthResult(length_steps=length, **best))
+    concluded = CooldownsOutcome(**in_common(settings, trials), lengths=tuple(lengths))
+    return concluded.with_reasons(cooldowns_reasons(concluded, settings.selection))
 
 
 def in_common(settings: RoundSettings, trials: Sequence[TrialRecord]) -> dict[str, Any]:
@@ -130,44 +147,3 @@ def best_fields(selection: Selection, trials: Sequence[TrialRecord]) -> dict[str
     (best, row), prefix = ranked[0], "validation_"
     metrics = {k.removeprefix(prefix): v for k, v in row.items() if k.startswith(prefix)}
     return {"best_trial": best.trial, "best_step": row["step"], "best_validation": metrics}
-
-
-def _diagnosis(found: Diagnosis, selection: Selection) -> BestStepDiagnosis:
-    """A diagnosis as an outcome holds it, with its sentences."""
-    competing, hopeless = (
-        tuple(sorted(trial.trial for trial, _ in chosen))
-        for chosen in (found.competition.competing, found.competition.hopeless)
-    )
-    count = len(competing)
-    return BestStepDiagnosis(
-        verdict=found.verdict,
-        share_in_first_10_percent=found.in_first / count if count else None,
-        share_in_last_25_percent=found.in_last / count if count else None,
-        suggested_max_train_steps=found.suggested_max_train_steps,
-        suggested_schedule=found.suggested_schedule,
-        trials=count,
-        in_first_10_percent=found.in_first,
-        in_last_25_percent=found.in_last,
-        competing_trials=competing,
-        hopeless_trials=hopeless,
-        hopeless_in_first_10_percent=found.hopeless_in_first,
-        hopeless_in_last_25_percent=found.hopeless_in_last,
-        competes_at=found.competition.threshold,
-        caveats=tuple(diagnosis_caveats(found)),
-        means=diagnosis_means(found, selection),
-    )
-
-
-def _spread(found: DecayEnds, selection: Selection) -> DecaySpread:
-    """The ends of schedules as an outcome holds them, with a sentence."""
-    best, worst = found.ends[0], found.ends[-1]
-    return DecaySpread(
-        schedules=len(found.ends),
-        best=best.value,
-        worst=worst.value,
-        relative=found.worse_by if best.value else None,
-        best_trial=best.trial,
-        worst_trial=worst.trial,
-        hinges_on_decay=found.hinges_on_decay,
-        means=decay_spread_means(found, selection),
-    )

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
+from budgetflow.config.search_space import Dimension
 from budgetflow.engine.schedules import Schedule
+from budgetflow.playbook.common.competing import Competition
 from budgetflow.playbook.common.measurement import Selection, TrialRecord
 from budgetflow.playbook.common.outcomes import CooldownsOutcome, LengthResult, RoundOutcome
 from budgetflow.playbook.common.reasons import Reason, Sentence
-from budgetflow.playbook.common.transfer import Transfer
-from budgetflow.playbook.common.words import counted, metrics_in_words, words
-from budgetflow.playbook.rounds import best_step, decay_spread
+from budgetflow.playbook.common.transfer import NoTransferRuleError, Transfer
+from budgetflow.playbook.common.words import counted, in_words, metrics_in_words, words
+from budgetflow.playbook.derived.narrowing import AT_EDGE, Edge
+from budgetflow.playbook.rounds import best_step
+from budgetflow.playbook.rounds.best_setting import CONFIDENCE, binomial_interval
+from budgetflow.playbook.rounds.best_step import BestStepDiagnosis
+from budgetflow.playbook.rounds.decay_spread import HINGES_ABOVE, DecaySpread
 
 # Left out of the keys of results: see budgetflow.base.source_code.
 CHANGES_NO_RESULT = True
 
-# The reason of this part says what the best-step diagnosis means.
-DIAGNOSIS = "best_step_diagnosis"
 COMPETING = "that compete for the best result"
 FIRST, LAST = f"{best_step.FIRST:.0%}", f"{best_step.LAST:.0%}"
 
@@ -27,8 +33,7 @@ def round_reasons(outcome: RoundOutcome, beside_best: Iterable[str] = ()) -> Ite
 
     Args:
         outcome: the outcome.
-        beside_best: what is to be said of its best trial, by
-            :func:`budgetflow.playbook.rounds.best_setting.winner_sentences`.
+        beside_best: what is to be said of its best trial, by :func:`winner_sentences`.
     """
     yield (
         f"{outcome.trials} trials of {outcome.max_train_steps} steps; {outcome.diverged} diverged."
@@ -36,7 +41,7 @@ def round_reasons(outcome: RoundOutcome, beside_best: Iterable[str] = ()) -> Ite
     yield _best_trial(outcome)
     yield from beside_best
     yield from _reuse(outcome)
-    yield Reason(outcome.best_step_diagnosis.means, part=DIAGNOSIS)
+    yield Reason(outcome.best_step_diagnosis.means, part=best_step.PART)
     yield from outcome.best_step_diagnosis.caveats
     if outcome.decay_spread:
         yield outcome.decay_spread.means
@@ -56,6 +61,57 @@ def _best_trial(outcome: RoundOutcome | CooldownsOutcome) -> str:
         f"Trial {outcome.best_trial} is the best, by its checkpoint of step {outcome.best_step}: "
         f"{', '.join(metrics_in_words('validation', outcome.best_validation))}."
     )
+
+
+def winner_sentences(trials: Sequence[TrialRecord], selection: Selection) -> Iterator[str]:
+    """What the best trial's figure counts, and which trials and steps do as well.
+
+    Args:
+        trials: those of a study.
+        selection: what selects steps and trials.
+    """
+    ranked = selection.ranked(trials)
+    if not ranked:
+        return
+    best, row = ranked[0]
+    cost = selection.cost(row)
+    if (count := selection.count(row[selection.key])) is not None:
+        assert selection.examples is not None
+        low, high = binomial_interval(count, selection.examples)
+        what = "right" if selection.higher_is_better else "wrong"
+        yield (
+            f"That is {count} of {selection.examples} validation examples {what} ({CONFIDENCE:.0%} "
+            f"interval of the rate: {low:.2%} to {high:.2%}); the best of many trials and steps is "
+            "likely to be flattered."
+        )
+    others = [trial.trial for trial, other in ranked[1:] if selection.cost(other) == cost]
+    steps = sum(selection.cost(other) == cost for other in best.rows)
+    if others:
+        numbers = ", ".join(map(str, others[:8])) + (", …" if len(others) > 8 else "")
+        which = f"Trial {numbers} does" if len(others) == 1 else f"Trials {numbers} do"
+        yield f"{which} as well; of equals, the one with the lowest number is taken."
+    if steps > 1:
+        yield f"Trial {best.trial} is as good at {steps} of its evaluations: the first is taken."
+
+
+def edge_sentences(
+    space: Sequence[Dimension], hyperparameters: dict[str, Any], at: dict[str, Edge]
+) -> Iterator[Reason]:
+    """What it means that the best trial lies at an edge of what was searched."""
+    for dimension in space:
+        if dimension.name not in at:
+            continue
+        is_range = dimension.distribution != "choices"
+        values = [dimension.low, dimension.high] if is_range else dimension.values
+        numbers = sorted(float(value) for value in values if isinstance(value, int | float))
+        within = f"; within {AT_EDGE:.0%} of it" if is_range else ""
+        text = (
+            f"THE BEST TRIAL'S {dimension.name}, {in_words(hyperparameters[dimension.name])}, IS "
+            f"AT THE {at[dimension.name].upper()} END of what was searched "
+            f"({in_words(numbers[0])} to {in_words(numbers[-1])}{within}): better values may lie "
+            "beyond it."
+        )
+        yield Reason(text, loud=True)
 
 
 def _reuse(outcome: RoundOutcome | CooldownsOutcome) -> Iterator[str]:
@@ -87,27 +143,52 @@ def _lengths(lengths: Sequence[LengthResult], selection: Selection) -> Iterator[
         )
 
 
-def diagnosis_means(found: best_step.Diagnosis, selection: Selection) -> str:
+def explained(
+    diagnosis: BestStepDiagnosis,
+    competition: Competition,
+    selection: Selection,
+    max_train_steps: int,
+) -> BestStepDiagnosis:
+    """A diagnosis with its sentences.
+
+    Args:
+        diagnosis: without them.
+        competition: which it is made from.
+        selection: what selects steps and trials.
+        max_train_steps: the length that is judged.
+    """
+    return dataclasses.replace(
+        diagnosis,
+        means=_diagnosis_means(diagnosis, competition, selection, max_train_steps),
+        caveats=tuple(_diagnosis_caveats(diagnosis, competition)),
+    )
+
+
+def _diagnosis_means(
+    diagnosis: BestStepDiagnosis,
+    competition: Competition,
+    selection: Selection,
+    max_train_steps: int,
+) -> str:
     """What a diagnosis of best steps means, with the counts behind it."""
-    competing, hopeless = found.competition.competing, found.competition.hopeless
-    if not competing:
+    if not competition.competing:
         return "No trial is left to judge max_train_steps by. Every trial diverged."
-    parts = [_verdict(found)]
-    if hopeless:
-        do = "does" if len(hopeless) == 1 else "do"
+    parts = [_verdict(diagnosis, [row["step"] for _, row in competition.competing])]
+    if hopeless := len(diagnosis.hopeless_trials):
+        do = "does" if hopeless == 1 else "do"
         parts.append(
-            f"{counted(len(hopeless), 'other trial')} {do} not compete "
-            f"({found.hopeless_in_first} with the best step in the first {FIRST}, "
-            f"{found.hopeless_in_last} in the last {LAST}) and {do} not count."
+            f"{counted(hopeless, 'other trial')} {do} not compete "
+            f"({diagnosis.hopeless_in_first_10_percent} with the best step in the first {FIRST}, "
+            f"{diagnosis.hopeless_in_last_25_percent} in the last {LAST}) and {do} not count."
         )
-    best, _ = competing[0]
+    best, _ = competition.competing[0]
     parts.append(
-        f"A trial competes if its {selection.words} gets to {found.competition.threshold:.4g} or "
+        f"A trial competes if its {selection.words} gets to {competition.threshold:.4g} or "
         f"better, which the best trial ({best.trial}) had reached by a quarter of the steps to its "
         "best or has in a tenth of its evaluations."
     )
-    schedule = found.suggested_schedule
-    if schedule is not None and found.suggested_max_train_steps != found.max_train_steps:
+    schedule = diagnosis.suggested_schedule
+    if schedule is not None and diagnosis.suggested_max_train_steps != max_train_steps:
         parts.append(
             f"The schedule of the best trial ({best.trial}) at that length: base learning rate "
             f"{schedule.base_learning_rate:.4g} with {_schedule(schedule)}."
@@ -115,48 +196,52 @@ def diagnosis_means(found: best_step.Diagnosis, selection: Selection) -> str:
     return " ".join(parts)
 
 
-def _verdict(found: best_step.Diagnosis) -> str:
-    steps = [row["step"] for _, row in found.competition.competing]
-    count, suggestion = len(steps), found.suggested_max_train_steps
-    if found.verdict == "undecided":
+def _verdict(diagnosis: BestStepDiagnosis, best_steps: Sequence[int]) -> str:
+    count, suggestion = len(best_steps), diagnosis.suggested_max_train_steps
+    in_first, in_last = diagnosis.in_first_10_percent, diagnosis.in_last_25_percent
+    if diagnosis.verdict == "undecided":
         who = "The one trial that competes" if count == 1 else f"{count} trials {COMPETING}"
         return (
-            f"{who} (best at step {', '.join(map(str, steps))}) cannot tell whether "
+            f"{who} (best at step {', '.join(map(str, best_steps))}) cannot tell whether "
             f"max_train_steps was right: it takes {best_step.MIN_TRIALS} such trials. Search "
             "closer to the best one, or try more points."
         )
-    if found.verdict == "too_long":
+    if diagnosis.verdict == "too_long":
         return (
             f"In all {count} trials {COMPETING} the best step lies in the first {FIRST} of "
             f"training: max_train_steps is far too high; {suggestion} would do."
         )
-    if found.verdict == "too_short":
+    if diagnosis.verdict == "too_short":
         return (
-            f"In {found.in_last} of {count} trials {COMPETING} the best step lies in the last "
+            f"In {in_last} of {count} trials {COMPETING} the best step lies in the last "
             f"{LAST} of training ('consistently' means {best_step.CONSISTENTLY:.0%} or more): "
             f"longer training, up to {suggestion} steps, and re-tuning the decay may help."
         )
     return (
-        f"In {found.in_first} of {count} trials {COMPETING} the best step lies in the first "
-        f"{FIRST} of training and in {found.in_last} in the last {LAST}: neither always early nor "
+        f"In {in_first} of {count} trials {COMPETING} the best step lies in the first "
+        f"{FIRST} of training and in {in_last} in the last {LAST}: neither always early nor "
         "consistently late, so max_train_steps is about right."
     )
 
 
-def diagnosis_caveats(found: best_step.Diagnosis) -> Iterator[str]:
+def _diagnosis_caveats(diagnosis: BestStepDiagnosis, competition: Competition) -> Iterator[str]:
     """What makes the verdict of a diagnosis less certain."""
-    if found.diverged:
-        left = "trial that diverged is" if found.diverged == 1 else "trials that diverged are"
-        yield f"{found.diverged} {left} left out."
-    trials = [trial for trial, _ in found.competition.competing]
+    if diverged := competition.diverged:
+        left = "trial that diverged is" if diverged == 1 else "trials that diverged are"
+        yield f"{diverged} {left} left out."
+    trials = [trial for trial, _ in competition.competing]
     if decaying := sum(trial.decays_to_zero for trial in trials):
         yield (
             f"The learning rate of {decaying} of {len(trials)} trials decays to zero, which by "
             "itself pushes best steps to the end; late best steps alone do not show that training "
             "was too short."
         )
-    if found.no_schedule_because:
-        yield f"There is no suggested schedule: {found.no_schedule_because}."
+    length = diagnosis.suggested_max_train_steps
+    if length is not None and diagnosis.suggested_schedule is None:
+        try:
+            best_step.at_length(trials[0].schedule, length)
+        except NoTransferRuleError as error:
+            yield f"There is no suggested schedule: {error}."
 
 
 def _schedule(schedule: Schedule) -> str:
@@ -171,32 +256,43 @@ def _schedule(schedule: Schedule) -> str:
     return f"{', '.join(others)} and {last} steps" if others else f"{last} steps"
 
 
-def decay_spread_means(found: decay_spread.DecayEnds, selection: Selection) -> str:
-    """How far apart schedules end that differ in nothing but their decay, and what that means."""
-    best, worst = found.ends[0], found.ends[-1]
-    apart = [f"{found.worse_by:.1%} apart"] if best.value else []
-    counts = selection.count(best.value), selection.count(worst.value)
+def spread_explained(
+    spread: DecaySpread, trials: Sequence[TrialRecord], selection: Selection
+) -> DecaySpread:
+    """A spread of decays with the sentence on how far apart they end and what that means.
+
+    Args:
+        spread: without it.
+        trials: the study's trials.
+        selection: what selects steps and trials.
+    """
+    schedules = {trial.trial: trial.schedule for trial in trials}
+    best = _end(spread.best, spread.best_trial, schedules[spread.best_trial])
+    worst = _end(spread.worst, spread.worst_trial, schedules[spread.worst_trial])
+    apart = [f"{spread.relative:.1%} apart"] if spread.relative is not None else []
+    counts = selection.count(spread.best), selection.count(spread.worst)
     if counts[0] is not None and counts[1] is not None:
         apart.insert(0, f"{abs(counts[1] - counts[0])} of {selection.examples} examples")
-    limit = f"{decay_spread.HINGES_ABOVE:.0%}"
-    if found.hinges_on_decay:
+    limit = f"{HINGES_ABOVE:.0%}"
+    if spread.hinges_on_decay:
         conclusion = (
             f"Ending more than {limit} apart is a sign that max_train_steps is too short: a stingy "
             "length takes a perfectly tuned decay."
         )
     else:
         conclusion = f"Ending within {limit} is no sign that max_train_steps is too short."
-    return (
-        f"{len(found.ends)} schedules that differ only in their decay end at a {selection.words} "
-        f"from {', '.join([f'{_end(best)} to {_end(worst)}', *apart])}. {conclusion}"
+    means = (
+        f"{spread.schedules} schedules that differ only in their decay end at a {selection.words} "
+        f"from {', '.join([f'{best} to {worst}', *apart])}. {conclusion}"
     )
+    return dataclasses.replace(spread, means=means)
 
 
-def _end(end: decay_spread.End) -> str:
+def _end(value: float, trial: int, schedule: Schedule) -> str:
     decay = "no decay"
-    if end.schedule.family.has_steps:
-        decay = f"{words(end.schedule.decay)} decay over {end.schedule.decay_steps} steps"
-    return f"{end.value:.4g} (trial {end.trial}, {decay})"
+    if schedule.family.has_steps:
+        decay = f"{words(schedule.decay)} decay over {schedule.decay_steps} steps"
+    return f"{value:.4g} (trial {trial}, {decay})"
 
 
 def where_extra_steps_go(carried: Transfer) -> str:

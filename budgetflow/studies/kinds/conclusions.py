@@ -25,7 +25,8 @@ from budgetflow.playbook.derived.words import (
     rate_sentences,
     regularization_sentence,
 )
-from budgetflow.playbook.rounds.best_setting import edge_sentences, edges
+from budgetflow.playbook.rounds.best_setting import edges
+from budgetflow.playbook.rounds.words import edge_sentences
 from budgetflow.playbook.sweep.race import LEARNING_RATE
 from budgetflow.studies.plan.derived import OF_IDEAS, read_earlier
 

@@ -12,7 +12,6 @@ from budgetflow.config.schema import StudyConfig
 from budgetflow.engine.schedules import Schedule
 from budgetflow.playbook.common.measurement import Conclude, Decision, TrialRecord
 from budgetflow.playbook.common.outcomes import CooldownsOutcome
-from budgetflow.playbook.rounds import cooldowns
 from budgetflow.playbook.rounds import policy as rounds
 from budgetflow.studies.kinds.forecasts import with_forecast
 from budgetflow.studies.kinds.kind import check_length
@@ -79,8 +78,8 @@ def check_branches_off(schedule: Schedule) -> None:
 
 
 def decide(study: Study, trials: Sequence[TrialRecord]) -> Decision:
-    """See :func:`budgetflow.playbook.rounds.cooldowns.outcome`; and what longer runs would give."""
-    decision = rounds.decide(settings(study), trials, cooldowns.outcome)
+    """What to do next; at the end, the best of each length and what longer runs would give."""
+    decision = rounds.decide(settings(study), trials, rounds.cooldowns_outcome)
     if isinstance(decision, Conclude) and isinstance(decision.outcome, CooldownsOutcome):
         sound = [trial for trial in trials if not trial.failed]
         return Conclude(with_forecast(study, sound, decision.outcome))

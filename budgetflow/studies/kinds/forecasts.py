@@ -19,7 +19,7 @@ from budgetflow.playbook.forecasts.words import (
     receipt_sentence,
     worth,
 )
-from budgetflow.playbook.rounds.words import DIAGNOSIS
+from budgetflow.playbook.rounds.best_step import PART as DIAGNOSIS
 from budgetflow.studies.store.keys import differing_fields
 from budgetflow.studies.store.receipts import begun_with, by_name
 from budgetflow.studies.store.trial import read_trials

@@ -10,20 +10,17 @@ from budgetflow.engine.schedules import Schedule
 from budgetflow.playbook.common.competing import Competition
 from budgetflow.playbook.common.measurement import Selection
 from budgetflow.playbook.common.outcomes import (
-    BestStepDiagnosis,
     CooldownsOutcome,
-    DecaySpread,
     LengthResult,
     RoundOutcome,
 )
-from budgetflow.playbook.rounds.best_step import Diagnosis
-from budgetflow.playbook.rounds.decay_spread import DecayEnds, End
+from budgetflow.playbook.rounds.best_step import BestStepDiagnosis
+from budgetflow.playbook.rounds.decay_spread import DecaySpread
 from budgetflow.playbook.rounds.words import (
     cooldowns_reasons,
-    decay_spread_means,
-    diagnosis_caveats,
-    diagnosis_means,
+    explained,
     round_reasons,
+    spread_explained,
     trained_again,
 )
 
@@ -132,17 +129,19 @@ def diagnosis(verdict, *best_steps, hopeless=(), schedule=CONSTANT, **fields):
         for number, step in enumerate((*best_steps, *hopeless))
     ]
     count = len(best_steps)
-    competition = Competition(trials[:count], trials[count:], 0.25 if count else None)
+    diverged = fields.pop("diverged", 0)
+    competition = Competition(trials[:count], trials[count:], 0.25 if count else None, diverged)
     known = {
-        "diverged": 0,
-        "in_first": 0,
-        "in_last": 0,
-        "hopeless_in_first": 0,
-        "hopeless_in_last": 0,
-        "max_train_steps": 1000,
+        "share_in_first_10_percent": None,
+        "share_in_last_25_percent": None,
+        "trials": count,
+        "in_first_10_percent": 0,
+        "in_last_25_percent": 0,
+        "hopeless_trials": tuple(range(count, len(trials))),
         "suggested_max_train_steps": None,
     }
-    return Diagnosis(verdict, competition, **{**known, **fields})
+    found = BestStepDiagnosis(verdict=verdict, **{**known, **fields})
+    return explained(found, competition, SELECTION, 1000)
 
 
 COMPETES = (
@@ -161,19 +160,27 @@ COMPETES = (
             f"try more points. {COMPETES}",
         ),
         (
-            diagnosis("too_long", 10, 20, 30, in_first=3, suggested_max_train_steps=60),
+            diagnosis("too_long", 10, 20, 30, in_first_10_percent=3, suggested_max_train_steps=60),
             "In all 3 trials that compete for the best result the best step lies in the first 10% "
             f"of training: max_train_steps is far too high; 60 would do. {COMPETES}",
         ),
         (
-            diagnosis("too_short", 990, 980, 970, 10, in_last=3, suggested_max_train_steps=2000),
+            diagnosis(
+                "too_short", 990, 980, 970, 10, in_last_25_percent=3, suggested_max_train_steps=2000
+            ),
             "In 3 of 4 trials that compete for the best result the best step lies in the last 25% "
             "of training ('consistently' means 75% or more): longer training, up to 2000 steps, "
             f"and re-tuning the decay may help. {COMPETES}",
         ),
         (
             diagnosis(
-                "about_right", 10, 500, 900, in_first=1, in_last=1, suggested_max_train_steps=1000
+                "about_right",
+                10,
+                500,
+                900,
+                in_first_10_percent=1,
+                in_last_25_percent=1,
+                suggested_max_train_steps=1000,
             ),
             "In 1 of 3 trials that compete for the best result the best step lies in the first 10% "
             "of training and in 1 in the last 25%: neither always early nor consistently late, so "
@@ -187,14 +194,18 @@ COMPETES = (
     ids=["undecided", "too_long", "too_short", "about_right", "none"],
 )
 def test_verdicts(found, means):
-    assert diagnosis_means(found, SELECTION) == means
+    assert found.means == means
 
 
 def test_trials_that_do_not_compete():
     found = diagnosis(
-        "undecided", 100, hopeless=(10, 20, 990), hopeless_in_first=2, hopeless_in_last=1
+        "undecided",
+        100,
+        hopeless=(10, 20, 990),
+        hopeless_in_first_10_percent=2,
+        hopeless_in_last_25_percent=1,
     )
-    assert diagnosis_means(found, SELECTION) == (
+    assert found.means == (
         "The one trial that competes (best at step 100) cannot tell whether max_train_steps was "
         "right: it takes 3 such trials. Search closer to the best one, or try more points. 3 other "
         "trials do not compete (2 with the best step in the first 10%, 1 in the last 25%) and do "
@@ -215,27 +226,39 @@ def test_trials_that_do_not_compete():
     ],
 )
 def test_the_suggested_schedule_in_words(schedule, words):
-    fields = {"in_last": 3, "suggested_schedule": schedule}
+    fields = {"in_last_25_percent": 3, "suggested_schedule": schedule}
     longer = diagnosis("too_short", 999, 999, 999, suggested_max_train_steps=2000, **fields)
-    assert diagnosis_means(longer, SELECTION).endswith(
+    assert longer.means.endswith(
         f"{COMPETES} The schedule of the best trial (0) at that length: base learning rate {words}."
     )
     # Nothing is said of it where the length stays.
     same = diagnosis("about_right", 500, 500, 500, suggested_max_train_steps=1000, **fields)
-    assert diagnosis_means(same, SELECTION).endswith(COMPETES)
+    assert same.means.endswith(COMPETES)
 
 
 def test_caveats():
-    assert list(diagnosis_caveats(diagnosis("undecided", 100))) == []
-    uncertain = diagnosis(
-        "too_short", 999, 999, schedule=LINEAR, diverged=2, no_schedule_because="no rule"
-    )
-    assert list(diagnosis_caveats(uncertain)) == [
+    assert diagnosis("undecided", 100).caveats == ()
+    uncertain = diagnosis("too_short", 999, 999, schedule=LINEAR, diverged=2)
+    assert list(uncertain.caveats) == [
         "2 trials that diverged are left out.",
         "The learning rate of 2 of 2 trials decays to zero, which by itself pushes best steps to "
         "the end; late best steps alone do not show that training was too short.",
-        "There is no suggested schedule: no rule.",
     ]
+
+
+def spread(best, worst, relative, hinges_on_decay, selection=SELECTION):
+    """How far trial 1, without a decay, and trial 0, with one, end apart, with its sentence."""
+    trials = [trial_record(0, LINEAR), trial_record(1, CONSTANT)]
+    found = DecaySpread(
+        schedules=2,
+        best=best,
+        worst=worst,
+        relative=relative,
+        best_trial=1,
+        worst_trial=0,
+        hinges_on_decay=hinges_on_decay,
+    )
+    return spread_explained(found, trials, selection)
 
 
 @pytest.mark.parametrize(
@@ -266,8 +289,8 @@ def test_caveats():
     ],
 )
 def test_how_far_apart_decays_end(best, worse_by, ends, conclusion):
-    found = DecayEnds([End(best, 1, CONSTANT), End(0.5, 0, LINEAR)], worse_by)
-    assert decay_spread_means(found, SELECTION) == (
+    relative = worse_by if best else None
+    assert spread(best, 0.5, relative, worse_by > 0.1).means == (
         f"2 schedules that differ only in their decay end at a validation error rate {ends}. "
         f"{conclusion}"
     )
@@ -279,8 +302,8 @@ def test_differences_of_few_examples_are_counted():
     assert list(cooldowns_reasons(shorter, counting))[1] == (
         "A run of 200 steps gives 0.003704 (1 of 270 examples, 2 before) for 2 times the steps."
     )
-    found = DecayEnds([End(1 / 270, 1, CONSTANT), End(2 / 270, 0, LINEAR)], 1.0)
-    assert "steps), 1 of 270 examples, 100.0% apart. " in decay_spread_means(found, counting)
+    means = spread(1 / 270, 2 / 270, 1.0, True, counting).means
+    assert "steps), 1 of 270 examples, 100.0% apart. " in means
 
 
 def test_what_was_trained_again():

@@ -9,12 +9,8 @@ from scipy.stats import binom
 from budgetflow.config.search_space import choices, log_uniform, uniform
 from budgetflow.engine.schedules import Schedule
 from budgetflow.playbook.common.measurement import Selection
-from budgetflow.playbook.rounds.best_setting import (
-    binomial_interval,
-    edge_sentences,
-    edges,
-    winner_sentences,
-)
+from budgetflow.playbook.rounds.best_setting import binomial_interval, edges
+from budgetflow.playbook.rounds.words import edge_sentences, winner_sentences
 
 KEY = "validation_error_rate"
 SELECTION = Selection(KEY, examples=270)
