@@ -25,7 +25,7 @@ from simulated_studies import NO_OVERRIDES, Result, RoundOfPlan, Verdicted, plan
 
 from budgetflow.base.errors import ConfigError
 from budgetflow.config import choices
-from budgetflow.playbook.derived.carry_over import Overrides
+from budgetflow.playbook.derived.search_space import Overrides
 
 BUDGETS = (5, 8, 16, 32)
 RESAMPLES = 2000

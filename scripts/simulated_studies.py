@@ -22,11 +22,10 @@ from budgetflow.config import default_config
 from budgetflow.config.search_space import points
 from budgetflow.engine.schedules import Schedule
 from budgetflow.playbook.budget.budget import StepCost
-from budgetflow.playbook.common.measurement import Add, Conclude, Selection, TrialRecord
-from budgetflow.playbook.derived.carry_over import NothingToCarryOverError, Overrides, derive
-from budgetflow.playbook.derived.compared import whether_held
-from budgetflow.playbook.derived.next_trials import SEED, NextTrial, next_trials
-from budgetflow.playbook.derived.ranking_held import Held, Verdict
+from budgetflow.playbook.common.measurement import SEED, Add, Conclude, Selection, TrialRecord
+from budgetflow.playbook.derived.earlier_choice import ChoiceVerdict, Verdict, choice_verdict
+from budgetflow.playbook.derived.search_space import NothingToCarryOverError, Overrides, derive
+from budgetflow.playbook.derived.trials import NextTrial, next_trials
 from budgetflow.playbook.rounds import policy as rounds
 from budgetflow.studies.kinds import parse_study
 from budgetflow.studies.kinds.rounds import expand, planned
@@ -142,7 +141,7 @@ def run_rounds(
             luck,
             [trial.role for trial in trials],
         )
-        found = whether_held(
+        found = choice_verdict(
             list(earlier.values()), choice, list(records.values()), SELECTION, resolution=0.0
         )
         if found is not None:
@@ -225,7 +224,7 @@ def true_costs(problem: Problem, trials: Sequence[TrialRecord]) -> np.ndarray:
     return problem.means(settings, [trial.schedule for trial in trials]).min(axis=1)
 
 
-def _truly_best(problem: Problem, records: Mapping[int, TrialRecord], found: Held) -> bool:
+def _truly_best(problem: Problem, records: Mapping[int, TrialRecord], found: ChoiceVerdict) -> bool:
     """Whether the earlier round's choice is the best of the settings that ran again."""
     again = [r for r in records.values() if r.role in ("best", "rerun")]
     costs = true_costs(problem, again)

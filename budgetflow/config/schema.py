@@ -164,7 +164,7 @@ class SearchConfig:
             set, have its shape instead, with the trial's own warmup unless that is set too.
         derive: instead of a search space, one derived from what the round that this study builds on
             has found and from how likely each hyperparameter is to carry over
-            (:func:`budgetflow.playbook.derived.carry_over.derive`). The trials are that round's
+            (:func:`budgetflow.playbook.derived.search_space.derive`). The trials are that round's
             best setting, ``reruns`` others of it, which show whether its choice holds, and
             ``trials`` points of the derived space (none if not set). Dimensions in ``space`` take
             the place of derived ones.

@@ -16,12 +16,13 @@ from budgetflow.config.values import plain
 # More than anyone trains; so many points are still quick to make.
 MAX_TRIALS = 10_000
 
+BASE_LEARNING_RATE = "schedule.base_learning_rate"
 Value = bool | int | float | str | tuple[int, ...] | None
 # How far what a short run finds best is to be trusted for a longer one.
 Tag = Literal["very_likely", "likely", "might", "unlikely"]
 TAGS: tuple[Tag, ...] = get_args(Tag)
 # What becomes of a hyperparameter in the next, longer round; see
-# :class:`budgetflow.playbook.derived.carry_over.PlannedField`.
+# :class:`budgetflow.playbook.derived.search_space.PlannedField`.
 Action = Literal["pinned", "winner_only", "narrowed", "swept"]
 
 
@@ -35,7 +36,7 @@ class Dimension:
         values: the values to choose from, for "choices".
         low, high: the range, for "uniform" and "log_uniform".
         tag: how likely its best value is to transfer to a longer run; the playbook's tag if not set
-            (:func:`budgetflow.playbook.derived.tags.default_tag`).
+            (:func:`budgetflow.playbook.derived.transfer_tags.default_tag`).
     """
 
     name: str

@@ -24,8 +24,8 @@ from budgetflow.playbook.comparison.outcome import ComparisonOutcome
 from budgetflow.playbook.comparison.words import comparison_headline
 from budgetflow.playbook.derived import ranking_held_words as held_wording
 from budgetflow.playbook.derived import words as carry_over_wording
-from budgetflow.playbook.derived.carry_over import PlannedField
 from budgetflow.playbook.derived.ideas_words import LEDGER_COLUMNS, ledger_rows
+from budgetflow.playbook.derived.search_space import PlannedField
 from budgetflow.playbook.forecasts.words import (
     LONGER_COLUMNS,
     RECEIPT_COLUMNS,

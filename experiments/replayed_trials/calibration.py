@@ -11,7 +11,7 @@ import numpy as np
 from trials import Study
 
 from budgetflow.playbook.common.seed_noise import Noise
-from budgetflow.playbook.derived.ranking_held import Held, Setting, held
+from budgetflow.playbook.derived.earlier_choice import ChoiceVerdict, Setting, judge_choice
 
 MIN_TRIALS = 3
 # Of the noise: as of five repetitions, since it differs between workloads.
@@ -109,7 +109,7 @@ def forecasts(
                 for i, cost in enumerate(race.early)
             ]
             noise = Noise(max(sd(race), 1e-9), FREEDOM)
-            probability = held(settings, noise).probability_still_best
+            probability = judge_choice(settings, noise).probability_still_best
             said.append(Forecast(family, probability, race.leader_ends_first))
     return said
 
@@ -138,7 +138,7 @@ def recalibrated(found: Sequence[Forecast]) -> list[Forecast]:
 
 def with_repetitions(
     found: Sequence[Race], judged: Sequence[int], checked: Sequence[int]
-) -> list[tuple[Held, bool, bool]]:
+) -> list[tuple[ChoiceVerdict, bool, bool]]:
     """What ``held`` says by some repetitions' ends, and what other repetitions show.
 
     The choice is the leader by its mean over the judged repetitions at the fraction of the run.
@@ -168,7 +168,7 @@ def with_repetitions(
             [tuple(float(costs[r][n]) for r in judged) for n in numbers] for costs in (early, ends)
         )
         choice = int(np.argmin([np.mean(costs) for costs in before]))
-        facts = held(
+        facts = judge_choice(
             [
                 Setting({}, *costs, promoted=i == choice)
                 for i, costs in enumerate(zip(before, after, strict=True))

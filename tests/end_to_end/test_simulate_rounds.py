@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from budgetflow.engine.schedules import Schedule
-from budgetflow.playbook.derived.ranking_held import ALPHA
+from budgetflow.playbook.derived.earlier_choice import ALPHA
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))

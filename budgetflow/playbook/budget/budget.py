@@ -1,29 +1,41 @@
-"""A budget in steps, examples, FLOPs or hours, and what it is in steps: the planner's own unit."""
+"""A budget in steps, examples, FLOPs or hours, converted to steps, the planner's own unit."""
 
 from __future__ import annotations
 
 import dataclasses
 import decimal
-from collections.abc import Mapping
 from fractions import Fraction
+from typing import NamedTuple
 
-from budgetflow.base.errors import ConfigError, nearest
+from budgetflow.base.errors import ConfigError
 
 UNITS = ("steps", "examples", "flops", "hours")
 # To which figures in FLOPs and hours are rounded up, to be read and typed.
 _THREE_DIGITS = decimal.Context(prec=3, rounding=decimal.ROUND_CEILING)
 
 
+class Budget(NamedTuple):
+    """A budget as it is given.
+
+    Attributes:
+        unit: one of :data:`UNITS`. Hours are those of the devices of one trial, which run one trial
+            at a time.
+        amount: above 0.
+    """
+
+    unit: str
+    amount: float
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StepCost:
-    """What one step costs: the figures by which a budget became steps.
+    """The cost of one step, by which a budget is converted to steps.
 
     Attributes:
         examples: the batch size.
-        flops: floating-point operations of an update; None where they were not or cannot be
-            counted.
+        flops: floating-point operations of an update; None where they are not counted.
         seconds: of an update, with its share of the evaluations, of one trial that has its devices
-            to itself; None where that was not timed.
+            to itself; None where they are not timed.
     """
 
     examples: int
@@ -31,32 +43,20 @@ class StepCost:
     seconds: float | None = None
 
 
-def budget_in_steps(budget: Mapping[str, float], cost: StepCost) -> int:
+def budget_in_steps(budget: Budget, cost: StepCost) -> int:
     """The whole steps that a budget pays for; those of all trials together.
 
     Figures are taken as the decimal numbers that they are written as: 0.1 hours are 100 steps of
     3.6 seconds.
 
-    Args:
-        budget: one of :data:`UNITS` -> how much of it, as in {"hours": 2.5}. Hours are those of the
-            devices of one trial, which run one trial at a time.
-        cost: of a step.
-
     Raises:
-        ConfigError: it is no such budget, or what a step costs of it is not known.
+        ConfigError: the cost of a step in the budget's unit is not known.
     """
-    if len(budget) != 1:
-        given = ", ".join(sorted(budget)) or "none"
-        raise ConfigError(f"the budget is given in {given}: should be one of {', '.join(UNITS)}")
-    (unit, amount), *_ = budget.items()
-    each = _of_a_step(unit, cost)
-    if not 0 < amount < float("inf"):
-        raise ConfigError(f"a budget of {amount:g} {unit}: should be a number above 0")
-    return int(exact(amount) // each)
+    return int(exact(budget.amount) // _of_a_step(budget.unit, cost))
 
 
 def steps_in_unit(steps: int, unit: str, cost: StepCost) -> float:
-    """What a number of steps costs in a unit: a budget of that much pays for all of them.
+    """The cost of a number of steps in a unit; a budget of that much pays for all of them.
 
     Args:
         steps: how many.
@@ -64,7 +64,7 @@ def steps_in_unit(steps: int, unit: str, cost: StepCost) -> float:
         cost: of a step.
 
     Raises:
-        ConfigError: there is no such unit, or what a step costs of it is not known.
+        ConfigError: the cost of a step in that unit is not known.
     """
     needed = steps * _of_a_step(unit, cost)
     if needed.denominator == 1 and unit in ("steps", "examples"):
@@ -74,9 +74,7 @@ def steps_in_unit(steps: int, unit: str, cost: StepCost) -> float:
 
 
 def _of_a_step(unit: str, cost: StepCost) -> Fraction:
-    """What a step costs in a unit, exactly."""
-    if unit not in UNITS:
-        raise ConfigError(f"a budget in {unit!r}: {nearest(unit, UNITS)}")
+    """The exact cost of a step in a unit."""
     if unit == "flops" and cost.flops is None:
         raise ConfigError(
             "the FLOPs of a step cannot be counted for this model on these devices; give the "
@@ -89,5 +87,5 @@ def _of_a_step(unit: str, cost: StepCost) -> Fraction:
 
 
 def exact(number: float) -> Fraction:
-    """The decimal number that a float is written as: a tenth of 30 steps is 3."""
+    """The decimal number that a float is written as, so that a tenth of 30 steps is 3."""
     return Fraction(str(number))

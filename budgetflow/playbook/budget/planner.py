@@ -1,4 +1,4 @@
-"""From a budget and the length of the production run to rounds: how long, and how many trials.
+"""The plan of rounds for a budget and a production run: their lengths and numbers of trials.
 
 The playbook, where training is compute-bound: round 1, many short runs to find good hyperparameters
 of model and optimizer; round 2, very few long runs at the good points, to get the final model. With
@@ -16,13 +16,12 @@ from fractions import Fraction
 from budgetflow.playbook.budget.budget import exact
 from budgetflow.playbook.common.words import counted
 
-MOST_ROUNDS = 10
 # Conclusions of a first round below this share of production are unlikely to carry over.
 SHORT_FIRST_ROUND = Fraction(1, 10)
 
 
 class InfeasibleBudgetError(ValueError):
-    """A budget that does not pay for the least trials of every round.
+    """The budget does not pay for the fewest trials of every round.
 
     Attributes:
         smallest_feasible_steps: the smallest budget that does; one step less does not.
@@ -38,17 +37,16 @@ class InfeasibleBudgetError(ValueError):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BudgetRequest:
-    """What a plan is asked for.
+    """The request for a plan.
 
     Attributes:
         production_steps: the length of the production run, and so of the last round's trials.
         budget_steps: the most that all trials of all rounds may cost together.
-        num_rounds: the playbook's two, or others up to ten.
+        num_rounds: the playbook's two, or another number.
         first_round_fraction: the length of the first round, as a fraction of production.
         last_round_share: the share of the budget that is kept for the last round; the others
             divide the rest equally.
-        seeds: in how many seeds each setting runs that a round has to compare.
-        min_trials: the fewest settings that a round before the last has to compare.
+        min_trials: the fewest trials of a round before the last.
         min_last_trials: the same of the last round: the winner, and a re-run to check it by.
         max_trials: the most trials of any round; None for no limit.
         constant_fraction: the share of a run before its decay, where a longer run can continue it;
@@ -60,7 +58,6 @@ class BudgetRequest:
     num_rounds: int = 2
     first_round_fraction: float = 0.1
     last_round_share: float = 0.5
-    seeds: int = 1
     min_trials: int = 4
     min_last_trials: int = 2
     max_trials: int | None = None
@@ -72,18 +69,9 @@ class BudgetRequest:
         Raises:
             ValueError: it cannot.
         """
-        for name in ("production_steps", "num_rounds", "seeds", "min_trials", "min_last_trials"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)}: should be at least 1")
-        if self.budget_steps < 0:
-            raise ValueError(f"budget_steps = {self.budget_steps}: should be at least 0")
-        if self.num_rounds > MOST_ROUNDS:
-            raise ValueError(f"num_rounds = {self.num_rounds}: should be at most {MOST_ROUNDS}")
         for name in ("first_round_fraction", "last_round_share"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)}: should be between 0 and 1")
-        if self.constant_fraction is not None and not 0 <= self.constant_fraction <= 1:
-            raise ValueError(f"constant_fraction = {self.constant_fraction}: should be in [0, 1]")
         room = 1 + self.production_steps - self._first_length
         if self.num_rounds > 1 and self.num_rounds > room:
             raise ValueError(
@@ -94,8 +82,8 @@ class BudgetRequest:
         least = max(self.least_trials)
         if self.max_trials is not None and self.max_trials < least:
             raise ValueError(
-                f"max_trials = {self.max_trials}: a round takes {least} trials or more (its fewest "
-                f"settings, each in {counted(self.seeds, 'seed')}); the nearest that fits: {least}"
+                f"max_trials = {self.max_trials}: a round takes {least} trials or more; the "
+                f"nearest that fits: {least}"
             )
 
     @property
@@ -107,19 +95,18 @@ class BudgetRequest:
     def lengths(self) -> list[int]:
         """The length of each round's trials: geometric, but at least a step more each time."""
         first, last, growths = self._first_length, self.production_steps, self.num_rounds - 1
-        found: list[int] = []
+        lengths: list[int] = []
         for number in range(growths):
             geometric = round(first * (last / first) ** (number / growths))
-            least = found[-1] + 1 if found else first
+            least = lengths[-1] + 1 if lengths else first
             # Room for a step more in each of the rounds to come.
-            found.append(min(max(geometric, least), last - growths + number))
-        return [*found, last]
+            lengths.append(min(max(geometric, least), last - growths + number))
+        return [*lengths, last]
 
     @property
     def least_trials(self) -> list[int]:
         """The fewest trials of each round."""
-        settings = [self.min_trials] * (self.num_rounds - 1) + [self.min_last_trials]
-        return [self.seeds * count for count in settings]
+        return [self.min_trials] * (self.num_rounds - 1) + [self.min_last_trials]
 
     @property
     def shares(self) -> list[Fraction]:
@@ -139,7 +126,7 @@ class PlannedRound:
         round: its number, from 1.
         length_steps: of each of its trials.
         trials: how many.
-        steps: what they cost, each trained from scratch.
+        steps: their cost, each trained from scratch.
     """
 
     round: int
@@ -155,9 +142,9 @@ class RoundsPlan:
     Attributes:
         budget_steps: the budget.
         rounds: the first one first.
-        total_steps: what all of them cost, every trial trained from scratch.
-        left_over_steps: what is left of the budget.
-        reused_steps_expected: those of ``total_steps`` that need not be trained, at least; an
+        total_steps: the cost of all of them, every trial trained from scratch.
+        left_over_steps: the rest of the budget.
+        reused_steps_expected: how many of ``total_steps`` need not be trained, at least; an
             estimate, see :func:`plan_rounds`.
         first_round_is_short: whether it is shorter than a tenth of the production run.
     """
@@ -191,9 +178,9 @@ def plan_rounds(request: BudgetRequest) -> RoundsPlan:
     No plan could avoid that: if every step of a budget were spent and none ever taken back, one
     step more would never buy a trial of ten.
 
-    The steps expected to be reused are those of the last round's fewest settings, in one seed: the
-    winner and its re-runs were trained before, in the round before it, and go on from where that
-    run's decay began (``constant_fraction`` of its length, a warmup not counted). That holds for
+    The steps expected to be reused are those of the last round's fewest trials: the winner and its
+    re-runs were trained before, in the round before it, and go on from where that run's decay began
+    (``constant_fraction`` of its length, a warmup not counted). That holds for
     schedules whose constant period grows with the run, such as with a linear decay.
 
     Raises:

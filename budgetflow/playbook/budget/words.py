@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
-from budgetflow.playbook.budget.budget import StepCost, budget_in_steps, steps_in_unit
+from budgetflow.playbook.budget.budget import Budget, StepCost, budget_in_steps, steps_in_unit
 from budgetflow.playbook.budget.planner import (
     SHORT_FIRST_ROUND,
     BudgetRequest,
@@ -38,19 +38,18 @@ def plan_rows(plan: RoundsPlan) -> list[dict[str, Any]]:
 
 
 def plan_sentences(
-    plan: RoundsPlan, alternatives: WhatIf, budget: Mapping[str, float], cost: StepCost
+    plan: RoundsPlan, alternatives: WhatIf, budget: Budget, cost: StepCost
 ) -> Iterator[str]:
-    """What a dry run says of a plan.
+    """The words of a dry run on a plan.
 
     Args:
         plan: the plan.
         alternatives: what half and twice the budget buy.
-        budget: as the config gives it: see
-            :func:`budgetflow.playbook.budget.budget.budget_in_steps`.
+        budget: as the config gives it.
         cost: of a step.
     """
-    (unit, amount), *_ = budget.items()
-    yield _conversion(unit, amount, cost)
+    unit, amount = budget
+    yield _conversion(budget, cost)
     yield (
         f"The plan costs {plan.total_steps} steps if every trial is trained from scratch; "
         f"{plan.left_over_steps} are left over."
@@ -75,34 +74,30 @@ def plan_sentences(
         )
 
 
-def infeasible(
-    request: BudgetRequest, smallest_steps: int, budget: Mapping[str, float], cost: StepCost
-) -> str:
+def infeasible(request: BudgetRequest, smallest_steps: int, budget: Budget, cost: StepCost) -> str:
     """Why a budget is refused, and the smallest that is not, as an error message.
 
     Args:
-        request: what was asked for.
+        request: the request for a plan.
         smallest_steps: the smallest feasible budget.
-        budget: as the config gives it: see
-            :func:`budgetflow.playbook.budget.budget.budget_in_steps`.
+        budget: as the config gives it.
         cost: of a step.
     """
-    (unit, amount), *_ = budget.items()
+    unit, amount = budget
     enough = _amount(steps_in_unit(smallest_steps, unit, cost), unit)
     in_steps = "" if unit == "steps" else f" ({_amount(smallest_steps, 'steps')})"
     plan = plan_rounds(dataclasses.replace(request, budget_steps=smallest_steps))
     lower = ["production_steps"]
-    lower += ["first_round_fraction"] if request.num_rounds > 1 else []
-    lower += [name for name in ("num_rounds", "seeds") if getattr(request, name) > 1]
+    lower += ["first_round_fraction", "num_rounds"] if request.num_rounds > 1 else []
     return (
         f"a budget of {_amount(amount, unit)} is too small: the smallest that a plan needs is "
         f"{enough}{in_steps}: {_bought(plan)}; give that, or a lower {' or '.join(lower)}"
     )
 
 
-def _conversion(unit: str, amount: float, cost: StepCost) -> str:
-    """What a budget is in steps, and by which figure."""
-    steps = budget_in_steps({unit: amount}, cost)
+def _conversion(budget: Budget, cost: StepCost) -> str:
+    """A budget in steps, and the figure that it is converted by."""
+    unit, amount = budget
     if unit == "steps":
         return f"The budget is {_amount(amount, unit)}."
     each = {
@@ -110,6 +105,7 @@ def _conversion(unit: str, amount: float, cost: StepCost) -> str:
         "flops": f"{cost.flops:.3g} FLOPs" if cost.flops else "",
         "hours": f"{cost.seconds:.3g} seconds, evaluations included" if cost.seconds else "",
     }
+    steps = budget_in_steps(budget, cost)
     return f"The budget of {_amount(amount, unit)} is {steps} steps of {each[unit]}."
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 Status = Literal["pending", "running", "complete", "stopped", "diverged", "failed"]
 Row = dict[str, Any]
 Role = Literal["point", "best", "rerun", "baseline", "idea"]
+# The roles of trials that compare ideas, of which none is a point of the search space.
+OF_IDEAS = ("baseline", "idea")
+# The hyperparameter that tells trials of one setting apart.
+SEED = "seed"
 # A decay that ends below this share of the base learning rate counts as a decay to zero.
 NEARLY_ZERO = 0.01
 # In a row that is for the order of a race only: of how many training examples (the first ones) its
@@ -84,6 +89,11 @@ class TrialRecord:
         return self.schedule.base_learning_rate
 
     @property
+    def setting(self) -> dict[str, Any]:
+        """Its hyperparameters without the seed."""
+        return {name: value for name, value in self.hyperparameters.items() if name != SEED}
+
+    @property
     def decays_to_zero(self) -> bool:
         """Whether its schedule's decay ends (nearly) at zero."""
         end = self.schedule.end_learning_rate
@@ -137,6 +147,14 @@ class TrialRecord:
         )
 
 
+def by_setting(trials: Iterable[TrialRecord]) -> dict[str, list[TrialRecord]]:
+    """Trials grouped by their settings, which are the keys as JSON text."""
+    groups: dict[str, list[TrialRecord]] = {}
+    for trial in trials:
+        groups.setdefault(json.dumps(trial.setting, sort_keys=True), []).append(trial)
+    return groups
+
+
 @dataclasses.dataclass(frozen=True)
 class Selection:
     """What selects steps and trials.
@@ -171,6 +189,11 @@ class Selection:
         if not math.isfinite(value):
             return math.inf
         return -value if self.higher_is_better else value
+
+    def cost_of(self, trial: TrialRecord) -> float:
+        """The cost at a trial's best step; infinite if it diverged."""
+        best = None if trial.diverged else self.best(trial.rows)
+        return self.cost(best) if best else math.inf
 
     def best(self, rows: Iterable[Row]) -> Row | None:
         """Retrospective checkpoint selection: the best row, the earliest of ties.

@@ -27,9 +27,9 @@ from budgetflow.playbook.common.reasons import (
     reasons_of,
     reasons_to_json,
 )
-from budgetflow.playbook.derived.carry_over import CarriedField
+from budgetflow.playbook.derived.earlier_choice import ChoiceVerdict
 from budgetflow.playbook.derived.ideas import IdeaResult
-from budgetflow.playbook.derived.ranking_held import Held
+from budgetflow.playbook.derived.search_space import CarriedField
 from budgetflow.playbook.forecasts.scored import Receipt
 from budgetflow.playbook.forecasts.study_forecast import StudyForecast
 from budgetflow.playbook.rounds.best_step import BestStepDiagnosis
@@ -258,7 +258,7 @@ class RoundOutcome(TrialsOutcome):
     at_edge: dict[str, Literal["low", "high"]] | None = None
     plan: tuple[PlannedRound, ...] | None = None
     carried_over: tuple[CarriedField, ...] | None = None
-    held: Held | None = None
+    held: ChoiceVerdict | None = None
     ideas: tuple[IdeaResult, ...] | None = None
 
 

@@ -1,4 +1,4 @@
-"""Is an idea better than the baseline by more than the noise between seeds?
+"""The ledger of ideas: which are better than the baseline by more than the noise between seeds?
 
 An idea is a named patch of the config. It runs beside the baseline, with the same seeds and the
 same length, and goes on to the next, longer round only if it is better.
@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from budgetflow.playbook.common.measurement import Selection, TrialRecord
 from budgetflow.playbook.common.seed_noise import Noise, with_floor
 
 # The error rate, over all ideas together.
@@ -57,6 +58,18 @@ class IdeaResult:
     p_worse: float | None = None
     ideas: int
     alpha: float
+
+
+def ideas_ledger(
+    trials: Sequence[TrialRecord], selection: Selection, resolution: float
+) -> tuple[IdeaResult, ...]:
+    """The results of a round's ideas, each compared with the same setting without it, by seed."""
+    ideas: dict[str, dict[int, float]] = {}
+    for trial in trials:
+        if trial.idea is not None:
+            ideas.setdefault(trial.idea, {})[trial.seed] = selection.cost_of(trial)
+    without = {t.seed: selection.cost_of(t) for t in trials if t.role in ("baseline", "best")}
+    return judge(ideas, without, resolution=resolution) if ideas else ()
 
 
 def judge(
@@ -156,8 +169,8 @@ def _tested(result: IdeaResult, pairs: np.ndarray, resolution: float) -> IdeaRes
 def _holm(p_values: Sequence[float | None]) -> list[float | None]:
     """P-values adjusted by Holm's procedure for all of them; None counts as 1."""
     adjusted, highest = list(p_values), 0.0
-    known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
-    for rank, (p, i) in enumerate(known):
+    ascending = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    for rank, (p, i) in enumerate(ascending):
         highest = max(highest, min(1.0, (len(p_values) - rank) * p))
         adjusted[i] = highest
     return adjusted

@@ -25,7 +25,7 @@ class Narrowed(NamedTuple):
     """What is searched of a dimension, and how it was found.
 
     Attributes:
-        how: see :attr:`budgetflow.playbook.derived.carry_over.CarriedField.searched`.
+        how: see :attr:`budgetflow.playbook.derived.search_space.CarriedField.searched`.
         dimension: None if a single value is left.
     """
 

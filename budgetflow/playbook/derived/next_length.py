@@ -1,10 +1,10 @@
-"""What the lengths in a search space are in the next, longer round."""
+"""The lengths in a search space, at the next round's length."""
 
 from __future__ import annotations
 
 import dataclasses
 
-from budgetflow.config.search_space import Dimension, Value
+from budgetflow.config.search_space import BASE_LEARNING_RATE, Dimension, Value
 from budgetflow.engine.schedules import Schedule
 from budgetflow.playbook.common.measurement import TrialRecord
 from budgetflow.playbook.common.transfer import NoTransferRuleError, transfer
@@ -69,7 +69,7 @@ class NextLength:
         if field in _POINTS:
             start = schedule.decay_start_step + self.later
             return tuple(start + step for step in getattr(schedule, field.partition(".")[2]))
-        if field == "schedule.base_learning_rate":
+        if field == BASE_LEARNING_RATE:
             return schedule.base_learning_rate
         value = trial.hyperparameters[field]
         return tuple(value) if isinstance(value, list) else value  # JSON has lists

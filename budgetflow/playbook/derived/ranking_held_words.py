@@ -8,7 +8,7 @@ from budgetflow.playbook.common.measurement import Selection
 from budgetflow.playbook.common.rank_correlation import CONFIDENCE, MIN_SETTINGS, RankCorrelation
 from budgetflow.playbook.common.reasons import Reason
 from budgetflow.playbook.common.words import counted, in_words
-from budgetflow.playbook.derived.ranking_held import Held, Moved
+from budgetflow.playbook.derived.earlier_choice import ChoiceVerdict, MovedValue
 
 # Left out of the keys of results: see budgetflow.base.source_code.
 CHANGES_NO_RESULT = True
@@ -16,7 +16,7 @@ CHANGES_NO_RESULT = True
 MIN_SEEDS = 3
 
 
-def held_reasons(found: Held, selection: Selection) -> Iterator[str]:
+def held_reasons(found: ChoiceVerdict, selection: Selection) -> Iterator[str]:
     """Whether the choice held, with the counts behind it."""
     if found.verdict == "held":
         yield (
@@ -63,12 +63,12 @@ _EVIDENCE = {
 }
 
 
-def held_title(found: Held) -> str:
+def held_title(found: ChoiceVerdict) -> str:
     """What a table of what held is about, with its verdict."""
     return f"What held of the round before: {_VERDICTS[found.verdict]}"
 
 
-def held_rows(found: Held) -> list[tuple[str, str, str, str]]:
+def held_rows(found: ChoiceVerdict) -> list[tuple[str, str, str, str]]:
     """Each hyperparameter in both rounds, a row as :data:`COLUMNS` name its cells."""
     return [
         (
@@ -81,7 +81,7 @@ def held_rows(found: Held) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def held_warning(found: Held) -> Reason | None:
+def held_warning(found: ChoiceVerdict) -> Reason | None:
     """What did not hold and what to tune again; None unless the verdict is that it did not."""
     if found.verdict != "did_not_hold":
         return None
@@ -93,7 +93,7 @@ def held_warning(found: Held) -> Reason | None:
     return Reason(text, loud=True)
 
 
-def _against(found: Held) -> str:
+def _against(found: ChoiceVerdict) -> str:
     """What speaks against the choice."""
     if found.promoted_diverged:
         return (
@@ -107,7 +107,7 @@ def _against(found: Held) -> str:
     )
 
 
-def _cannot_tell(found: Held) -> str:
+def _cannot_tell(found: ChoiceVerdict) -> str:
     unknown = f"Whether the earlier round's choice held cannot be told from {_settings(found)}"
     if found.preferred is None:
         return f"{unknown}: each has a seed that diverged in the later round."
@@ -127,12 +127,12 @@ def _cannot_tell(found: Held) -> str:
     )
 
 
-def _more_seeds(found: Held) -> str:
+def _more_seeds(found: ChoiceVerdict) -> str:
     seeds = MIN_SEEDS if found.fewest_seeds < MIN_SEEDS else 2 * found.fewest_seeds
     return f"run config.search.seeds = {seeds}"
 
 
-def _settings(found: Held) -> str:
+def _settings(found: ChoiceVerdict) -> str:
     """The counts, as in "4 settings with one seed each"."""
     if found.fewest_seeds != found.most_seeds:
         return f"{found.settings} settings with {found.fewest_seeds} to {found.most_seeds} seeds"
@@ -153,7 +153,7 @@ def _order(found: RankCorrelation, settings: int) -> str:
     return f"{interval}, which does not exclude that the earlier order says nothing of the later."
 
 
-def _moves(found: Held) -> Iterator[str]:
+def _moves(found: ChoiceVerdict) -> Iterator[str]:
     """Which preferred values moved, and whether that is more than noise."""
     moves = [m for m in found.moved if m.direction != "same"]
     if not moves:
@@ -173,7 +173,7 @@ def _moves(found: Held) -> Iterator[str]:
         )
 
 
-def _move(moved: Moved) -> str:
+def _move(moved: MovedValue) -> str:
     """A move in words, as in "up from 0.9 to 0.95"."""
     before, after = in_words(moved.before), in_words(moved.after)
     return f"{moved.direction} from {before} to {after}"

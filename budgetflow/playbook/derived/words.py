@@ -7,21 +7,21 @@ from typing import NamedTuple
 
 from budgetflow.playbook.common.reasons import Reason, Sentence
 from budgetflow.playbook.common.words import in_words, words
-from budgetflow.playbook.derived.carry_over import (
-    BASE_LEARNING_RATE,
-    DECAY_LENGTHS,
-    CarriedField,
-    Derivation,
-    PlannedField,
-)
-from budgetflow.playbook.derived.narrowing import AT_EDGE, in_order
-from budgetflow.playbook.derived.short_round import (
+from budgetflow.playbook.derived.first_round import (
     BY_CHANCE,
     DECAYED_TO,
     Instability,
     RateAtEdge,
     RegularizationWithoutFit,
     Separation,
+)
+from budgetflow.playbook.derived.narrowing import AT_EDGE, in_order
+from budgetflow.playbook.derived.search_space import (
+    DECAY_LENGTHS,
+    SWEPT_AROUND_WINNER,
+    CarriedField,
+    Derivation,
+    PlannedField,
 )
 
 # Left out of the keys of results: see budgetflow.base.source_code.
@@ -80,16 +80,12 @@ def _tag(row: PlannedField) -> str:
     return words(row.tag) + (" (config)" if row.tagged_by == "config" else "")
 
 
-def _is_swept_around(row: PlannedField) -> bool:
-    return row.field in (BASE_LEARNING_RATE, *DECAY_LENGTHS)
-
-
 def _will_be_swept(row: PlannedField) -> str:
     if row.overridden:
         return "searched anew"
     if row.field in DECAY_LENGTHS:
         return "swept at half, once and twice the winner's steps and share of the run"
-    if _is_swept_around(row):
+    if row.field in SWEPT_AROUND_WINNER:
         return "swept at half, once and twice the winner's value"
     return "searched anew in all of its dimension"
 
@@ -123,7 +119,9 @@ def _why(row: PlannedField) -> str:
         )
     if row.action == "narrowed":
         return f"Might transfer{whose}."
-    cheap = "; its sweep is cheap, since trunks are shared" if _is_swept_around(row) else ""
+    cheap = (
+        "; its sweep is cheap, since trunks are shared" if row.field in SWEPT_AROUND_WINNER else ""
+    )
     return f"Unlikely to transfer{whose}{cheap}."
 
 

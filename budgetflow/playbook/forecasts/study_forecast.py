@@ -15,11 +15,16 @@ import numpy as np
 
 from budgetflow.engine.schedules import Schedule
 from budgetflow.playbook.common.competing import compete
-from budgetflow.playbook.common.measurement import Row, Selection, TrialRecord
+from budgetflow.playbook.common.measurement import (
+    OF_IDEAS,
+    Row,
+    Selection,
+    TrialRecord,
+    by_setting,
+)
 from budgetflow.playbook.common.seed_noise import pooled_noise
 from budgetflow.playbook.common.shared_steps import shared_steps
 from budgetflow.playbook.common.transfer import NoTransferRuleError, transfer
-from budgetflow.playbook.derived.compared import by_setting
 from budgetflow.playbook.forecasts.expected import LEVEL, CannotTell, Expected
 from budgetflow.playbook.forecasts.laws import noise
 from budgetflow.playbook.forecasts.loss_forecast import (
@@ -49,8 +54,6 @@ OVERFITS = 0.15
 WINDOW = 0.1
 # An interval with a larger ratio of its ends says nothing.
 MOST_UNSURE = 3.0
-# Roles of trials that are there to compare ideas; the next round goes on from another one.
-OF_IDEAS = ("baseline", "idea")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

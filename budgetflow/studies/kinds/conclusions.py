@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from budgetflow.base.files import read_json
 from budgetflow.playbook.budget.planner import PlannedRound
-from budgetflow.playbook.common.measurement import TrialRecord
+from budgetflow.playbook.common.measurement import OF_IDEAS, TrialRecord
 from budgetflow.playbook.common.outcomes import RoundOutcome
 from budgetflow.playbook.common.reasons import Sentence
-from budgetflow.playbook.derived.compared import ideas_ledger, whether_held
-from budgetflow.playbook.derived.ideas_words import ideas_reasons
-from budgetflow.playbook.derived.ranking_held_words import held_reasons, held_warning
-from budgetflow.playbook.derived.short_round import (
+from budgetflow.playbook.derived.earlier_choice import choice_verdict
+from budgetflow.playbook.derived.first_round import (
     instability,
     rate_at_edge,
     regularization_without_fit,
 )
+from budgetflow.playbook.derived.ideas import ideas_ledger
+from budgetflow.playbook.derived.ideas_words import ideas_reasons
+from budgetflow.playbook.derived.ranking_held_words import held_reasons, held_warning
 from budgetflow.playbook.derived.words import (
     derivation_caveats,
     instability_sentences,
@@ -28,7 +29,7 @@ from budgetflow.playbook.derived.words import (
 from budgetflow.playbook.rounds.best_setting import edges
 from budgetflow.playbook.rounds.words import edge_sentences
 from budgetflow.playbook.sweep.race import LEARNING_RATE
-from budgetflow.studies.plan.derived import OF_IDEAS, read_earlier
+from budgetflow.studies.plan.derived import read_earlier
 
 if TYPE_CHECKING:
     from budgetflow.studies.study import Study
@@ -58,7 +59,7 @@ def with_conclusions(
         added["carried_over"] = earlier.derivation.rows
         reasons += derivation_caveats(earlier.derivation)
         before, choice = list(earlier.records.values()), earlier.best.trial
-        held = whether_held(before, choice, trials, selection, step)
+        held = choice_verdict(before, choice, trials, selection, step)
         if held is not None:
             added["held"] = held
             warning = held_warning(held)

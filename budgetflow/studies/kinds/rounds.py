@@ -12,7 +12,7 @@ from budgetflow.config.schedule import resolve_schedule
 from budgetflow.config.schema import StudyConfig
 from budgetflow.config.search_space import MAX_TRIALS
 from budgetflow.engine.schedules import Schedule
-from budgetflow.playbook.budget.budget import UNITS, StepCost, budget_in_steps
+from budgetflow.playbook.budget.budget import UNITS, Budget, StepCost, budget_in_steps
 from budgetflow.playbook.budget.planner import (
     BudgetRequest,
     InfeasibleBudgetError,
@@ -26,10 +26,19 @@ from budgetflow.studies.kinds.round import ROUND
 MIN_POINTS = 4
 
 
-def budget(config: StudyConfig) -> dict[str, float]:
-    """The budget that is given: its unit and how much of it."""
-    amounts = {unit: getattr(config.rounds, f"budget_{unit}") for unit in UNITS}
-    return {unit: amount for unit, amount in amounts.items() if amount is not None}
+def budget(config: StudyConfig) -> Budget:
+    """The budget of a config.
+
+    Raises:
+        ConfigError: there is none, or more than one.
+    """
+    amounts = [Budget(unit, getattr(config.rounds, f"budget_{unit}")) for unit in UNITS]
+    given = [each for each in amounts if each.amount is not None]
+    if len(given) != 1:
+        names = ", ".join(f"budget_{each.unit}" for each in given) or "none"
+        every = ", ".join(f"budget_{unit}" for unit in UNITS)
+        raise ConfigError(f"config.rounds has {names}: set one of {every}")
+    return given[0]
 
 
 def check(config: StudyConfig) -> None:
@@ -40,10 +49,7 @@ def check(config: StudyConfig) -> None:
     """
     if config.rounds.production_steps is None:
         raise ConfigError("config.rounds.production_steps is missing: the last round's length")
-    if len(given := budget(config)) != 1:
-        names = ", ".join(f"budget_{unit}" for unit in given) or "none"
-        every = ", ".join(f"budget_{unit}" for unit in UNITS)
-        raise ConfigError(f"config.rounds has {names}: set one of {every}")
+    budget(config)
     if not config.search.space:
         raise ConfigError(
             "config.search.space is empty: say what the first round searches, with choices(…), "

@@ -16,8 +16,8 @@ from budgetflow.engine.training.mesh import make_mesh
 from budgetflow.playbook.budget.budget import StepCost
 from budgetflow.playbook.budget.planner import RoundsPlan, what_if
 from budgetflow.playbook.budget.words import plan_sentences
-from budgetflow.playbook.derived import carry_over
-from budgetflow.playbook.derived.carry_over import PlannedField
+from budgetflow.playbook.derived.search_space import PlannedField
+from budgetflow.playbook.derived.search_space import plan as plan_fields
 from budgetflow.studies.kinds import kind_of
 from budgetflow.studies.kinds.conclusions import PLAN
 from budgetflow.studies.kinds.rounds import budget, expand, planned, request_of
@@ -42,15 +42,15 @@ class PlannedChain:
     plan: RoundsPlan | None = None
 
     def sentences(self) -> Iterator[str]:
-        """What is to be said of the plan."""
+        """The words of a dry run on the plan."""
         if self.config is not None and self.cost is not None and self.plan is not None:
             alternatives = what_if(request_of(self.config, self.plan.budget_steps))
             yield from plan_sentences(self.plan, alternatives, budget(self.config), self.cost)
 
     def fields(self) -> tuple[PlannedField, ...]:
-        """What will become of each dimension of the first round, by its tag."""
+        """The plan for each dimension of the first round, by its tag."""
         assert self.config is not None
-        return carry_over.plan(self.config.search.space, dict(self.config.search.carry))
+        return plan_fields(self.config.search.space, dict(self.config.search.carry))
 
     def record(self, workdir: epath.Path) -> None:
         """Writes the plan into the folder of the last round.
@@ -59,8 +59,9 @@ class PlannedChain:
         """
         if self.config is None or self.cost is None or self.plan is None:
             return
+        unit, amount = budget(self.config)
         content = {
-            "budget": budget(self.config),
+            "budget": {unit: amount},
             "cost": dataclasses.asdict(self.cost),
             **dataclasses.asdict(self.plan),
         }
@@ -70,12 +71,12 @@ class PlannedChain:
 
 def lengths_to_come(length: int, later: Sequence[StudyConfig]) -> tuple[int, ...]:
     """The lengths of the studies that come after one of a length, each building on the last."""
-    found: list[int] = []
+    lengths: list[int] = []
     for config in later:
         if kind_of(config).gives_length:
             length = config.max_train_steps or math.ceil(config.max_train_steps_factor * length)
-            found.append(length)
-    return tuple(found)
+            lengths.append(length)
+    return tuple(lengths)
 
 
 def planned_chain(chain: list[StudyConfig], workdir: epath.Path) -> PlannedChain:
@@ -102,7 +103,7 @@ def _recorded_cost(folder: epath.Path) -> StepCost | None:
 
 def _cost(config: StudyConfig) -> StepCost:
     """What a step costs, as far as the budget has to know."""
-    (unit,) = budget(config)
+    unit = budget(config).unit
     measured: dict[str, Any] = {}
     if unit in ("flops", "hours"):
         mesh = make_mesh(config.mesh, kind_of(config).num_trials(config))

@@ -1,6 +1,6 @@
-"""What a round takes from the one before: its best setting, re-runs of others, a search space.
+"""The trials of a derived round: the earlier one's best setting, re-runs of others, new points.
 
-And ideas: changes of the config that a round compares with itself without them.
+And of ideas: changes of the config that a round compares with itself without them.
 """
 
 from __future__ import annotations
@@ -19,30 +19,27 @@ from budgetflow.base.files import finite, read_json
 from budgetflow.config.keys import changed_fields, replace_fields
 from budgetflow.config.schedule import resolve_schedule
 from budgetflow.config.schema import StudyConfig
-from budgetflow.config.search_space import Dimension
-from budgetflow.playbook.common.measurement import Role, Selection, TrialRecord
+from budgetflow.config.search_space import BASE_LEARNING_RATE, Dimension
+from budgetflow.playbook.common.measurement import OF_IDEAS, Role, Selection, TrialRecord
 from budgetflow.playbook.common.transfer import NoTransferRuleError
-from budgetflow.playbook.derived.carry_over import (
+from budgetflow.playbook.derived.search_space import (
     CarriedField,
     Derivation,
     NothingToCarryOverError,
     derive,
 )
-from budgetflow.playbook.derived.next_trials import NextTrial, next_trials, seed_values
-from budgetflow.studies.plan.trials import TrialPlan
+from budgetflow.playbook.derived.trials import next_trials, seed_values
+from budgetflow.studies.plan.trials import TrialPlan, without_schedule
 from budgetflow.studies.store.trial import read_trials
-
-# Roles of trials that are there to compare ideas, not to find the best setting.
-OF_IDEAS = ("baseline", "idea")
 
 
 @dataclasses.dataclass(frozen=True)
-class Earlier:
+class EarlierRound:
     """A complete round that another one is derived from.
 
     Attributes:
         name: the study's.
-        records: its trials, by number, without what was there to compare ideas.
+        records: its trials, by number, without those that compare ideas.
         derivation: what becomes of each of its hyperparameters.
         ideas: the names of those that it promoted.
     """
@@ -60,7 +57,7 @@ class Earlier:
 
 def read_earlier(
     config: StudyConfig, folder: epath.Path, selection: Selection, length: int
-) -> Earlier:
+) -> EarlierRound:
     """Reads the round that a study is derived from.
 
     Args:
@@ -70,31 +67,28 @@ def read_earlier(
         length: of the study's trials.
 
     Raises:
-        ConfigError: the config says what is to become of what the earlier round did not vary.
+        ConfigError: the config carries over a field that the earlier round did not vary.
         UserError: every trial of it diverged.
     """
     records = {r.trial: r for r in read_trials(folder) if r.role not in OF_IDEAS}
     outcome = read_json(folder / "outcome.json")
-    said = {**dict(config.search.carry), **{d.name: d for d in config.search.space}}
+    overrides = {**dict(config.search.carry), **{d.name: d for d in config.search.space}}
+    trials = list(records.values())
     try:
         derivation = derive(
-            _searched(folder, outcome),
-            list(records.values()),
-            selection,
-            said,
-            max_train_steps=length,
+            _searched(folder, outcome), trials, selection, overrides, max_train_steps=length
         )
     except NothingToCarryOverError as error:
         raise UserError(f"{config.name} is derived from {folder.name}: {error}") from error
     ideas = outcome.get("ideas") or ()
     promoted = tuple(idea["name"] for idea in ideas if idea["status"] == "promoted")
-    return Earlier(folder.name, records, derivation, promoted)
+    return EarlierRound(folder.name, records, derivation, promoted)
 
 
 def derivation_basis(
     config: StudyConfig, folder: epath.Path, selection: Selection, length: int
 ) -> dict[str, Any]:
-    """What a derived round's trials come from, as JSON values: a part of what it is found on."""
+    """The origin of a derived round's trials, as JSON values: a part of what it is found on."""
     earlier = read_earlier(config, folder, selection, length)
     rows = [dataclasses.asdict(row) for row in earlier.derivation.rows]
     return {"rows": finite(rows), "best_trial": earlier.best.trial, "ideas": list(earlier.ideas)}
@@ -107,8 +101,8 @@ def _searched(folder: epath.Path, outcome: dict[str, Any]) -> tuple[Dimension, .
         return tuple(row.searched_dimension for row in carried)
     written = read_json(folder / "config.json")["config"]["search"]["space"]
     # A range has no values, and choices have no ends: null, in JSON.
-    known = [{k: v for k, v in each.items() if v is not None} for each in written]
-    return pydantic.TypeAdapter(tuple[Dimension, ...]).validate_python(known)
+    given = [{k: v for k, v in each.items() if v is not None} for each in written]
+    return pydantic.TypeAdapter(tuple[Dimension, ...]).validate_python(given)
 
 
 def derived(
@@ -125,7 +119,7 @@ def derived(
     search = config.search
     for length in lengths:
         earlier = processes.on_main(read_earlier, config, folder, selection, length)
-        found = next_trials(
+        trials = next_trials(
             earlier.derivation,
             earlier.records,
             selection,
@@ -136,7 +130,10 @@ def derived(
             seed=config.seed,
         )
         try:
-            plans = [_planned(config, trial) for trial in found]
+            plans = [
+                TrialPlan(config=without_schedule(config, trial.hyperparameters), **vars(trial))
+                for trial in trials
+            ]
         except NoTransferRuleError as error:
             raise UserError(f"{earlier.name}: {error}") from error
         yield from (plan for plan in plans if plan.role != "point")
@@ -162,35 +159,17 @@ def of_ideas(config: StudyConfig, lengths: Sequence[int]) -> Iterator[TrialPlan]
             yield TrialPlan(filled, values, schedule, role=role, idea=name)
 
 
-def _filled(config: StudyConfig, values: Mapping[str, Any]) -> StudyConfig:
-    """A config with hyperparameters filled in; the schedule is carried over as a whole instead."""
-    others = {k: v for k, v in values.items() if not k.startswith("schedule.")}
-    return replace_fields(config, others)
-
-
-def _planned(config: StudyConfig, trial: NextTrial) -> TrialPlan:
-    """The plan of a trial of a derived round."""
-    return TrialPlan(
-        config=_filled(config, trial.hyperparameters),
-        hyperparameters=trial.hyperparameters,
-        schedule=trial.schedule,
-        promoted_from=trial.promoted_from,
-        transfer=trial.transfer,
-        role=trial.role,
-    )
-
-
 def _with_idea(
     plan: TrialPlan, name: str, patch: Mapping[str, Any], config: StudyConfig
 ) -> TrialPlan:
     """A plan with an idea; one that changes the schedule has that of its config."""
     values, schedule = {**plan.hyperparameters, **patch}, plan.schedule
     if any(field.startswith("schedule.") for field in patch):
-        base = {"schedule.base_learning_rate": schedule.base_learning_rate, **patch}
+        base = {BASE_LEARNING_RATE: schedule.base_learning_rate, **patch}
         schedule = resolve_schedule(replace_fields(config, base).schedule, plan.length_steps)
     return dataclasses.replace(
         plan,
-        config=_filled(config, values),
+        config=without_schedule(config, values),
         hyperparameters=values,
         schedule=schedule,
         promoted_from=None,

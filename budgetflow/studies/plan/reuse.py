@@ -1,4 +1,4 @@
-"""No step is trained twice: what a trial may take over from another one, and why not.
+"""Reuse of training: the steps that a trial takes over from another one, or why it does not.
 
 Two runs are bit for bit the same up to the step at which their learning rates part, if nothing else
 that their states depend on differs: their keys say so, see :mod:`budgetflow.studies.store.keys`.
@@ -30,7 +30,7 @@ MIN_REUSED_STEPS = 2
 
 
 def why_not_reused(theirs: dict[str, Any], ours: dict[str, Any]) -> str | None:
-    """Why the states under one reuse key are not those under another; None if they are."""
+    """The difference between the states under two reuse keys, in words; None if they are equal."""
     if not theirs:
         return "it does not say what its states depend on"
     names = differing_fields(theirs, ours)
@@ -40,7 +40,7 @@ def why_not_reused(theirs: dict[str, Any], ours: dict[str, Any]) -> str | None:
 def kept_steps(
     study: Study, plan: TrialPlan, rows: Iterable[dict[str, Any]], latest: int
 ) -> set[int]:
-    """The steps of a trial whose checkpoints stay beside the latest: the best and pinned ones.
+    """The steps of a trial whose checkpoints are kept: the best, the pinned ones, the latest.
 
     Args:
         study: its study.
@@ -53,7 +53,7 @@ def kept_steps(
 
 
 def announced(number: int, plan: TrialPlan) -> TrialRecord:
-    """The record of a trial that is yet to join its study, on devices that nobody knows yet."""
+    """The record of a trial that is yet to join its study, on devices not known yet."""
     return TrialRecord(
         trial=number,
         hyperparameters=plan.hyperparameters,
@@ -95,15 +95,15 @@ def joining(
     record = with_reused_steps(record, study.folder, sources, keep, study.selection)
     if record.reused_from is not None:
         return record
-    expected = [known for known in (plan.promoted_from, branch) if known is not None]
-    whys = [why_not_reused(known.reuse_key, record.reuse_key) for known in expected]
+    expected = [source for source in (plan.promoted_from, branch) if source is not None]
+    whys = [why_not_reused(source.reuse_key, record.reuse_key) for source in expected]
     return dataclasses.replace(record, not_reused_because=next(filter(None, whys), None))
 
 
 def resumed(study: Study, record: TrialRecord, plan: TrialPlan) -> TrialRecord:
-    """The record of a trial that goes on, with what has changed since it was begun.
+    """The record of a trial that goes on, with the parts of its key that have changed since.
 
-    If its states were begun under other conditions, nobody's are the same.
+    States that were begun under other conditions equal no other trial's.
     """
     before = dict(record.reuse_key)
     others = before.pop("resumed_with_another", [])
@@ -123,11 +123,11 @@ def with_reused_steps(
     steps_to_keep: Callable[[Iterable[dict[str, Any]], int], set[int]],
     selection: Selection,
 ) -> TrialRecord:
-    """The record of a new trial that takes over another one's states, or as it is.
+    """The record of a new trial with another one's states taken over, or unchanged.
 
-    Taken over are all states up to the last checkpoint before the schedules part, of the trial
-    that shares the most steps, with their measurements. Where those were made otherwise, only that
-    last state is, to be measured anew: what was best before is not known then.
+    All states up to the last checkpoint before the schedules part are taken over, of the trial that
+    shares the most steps, with their measurements. Where those were made otherwise, only that last
+    state is, to be measured anew: which was the best before is then not known.
 
     Args:
         record: the new trial's.
@@ -139,19 +139,19 @@ def with_reused_steps(
     Returns:
         The record. If checkpoints are damaged, earlier ones are taken over; it says so.
     """
-    found: list[tuple[int, epath.Path, TrialRecord]] = []
+    candidates: list[tuple[int, epath.Path, TrialRecord]] = []
     for folder, source in sources:
         if source.reuse_key == record.reuse_key:
             shared = shared_steps(source.schedule, record.schedule)
             if shared >= MIN_REUSED_STEPS:
                 saved = TrialCheckpoints(trial_folder(folder, source.trial)).steps()
                 usable = (step for step in saved if MIN_REUSED_STEPS <= step <= shared)
-                found += [(step, folder, source) for step in usable]
-    found.sort(
+                candidates += [(step, folder, source) for step in usable]
+    candidates.sort(
         key=lambda item: (item[0], item[2].measurement_key == record.measurement_key), reverse=True
     )
     damaged: list[str] = []
-    for step, folder, source in found:
+    for step, folder, source in candidates:
         otherwise = differing_fields(source.measurement_key, record.measurement_key)
         rows = () if otherwise else tuple(row for row in source.rows if row["step"] <= step)
         theirs = trial_folder(folder, source.trial)

@@ -1,4 +1,4 @@
-"""The trials of a round before it runs: points of a search space, or what an earlier one found."""
+"""The trials of a round before it runs: from a search space, or from an earlier round."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ from budgetflow.studies.plan.trials import (
     any_schedule,
     carried_over,
     linked,
+    without_schedule,
 )
 from budgetflow.studies.store.trial import TrialRecord, read_trials
 
 
 def one_length(config: StudyConfig) -> tuple[int, ...]:
-    """That of the config, for every trial of a round; none while it is not known."""
+    """The config's length, for every trial of a round; none while it is not known."""
     return (config.max_train_steps,) if config.max_train_steps is not None else ()
 
 
@@ -56,12 +57,10 @@ def round_plans(
     Raises:
         ConfigError: a schedule does not fit, or would spend the extra steps at too small a
             learning rate.
-        UserError: the earlier study has not what is asked of it.
+        UserError: the earlier study lacks what is asked of it.
     """
-    known: dict[int, TrialRecord] = {}
-    if earlier is not None:
-        known = {record.trial: record for record in processes.on_main(read_trials, earlier)}
-    ranked = [record for record, _ in selection.ranked(known.values())]
+    records = processes.on_main(read_trials, earlier) if earlier is not None else []
+    ranked = [record for record, _ in selection.ranked(records)]
     if config.search.promote_trials:
         assert earlier is not None
         plans = list(_promoted(config, lengths(config), ranked, earlier.name))
@@ -76,7 +75,7 @@ def round_plans(
         least = config.transfer.refuse_below
         if plan.transfer and plan.transfer.is_pitfall(least):
             raise ConfigError(f"{pitfall(plan.transfer, least)} (config.transfer.refuse_below)")
-    return linked(plans, tuple(known.values()), [plan.state_key(dataset, mesh) for plan in plans])
+    return linked(plans, records, [plan.state_key(dataset, mesh) for plan in plans])
 
 
 def _sampled(
@@ -105,10 +104,7 @@ def _promoted(
         )
     for record in ranked[:count]:
         values = record.hyperparameters
-        # The schedule is carried over as a whole, not made anew from its hyperparameters.
-        filled = replace_fields(
-            config, {k: v for k, v in values.items() if not k.startswith("schedule.")}
-        )
+        filled = without_schedule(config, values)
         for length in lengths:
             carried = carried_over(filled, record.schedule, length, earlier)
             yield TrialPlan(filled, values, carried.after, record, carried)

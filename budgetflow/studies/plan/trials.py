@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jax.sharding import Mesh
@@ -13,6 +13,7 @@ from budgetflow.base.errors import ConfigError, UserError
 from budgetflow.config import StudyConfig
 from budgetflow.config.keys import replace_fields
 from budgetflow.config.schedule import ScheduleConfig, resolve_schedule
+from budgetflow.config.search_space import BASE_LEARNING_RATE
 from budgetflow.engine.data.source import Dataset
 from budgetflow.engine.schedules import Schedule
 from budgetflow.playbook.common.measurement import Role
@@ -34,10 +35,10 @@ class TrialPlan:
         promoted_from: the earlier round's trial that it takes its hyperparameters from, or None.
         transfer: how its schedule compares with the earlier round's, or None.
         branch: the trial of the same study that it continues, or None.
-        steps_to_reuse: those that it takes over from another trial, as far as is known.
+        steps_to_reuse: those that it is expected to take over from another trial.
         pinned: the steps whose checkpoints stay: for longer runs, and where others branch off.
         checks_fit: whether it notices the step at which every training example is fitted.
-        whole_at: when it is evaluated in full; see
+        whole_at: the steps at which it is evaluated in full; see
             :class:`budgetflow.engine.training.trial_run.TrialRun`.
         role, idea: see :class:`budgetflow.playbook.common.measurement.TrialRecord`.
     """
@@ -62,7 +63,7 @@ class TrialPlan:
 
     @property
     def varied(self) -> frozenset[str]:
-        """The fields that the search space varies, but for the seed."""
+        """The fields that the search space varies, without the seed."""
         return frozenset(self.hyperparameters) - {"seed"}
 
     def state_key(self, dataset: Dataset, mesh: Mesh) -> dict[str, Any]:
@@ -78,8 +79,14 @@ def any_schedule(schedule: Schedule) -> None:
     """Refuses none."""
 
 
+def without_schedule(config: StudyConfig, values: Mapping[str, Any]) -> StudyConfig:
+    """A config with hyperparameters filled in, for a trial whose schedule is carried over."""
+    others = {k: v for k, v in values.items() if not k.startswith("schedule.")}
+    return replace_fields(config, others)
+
+
 def carried_over(config: StudyConfig, before: Schedule, length: int, earlier: str) -> Transfer:
-    """An earlier schedule at another length: by its rule, or in the shape of config.schedule.
+    """An earlier schedule at another length, by its rule or in the shape of config.schedule.
 
     Args:
         config: the longer trial's.
@@ -98,7 +105,7 @@ def carried_over(config: StudyConfig, before: Schedule, length: int, earlier: st
         )
     if config.schedule != ScheduleConfig():
         if config.schedule.function is None:
-            kept = {"schedule.base_learning_rate": before.base_learning_rate}
+            kept = {BASE_LEARNING_RATE: before.base_learning_rate}
             if config.schedule.warmup_steps is None and config.schedule.warmup_fraction is None:
                 kept["schedule.warmup_steps"] = before.warmup_steps
                 kept["schedule.warmup_start_learning_rate"] = before.warmup_start_learning_rate
@@ -113,25 +120,24 @@ def carried_over(config: StudyConfig, before: Schedule, length: int, earlier: st
 
 
 def linked(
-    plans: list[TrialPlan], known: Sequence[TrialRecord], keys: Sequence[dict[str, Any]]
+    plans: list[TrialPlan], earlier: Sequence[TrialRecord], keys: Sequence[dict[str, Any]]
 ) -> tuple[TrialPlan, ...]:
-    """Plans with what each continues, and the checkpoints that others need of it.
+    """Plans with the trials that they continue, and the checkpoints that others need of them.
 
     Args:
         plans: the plans.
-        known: the earlier round's trials.
+        earlier: the earlier round's trials.
         keys: of the plans' states.
     """
-    found = branches(
-        [plan.schedule for plan in plans], [json.dumps(key, sort_keys=True) for key in keys]
-    )
-    left_at = branch_steps(found)
+    all_else = [json.dumps(key, sort_keys=True) for key in keys]
+    continued = branches([plan.schedule for plan in plans], all_else)
+    left_at = branch_steps(continued)
     linked = []
-    for number, (plan, key, branch) in enumerate(zip(plans, keys, found, strict=True)):
+    for number, (plan, key, branch) in enumerate(zip(plans, keys, continued, strict=True)):
         steps = {plan.schedule.decay_start_step, *left_at.get(number, ())}
         pinned = tuple(sorted(step for step in steps if 0 < step < plan.length_steps))
         reused = [branch.step if branch else 0]
-        for source in known:
+        for source in earlier:
             if source.reuse_key == key:
                 shared = shared_steps(source.schedule, plan.schedule)
                 kept = (source.schedule.decay_start_step, source.schedule.total_steps)

@@ -3,13 +3,13 @@
 import pytest
 
 from budgetflow.config import choices, uniform
-from budgetflow.playbook.derived.carry_over import CarriedField, Derivation, plan
-from budgetflow.playbook.derived.short_round import (
+from budgetflow.playbook.derived.first_round import (
     Instability,
     RateAtEdge,
     RegularizationWithoutFit,
     Separation,
 )
+from budgetflow.playbook.derived.search_space import CarriedField, Derivation, plan
 from budgetflow.playbook.derived.words import (
     COLUMNS,
     derivation_caveats,

@@ -6,7 +6,7 @@ import pytest
 
 from budgetflow.playbook.common.measurement import Selection
 from budgetflow.playbook.common.seed_noise import Noise
-from budgetflow.playbook.derived.ranking_held import Setting, held
+from budgetflow.playbook.derived.earlier_choice import Setting, judge_choice
 from budgetflow.playbook.derived.ranking_held_words import (
     COLUMNS,
     held_reasons,
@@ -23,7 +23,7 @@ NOISE = "The noise between seeds is taken to be 0.0707 in validation error rate 
 
 def study(*later, noise=None, **fields):
     """Settings of which the first was promoted; a field's values are those of each setting."""
-    return held(
+    return judge_choice(
         [
             Setting({k: v[i] for k, v in fields.items()}, (float(i),), costs, i == 0)
             for i, costs in enumerate(later)

@@ -9,8 +9,8 @@ from budgetflow.config import choices, log_uniform
 from budgetflow.engine.schedules import Schedule
 from budgetflow.playbook.common.measurement import Selection
 from budgetflow.playbook.common.transfer import NoTransferRuleError
-from budgetflow.playbook.derived.carry_over import derive
-from budgetflow.playbook.derived.next_trials import next_trials, seed_values
+from budgetflow.playbook.derived.search_space import derive
+from budgetflow.playbook.derived.trials import next_trials, seed_values
 
 SELECTION = Selection("validation_loss")
 RATE, DECAY = "schedule.base_learning_rate", "schedule.decay_fraction"

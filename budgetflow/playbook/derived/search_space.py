@@ -1,25 +1,22 @@
-"""The search space of the next, longer round: what of this one carries over, by tags and results.
+"""The search space of the next, longer round, by the tags and the results of this one.
 
-The playbook's order of what is likely to transfer (:mod:`budgetflow.playbook.derived.tags`) says
-what becomes of each hyperparameter; the trials that compete for the best result say how far to
-look.
+The tags (:mod:`budgetflow.playbook.derived.transfer_tags`) decide what becomes of each
+hyperparameter, the trials that compete for the best result how far to look.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from budgetflow.base.errors import ConfigError, nearest, shown
-from budgetflow.config.search_space import Action, Dimension, Tag, Value, points
+from budgetflow.config.search_space import BASE_LEARNING_RATE, Action, Dimension, Tag, Value
 from budgetflow.playbook.common.competing import compete
-from budgetflow.playbook.common.measurement import Selection, TrialRecord
+from budgetflow.playbook.common.measurement import Selection, TrialRecord, by_setting
 from budgetflow.playbook.derived.narrowing import Edge, Narrowed, edge, narrow
 from budgetflow.playbook.derived.next_length import SWEEP_FACTORS, NextLength, next_length
-from budgetflow.playbook.derived.tags import default_tag
+from budgetflow.playbook.derived.transfer_tags import default_tag
 
 ACTIONS: tuple[Action, ...] = get_args(Action)
 Overrides = Mapping[str, Action | Dimension]
@@ -30,12 +27,10 @@ _BY_TAG: dict[Tag, Action] = {
     "might": "narrowed",
     "unlikely": "swept",
 }
-# What of a schedule is swept by default: cheap, since trunks are shared. The rest of it, such as
-# the decay's family, comes with the winner.
-BASE_LEARNING_RATE = "schedule.base_learning_rate"
 DECAY_LENGTHS = ("schedule.decay_steps", "schedule.decay_fraction")
-# Points that are drawn for each one asked for, before one gives up looking for new ones.
-_DRAWS = 16
+# The fields of a schedule that are swept by default: cheap, since runs share the steps before their
+# decays. The others, such as the decay's family, come with the winner.
+SWEPT_AROUND_WINNER = (BASE_LEARNING_RATE, *DECAY_LENGTHS)
 
 
 class NothingToCarryOverError(ValueError):
@@ -44,15 +39,15 @@ class NothingToCarryOverError(ValueError):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PlannedField:
-    """What becomes of a hyperparameter, as far as is known before the round has run.
+    """What will become of a hyperparameter of a round that has not run yet.
 
     Attributes:
         field: the config field.
         tag: how likely its best value is to transfer.
-        tagged_by: whose tag it is: the config's, or the playbook's.
+        tagged_by: whether the tag is the config's or the playbook's.
         action: "pinned" to the winner's value; "winner_only", the same for an architecture and
-            what else is not settled but not looked at again; "narrowed" to a neighbourhood of the
-            winner's value; "swept" anew.
+            others that are not settled but not looked at again; "narrowed" to a neighbourhood of
+            the winner's value; "swept" anew.
         overridden: whether the action is the config's instead of the tag's.
     """
 
@@ -65,7 +60,7 @@ class PlannedField:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CarriedField(PlannedField):
-    """What becomes of a hyperparameter, and why.
+    """What becomes of a hyperparameter in the next round, with the evidence.
 
     All values are those of the next round's length: a warmup of a tenth of 1,000 steps is one of a
     twentieth of 2,000.
@@ -80,8 +75,8 @@ class CarriedField(PlannedField):
             as where a single choice is left.
         low_before, high_before, values_before: of the dimension that was searched.
         competing: how many different settings compete for the best result.
-        competing_low, competing_high: the ends of their values; None for what has no order.
-        competing_values: the different values that they have, for choices, the winner's first.
+        competing_low, competing_high: the ends of their values; None for values without an order.
+        competing_values: their different values, for choices, the winner's first.
         at_edge: whether the winner lies at an end of what was tried.
     """
 
@@ -102,7 +97,7 @@ class CarriedField(PlannedField):
 
     @property
     def dimension(self) -> Dimension | None:
-        """What the next round searches; None if it has the winner's value alone."""
+        """The dimension that the next round searches; None if it has the winner's value alone."""
         if self.distribution is None:
             return None
         if self.distribution == "choices":
@@ -113,20 +108,20 @@ class CarriedField(PlannedField):
 
     @property
     def searched_dimension(self) -> Dimension:
-        """What the round after the next derives its own from: a pinned value is the only choice."""
+        """The dimension that a further round is derived from: a pinned value is the only choice."""
         dimension = self.dimension or Dimension(self.field, "choices", (self.value,))
         return dataclasses.replace(dimension, tag=self.tag if self.tagged_by == "config" else None)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Derivation:
-    """What the next round searches.
+    """The search space of the next round.
 
     Attributes:
         rows: what becomes of each dimension of the search space.
         best_trial: the winner, whose values are carried over.
-        no_schedule_because: why no rule carries its schedule over to the next length: then the
-            lengths of its schedule stay as they are, in steps.
+        no_schedule_because: why no rule carries its schedule over to the next length; the lengths
+            of its schedule then stay as they are, in steps.
     """
 
     rows: tuple[CarriedField, ...]
@@ -140,18 +135,18 @@ class Derivation:
 
     @property
     def space(self) -> tuple[Dimension, ...]:
-        """What is searched."""
+        """The dimensions that are searched."""
         return tuple(row.dimension for row in self.rows if row.dimension)
 
 
 def plan(space: Sequence[Dimension], overrides: Overrides) -> tuple[PlannedField, ...]:
-    """What will become of each dimension of a round that has not run yet.
+    """The plan for each dimension of a round that has not run yet.
 
     Raises:
         ConfigError: an override is of no dimension, or no action.
     """
     _check_overrides(space, overrides)
-    return tuple(PlannedField(**_planned(dimension, overrides)) for dimension in space)
+    return tuple(_planned(dimension, overrides) for dimension in space)
 
 
 def derive(
@@ -162,7 +157,7 @@ def derive(
     *,
     max_train_steps: int,
 ) -> Derivation:
-    """What the next round searches, by the tags of a search space and the results of its trials.
+    """The next round's search space, by the tags of this one and the results of its trials.
 
     - "very_likely" is pinned to the winner's value, "likely" has the winner's value only.
     - "might" is narrowed to a neighbourhood of the trials that compete for the best result
@@ -197,103 +192,63 @@ def derive(
     at_length = next_length(best.schedule, max_train_steps)
     rows = []
     for before in space:
-        known = [trial for trial in competing if before.name in trial.hyperparameters]
-        if best not in known:
+        having = [trial for trial in competing if before.name in trial.hyperparameters]
+        if best not in having:
             raise ValueError(f"trial {best.trial}, the best, has no value of {before.name}")
-        dimension = at_length.dimension(before)
-        values = [at_length.value_in(trial, before.name) for trial in _different_settings(known)]
-        planned = _planned(before, overrides)
-        found = _searched(planned, dimension, values, at_length, overrides.get(before.name))
-        rows.append(_row(planned, dimension, values, found))
+        # Other seeds of a setting say nothing about the spread of a value.
+        settings = [trials[0] for trials in by_setting(having).values()]
+        values = [at_length.value_in(trial, before.name) for trial in settings]
+        planned, dimension = _planned(before, overrides), at_length.dimension(before)
+        searched = _searched(planned, dimension, values, at_length, overrides.get(before.name))
+        rows.append(_carried(planned, dimension, values, searched))
     return Derivation(
         rows=tuple(rows), best_trial=best.trial, no_schedule_because=at_length.no_rule_because
     )
 
 
-def next_points(derivation: Derivation, seed: int, trials: int) -> list[dict[str, Value]]:
-    """The hyperparameters of the next round's new trials: complete settings, all different.
-
-    The winner's own setting is none of them, since it is a trial of the next round anyway. First
-    come the sweeps, each value of a swept choice with all else the winner's (the base learning rate
-    and the decay's length are cheap: trunks are shared), in turn, the decay's length first, as many
-    as there are trials for. The rest are Halton points of all that is searched.
-
-    Args:
-        derivation: what is searched.
-        seed: for the Halton points.
-        trials: how many; fewer where nothing else is left to try.
-    """
-    if trials < 0:
-        raise ValueError(f"{trials} trials; at least 0")
-    winner, space = derivation.winner, derivation.space
-    swept = [row for row in derivation.rows if row.action == "swept"]
-    # A decay that keeps its steps is far from its share of a much longer run: with trials for one
-    # thing only, that one tells most (experiments/round_planning).
-    swept.sort(key=lambda row: row.field not in DECAY_LENGTHS)
-    one_at_a_time = [
-        {**winner, row.field: row.values[at]}
-        for at in range(max((len(row.values) for row in swept), default=0))
-        for row in swept
-        if at < len(row.values)
-    ]
-    drawn: list[dict[str, Any]] = []
-    if space and trials:
-        drawn = points(space, "halton", _DRAWS * trials, seed)
-        if all(d.values for d in space) and math.prod(len(d.values) for d in space) <= len(drawn):
-            drawn += points(space, "grid", trials, seed)  # what no draw has hit
-    candidates = [*one_at_a_time, *({**winner, **point} for point in drawn)]
-    new = {_key(setting): setting for setting in candidates if _key(setting) != _key(winner)}
-    return list(new.values())[:trials]
-
-
-def _planned(dimension: Dimension, overrides: Overrides) -> dict[str, Any]:
-    """The fields of a :class:`PlannedField`."""
+def _planned(dimension: Dimension, overrides: Overrides) -> PlannedField:
     field = dimension.name
     tag = dimension.tag or default_tag(field)
     action = _BY_TAG[tag]
-    rest_of_schedule = field.startswith("schedule.") and not _is_swept_around(field)
-    if action == "swept" and dimension.tag is None and rest_of_schedule:
+    is_schedule = field.startswith("schedule.") and field not in SWEPT_AROUND_WINNER
+    if action == "swept" and dimension.tag is None and is_schedule:
         action = "winner_only"
     override = overrides.get(field)
     if override is not None:
         action = "swept" if isinstance(override, Dimension) else override
-    return {
-        "field": field,
-        "tag": tag,
-        "tagged_by": "config" if dimension.tag else "playbook",
-        "action": action,
-        "overridden": override is not None,
-    }
-
-
-def _is_swept_around(field: str) -> bool:
-    return field in (BASE_LEARNING_RATE, *DECAY_LENGTHS)
+    return PlannedField(
+        field=field,
+        tag=tag,
+        tagged_by="config" if dimension.tag else "playbook",
+        action=action,
+        overridden=override is not None,
+    )
 
 
 def _searched(
-    planned: Mapping[str, Any],
+    planned: PlannedField,
     dimension: Dimension,
     values: Sequence[Value],
     at_length: NextLength,
     override: Action | Dimension | None,
 ) -> Narrowed | None:
-    """What is searched of a dimension; None if nothing is.
+    """The dimension to search; None if the winner's value stays.
 
     Args:
-        planned: what becomes of it.
-        dimension: what was searched, at the next round's length.
+        planned: what becomes of the hyperparameter.
+        dimension: the one that was searched, at the next round's length.
         values: of the different settings that compete, the winner's first.
-        at_length: the next round's.
+        at_length: the way to the next round's length.
         override: the config's.
     """
     if isinstance(override, Dimension):
         return Narrowed("dimension", override)
-    if planned["action"] == "narrowed":
+    if planned.action == "narrowed":
         return narrow(dimension, values)
-    if planned["action"] != "swept":
+    if planned.action != "swept":
         return None
     field, value = dimension.name, values[0]
-    if not _is_swept_around(field):
+    if field not in SWEPT_AROUND_WINNER:
         return Narrowed("whole", _with(dimension, value))
     if not isinstance(value, int | float) or not value:
         return None  # a schedule without a decay has none to sweep
@@ -306,7 +261,7 @@ def _searched(
 
 
 def _with(dimension: Dimension, value: Value) -> Dimension:
-    """A dimension that holds a value, too, if it does not yet."""
+    """A dimension extended to hold a value."""
     if dimension.distribution != "choices":
         assert isinstance(value, int | float)
         low, high = min(dimension.low, value), max(dimension.high, value)
@@ -315,27 +270,23 @@ def _with(dimension: Dimension, value: Value) -> Dimension:
     return dataclasses.replace(dimension, values=(value, *others))
 
 
-def _row(
-    planned: Mapping[str, Any],
-    before: Dimension,
-    values: Sequence[Value],
-    found: Narrowed | None,
+def _carried(
+    planned: PlannedField, before: Dimension, values: Sequence[Value], searched: Narrowed | None
 ) -> CarriedField:
-    """A row of the table."""
+    """The row of a hyperparameter; for the arguments see :func:`_searched`."""
     is_range = before.distribution != "choices"
     numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
     ordered = len(numbers) == len(values)
-    searched: dict[str, Any] = {}
-    if found is not None and found.dimension is not None:
-        after = found.dimension
-        searched = {"distribution": after.distribution, "values": after.values}
-        if after.distribution != "choices":
-            searched |= {"low": after.low, "high": after.high}
+    after: dict[str, Any] = {}
+    if searched is not None and (dimension := searched.dimension):
+        after = {"distribution": dimension.distribution, "values": dimension.values}
+        if dimension.distribution != "choices":
+            after |= {"low": dimension.low, "high": dimension.high}
     return CarriedField(
-        **planned,
+        **vars(planned),
         value=values[0],
-        searched=found.how if found else None,
-        **searched,
+        searched=searched.how if searched else None,
+        **after,
         low_before=before.low if is_range else None,
         high_before=before.high if is_range else None,
         values_before=before.values,
@@ -345,19 +296,6 @@ def _row(
         competing_values=() if is_range else tuple(dict.fromkeys(values)),
         at_edge=edge(before, values[0]),
     )
-
-
-def _different_settings(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The best trial of each setting: those of other seeds say nothing about a value's spread."""
-    best: dict[str, TrialRecord] = {}
-    for trial in trials:
-        setting = {k: v for k, v in trial.hyperparameters.items() if k != "seed"}
-        best.setdefault(_key(setting), trial)
-    return list(best.values())
-
-
-def _key(setting: Mapping[str, Any]) -> str:
-    return json.dumps(setting, sort_keys=True)
 
 
 def _check_overrides(space: Sequence[Dimension], overrides: Overrides) -> None:

@@ -1,7 +1,7 @@
-"""Did an earlier, shorter round's choice hold in a longer one?
+"""The verdict on an earlier, shorter round's choice: is it still the best in a longer round?
 
-Some settings are run in both rounds. Whether the choice of the earlier one is still the best is
-inferred from the noise between seeds; where that is not known, nothing is claimed.
+Some settings are run in both rounds. The verdict follows from the noise between seeds; where that
+is not known, nothing is claimed.
 
 **The tests.** With flat priors, and normal noise of one size for all settings, the true mean cost
 of a setting is t-distributed around the mean of its seeds. The choice "held" if the probability
@@ -16,13 +16,13 @@ that is the choice, it "did not hold" only if its seeds diverged more often than
 together, by Fisher's exact test at alpha: one seed of two may be chance.
 
 **Measured** on 2,000 simulated studies each of 2 to 8 settings and 2 to 5 seeds
-(``tests/playbook/derived/test_held.py``): confident and wrong in 0.8 % where the choice is truly
-the best, 0.3 % where another is, 3.6 % where all settings are equal (the worst case), 1.9 % where
-one is as good as the choice, 1.4 % where differences drown in noise. In the worst case 3.6 % with
-heavy tails (Student's t of 2 degrees of freedom) and 2.7 % with skewed noise; but 6.5 % where the
-settings' noise differs up to tenfold, and 10 % where the choice is four times as noisy as all
-others: noise that is pooled is then too small for it. Where seeds diverge by chance (in 10 or 50 %)
-it is wrong to say "did not hold" in 1.5 %; and 6.2 % of choices "held" beside a setting that
+(``tests/playbook/derived/test_earlier_choice.py``): confident and wrong in 0.8 % where the choice
+is truly the best, 0.3 % where another is, 3.6 % where all settings are equal (the worst case), 1.9
+% where one is as good as the choice, 1.4 % where differences drown in noise. In the worst case 3.6
+% with heavy tails (Student's t of 2 degrees of freedom) and 2.7 % with skewed noise; but 6.5 %
+where the settings' noise differs up to tenfold, and 10 % where the choice is four times as noisy as
+all others: noise that is pooled is then too small for it. Where seeds diverge by chance (in 10 or
+50 %) it is wrong to say "did not hold" in 1.5 %; and 6.2 % of choices "held" beside a setting that
 diverged in a seed and would have been better without that.
 """
 
@@ -36,6 +36,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from budgetflow.playbook.common.measurement import Selection, TrialRecord, by_setting
 from budgetflow.playbook.common.rank_correlation import RankCorrelation, rank_correlation
 from budgetflow.playbook.common.seed_noise import Noise, pooled_noise
 
@@ -76,8 +77,8 @@ class Setting:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Moved:
-    """What became of a hyperparameter's preferred value.
+class MovedValue:
+    """A hyperparameter's value in the earlier round's choice and in what the later one prefers.
 
     Attributes:
         field: the config field.
@@ -97,7 +98,7 @@ class Moved:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Held:
+class ChoiceVerdict:
     """Whether the earlier round's choice held; settings are numbered in the order given.
 
     Attributes:
@@ -117,7 +118,7 @@ class Held:
             where it is the choice itself, and as above.
         noise_sd, noise_degrees_of_freedom: the noise between seeds that these are found on.
         rank_correlation: of the two rounds' orders; None where there is no order.
-        moved: what became of each hyperparameter, in the order of the promoted setting.
+        moved: each hyperparameter in both rounds, in the order of the promoted setting.
         retune: the fields to tune again: those that moved where the choice did not hold.
     """
 
@@ -136,22 +137,60 @@ class Held:
     noise_sd: float | None
     noise_degrees_of_freedom: float | None
     rank_correlation: RankCorrelation | None
-    moved: tuple[Moved, ...]
+    moved: tuple[MovedValue, ...]
     retune: tuple[str, ...]
 
 
-def held(
+def choice_verdict(
+    earlier: Sequence[TrialRecord],
+    promoted: int,
+    later: Sequence[TrialRecord],
+    selection: Selection,
+    resolution: float,
+) -> ChoiceVerdict | None:
+    """The verdict on an earlier round's choice, by the settings of it that were run again.
+
+    Args:
+        earlier: the earlier round's trials.
+        promoted: the number of the one that was its choice.
+        later: the later round's trials.
+        selection: what selects steps and trials.
+        resolution: the smallest step of the metric; 0 if it has none.
+
+    Returns:
+        None where fewer than two settings were run again, or the choice was not.
+    """
+    before = by_setting(trial for trial in earlier if not trial.failed)
+    after = by_setting(trial for trial in later if trial.role in ("best", "rerun"))
+    choice = next(key for key, group in before.items() if promoted in {t.trial for t in group})
+    settings = [
+        Setting(
+            hyperparameters=again[0].hyperparameters,
+            earlier=tuple(map(selection.cost_of, before[key])),
+            later=tuple(map(selection.cost_of, again)),
+            promoted=key == choice,
+        )
+        for key, again in after.items()
+        if key in before
+    ]
+    if len(settings) < 2 or not any(setting.promoted for setting in settings):
+        return None
+    groups = ([selection.cost_of(trial) for trial in group] for group in before.values())
+    return judge_choice(settings, pooled_noise(groups, resolution), resolution)
+
+
+def judge_choice(
     settings: Sequence[Setting],
     noise: Noise | None = None,
     resolution: float = 0.0,
     alpha: float = ALPHA,
-) -> Held:
-    """Whether the earlier round's choice held; see above for how that is found.
+) -> ChoiceVerdict:
+    """The verdict on the earlier round's choice, by the tests of the module's docstring.
 
     Args:
         settings: those that were run in both rounds, one of them promoted.
-        noise: between seeds, as known from elsewhere (say, from the earlier round); only used where
-            no setting has two seeds in the later round.
+        noise: between seeds, as measured elsewhere (say, in the earlier round); only used where no
+            setting has two seeds in the later round.
         resolution: the smallest step of the metric: the noise is never taken to be less.
         alpha: the error rate of a confident verdict.
 
@@ -167,7 +206,7 @@ def held(
     verdict = _verdict(settings, choice, alpha, (still_best, is_better))
     moved = _moved(settings, promoted, preferred, verdict)
     retune = [m.field for m in moved if verdict == "did_not_hold" and m.direction != "same"]
-    return Held(
+    return ChoiceVerdict(
         verdict=verdict,
         alpha=alpha,
         settings=len(settings),
@@ -209,7 +248,7 @@ def _check(
 
 
 def _at_least(noise: Noise | None, resolution: float) -> Noise | None:
-    """Noise that is known from elsewhere; None if it is 0."""
+    """Noise that was measured elsewhere, at least the resolution; None if it is 0."""
     if noise is None or max(noise.sd, resolution) == 0:
         return None
     return noise._replace(sd=max(noise.sd, resolution))
@@ -224,7 +263,7 @@ def _preferred(settings: Sequence[Setting]) -> int | None:
 def _probabilities(
     settings: Sequence[Setting], promoted: int, preferred: int | None, noise: Noise | None
 ) -> tuple[float | None, float | None]:
-    """That the choice is still the best, and that the preferred setting is better than it."""
+    """The probabilities that the choice is the best, and that the preferred one is better."""
     choice = settings[promoted]
     if noise is None or choice.diverged or preferred is None:
         return None, None
@@ -268,7 +307,7 @@ def _probability_best(settings: Sequence[Setting], number: int, noise: Noise) ->
     from scipy.special import gammaincinv, ndtr
 
     half = noise.degrees_of_freedom / 2
-    (quantiles, share), (normal, weight) = _points()
+    (quantiles, share), (normal, weight) = _quadrature()
     sds = noise.sd / np.sqrt(gammaincinv(half, (quantiles + 1) / 2) / half)
     mean = settings[number].mean
     means = mean + np.outer(sds, normal) / math.sqrt(len(settings[number].later))
@@ -280,13 +319,19 @@ def _probability_best(settings: Sequence[Setting], number: int, noise: Noise) ->
 
 
 @functools.cache
-def _points() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Points and weights of Gauss's rules on [-1, 1] and for the normal distribution."""
+def _quadrature() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Points and weights of Gauss's rules on [-1, 1] and for the normal distribution.
+
+    Constants, so they are kept for the life of the process.
+    """
     return np.polynomial.legendre.leggauss(POINTS), np.polynomial.hermite_e.hermegauss(POINTS)
 
 
 def _diverges_more(settings: Sequence[Setting], choice: Setting) -> float:
-    """Fisher's exact test, one-sided: that so many of the choice's seeds diverge by chance."""
+    """The p-value of Fisher's exact test, one-sided, that the choice diverges no more than others.
+
+    In whole numbers, so that 1 / 20 is 5 %: scipy.stats.hypergeom is off by a rounding error.
+    """
     total, of_choice = sum(len(s.later) for s in settings), len(choice.later)
     diverged = sum(s.diverged for s in settings)
     ways = sum(
@@ -298,7 +343,7 @@ def _diverges_more(settings: Sequence[Setting], choice: Setting) -> float:
 
 def _moved(
     settings: Sequence[Setting], promoted: int, preferred: int | None, verdict: Verdict
-) -> tuple[Moved, ...]:
+) -> tuple[MovedValue, ...]:
     if preferred is None:
         return ()
     before, after = (settings[i].hyperparameters for i in (promoted, preferred))
@@ -312,7 +357,7 @@ def _moved(
         alone = differing == 1 and not settings[promoted].diverged
         evidence = "shown" if alone else "not_attributable"
     return tuple(
-        Moved(
+        MovedValue(
             field=field,
             before=pairs[field][0],
             after=pairs[field][1],

@@ -16,16 +16,16 @@ from budgetflow.config import choices, log_uniform, uniform
 from budgetflow.config.search_space import TAGS, Dimension, points
 from budgetflow.engine.schedules import Schedule
 from budgetflow.playbook.common.measurement import Selection
-from budgetflow.playbook.derived.carry_over import (
+from budgetflow.playbook.derived.search_space import (
     ACTIONS,
     CarriedField,
     Derivation,
     NothingToCarryOverError,
     derive,
-    next_points,
     plan,
 )
-from budgetflow.playbook.derived.tags import default_tag
+from budgetflow.playbook.derived.transfer_tags import default_tag
+from budgetflow.playbook.derived.trials import next_points
 
 METRIC = "validation_loss"
 SELECTION = Selection(METRIC)
@@ -416,11 +416,6 @@ def test_points_are_complete_and_new(study, count, seed, data):
     sizes = [len(d.values) if d.values else math.inf for d in found.space]
     assert len(drawn) == min(count, math.prod(sizes) - 1)
     assert next_points(found, seed, count) == drawn
-
-
-def test_a_negative_number_of_points_is_refused():
-    with pytest.raises(ValueError, match="-1 trials; at least 0"):
-        next_points(derived([], [trial(0, 0.1, {})]), seed=0, trials=-1)
 
 
 def test_lists_of_a_trials_file_are_tuples():

@@ -12,7 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from budgetflow.playbook.common.seed_noise import Noise
-from budgetflow.playbook.derived.ranking_held import ALPHA, Setting, held
+from budgetflow.playbook.derived.earlier_choice import ALPHA, Setting, judge_choice
 
 INF = math.inf
 STUDIES = 2000
@@ -73,7 +73,7 @@ def simulate(noise, truth, seed=0, studies=STUDIES, fewest_seeds=2):
         means, promoted = true_means(rng, truth)
         seeds = int(rng.integers(fewest_seeds, 6))
         later = means[:, None] + noisy(rng, noise, len(means), promoted, seeds)
-        found = held([setting(map(float, x), i == promoted) for i, x in enumerate(later)])
+        found = judge_choice([setting(map(float, x), i == promoted) for i, x in enumerate(later)])
         counts[found.verdict] += 1
         counts["wrong"] += wrong(found.verdict, means, promoted)
         if seeds == 1:
@@ -127,9 +127,9 @@ def studies(draw, most_seeds=4):
 @hypothesis_settings(deadline=None, max_examples=60)
 @given(studies())
 def test_any_costs_give_facts_that_json_has(study):
-    found = held(study)
+    found = judge_choice(study)
     json.dumps(dataclasses.asdict(dataclasses.replace(found, moved=())), allow_nan=False)
-    assert repr(found) == repr(held(study))  # NaN included
+    assert repr(found) == repr(judge_choice(study))  # NaN included
     for probability in (found.probability_still_best, found.probability_preferred_is_better):
         assert probability is None or 0 <= probability <= 1
     if found.verdict != "did_not_hold":
@@ -139,20 +139,20 @@ def test_any_costs_give_facts_that_json_has(study):
 @hypothesis_settings(deadline=None, max_examples=40)
 @given(studies(most_seeds=1))
 def test_one_seed_and_no_noise_never_tells(study):
-    assert held(study).verdict == "cannot_tell"
+    assert judge_choice(study).verdict == "cannot_tell"
 
 
 def test_one_seed_with_noise_from_elsewhere():
     study = [setting([1.0], True), setting([2.0]), setting([3.0])]
-    assert held(study, Noise(0.1, 8)).verdict == "held"
-    assert held(study, Noise(1.0, 8)).verdict == "cannot_tell"
+    assert judge_choice(study, Noise(0.1, 8)).verdict == "held"
+    assert judge_choice(study, Noise(1.0, 8)).verdict == "cannot_tell"
     study = [setting([1.0], True), setting([0.0])]
-    assert held(study, Noise(0.1, 8)).verdict == "did_not_hold"
+    assert judge_choice(study, Noise(0.1, 8)).verdict == "did_not_hold"
 
 
 def test_noise_of_the_later_round_counts_where_there_is_any():
     study = [setting([1.0, 3.0], True), setting([0.0])]
-    found = held(study, Noise(1e-3, 100))
+    found = judge_choice(study, Noise(1e-3, 100))
     assert (found.noise_sd, found.noise_degrees_of_freedom) == (pytest.approx(math.sqrt(2)), 1)
     assert found.verdict == "cannot_tell"
 
@@ -161,10 +161,10 @@ def test_two_settings_are_a_t_test():
     from scipy import stats
 
     one, other = [1.0, 1.4, 0.9], [1.5, 1.2, 1.9, 1.6]
-    found = held([setting(one, True), setting(other)])
+    found = judge_choice([setting(one, True), setting(other)])
     p = stats.ttest_ind(one, other, alternative="less").pvalue
     assert found.probability_still_best == pytest.approx(1 - p, abs=2e-4)
-    found = held([setting(other, True), setting(one)])
+    found = judge_choice([setting(other, True), setting(one)])
     assert found.probability_preferred_is_better == pytest.approx(1 - p, abs=1e-9)
 
 
@@ -174,13 +174,13 @@ def test_the_probability_of_the_best_of_many_as_drawn_from_the_posterior():
     sd = np.sqrt(freedom / rng.chisquare(freedom, size=100_000))
     drawn = means + sd[:, None] * rng.normal(size=(len(sd), 4))
     one_seed = [setting([m], i == 0) for i, m in enumerate(means)]
-    found = held(one_seed, Noise(1.0, freedom)).probability_still_best
+    found = judge_choice(one_seed, Noise(1.0, freedom)).probability_still_best
     assert found == pytest.approx(np.mean(drawn.argmin(axis=1) == 0), abs=0.006)
 
 
 def test_ties_cannot_be_told():
     study = [setting([0.1, 0.2], True), setting([0.1, 0.2]), setting([0.1, 0.2])]
-    found = held(study)
+    found = judge_choice(study)
     assert found.verdict == "cannot_tell"
     assert found.preferred == 0
     assert found.probability_still_best == pytest.approx(1 / 3)
@@ -190,17 +190,17 @@ def test_ties_cannot_be_told():
 def test_seeds_that_agree_do_not_show_that_there_is_no_noise(unit):
     later = [[0.1 * unit, 0.1 * unit], [0.2 * unit, (0.2 + 1e-9) * unit]]
     study = [setting(later[0], True), setting(later[1])]
-    assert held(study).verdict == "cannot_tell"
-    assert held(study).noise_sd is None
-    assert held(study, resolution=0.05 * unit).verdict == "cannot_tell"
-    assert held(study, resolution=0.001 * unit).verdict == "held"
+    assert judge_choice(study).verdict == "cannot_tell"
+    assert judge_choice(study).noise_sd is None
+    assert judge_choice(study, resolution=0.05 * unit).verdict == "cannot_tell"
+    assert judge_choice(study, resolution=0.001 * unit).verdict == "held"
 
 
 def test_others_that_diverged_are_worse():
     good = setting([1.0, 1.1], True)
-    found = held([good, setting([INF, INF]), setting([0.5, math.nan])])
+    found = judge_choice([good, setting([INF, INF]), setting([0.5, math.nan])])
     assert (found.verdict, found.others_diverged, found.preferred) == ("held", 2, 0)
-    assert held([setting([1.0], True), setting([INF])]).verdict == "cannot_tell"
+    assert judge_choice([setting([1.0], True), setting([INF])]).verdict == "cannot_tell"
 
 
 @pytest.mark.parametrize(
@@ -216,19 +216,19 @@ def test_others_that_diverged_are_worse():
 )
 def test_a_choice_that_diverged(diverged, seeds, others, verdict):
     choice = setting([INF] * diverged + [1.0] * (seeds - diverged), True)
-    found = held([choice, *(setting([2.0] * seeds) for _ in range(others))])
+    found = judge_choice([choice, *(setting([2.0] * seeds) for _ in range(others))])
     assert found.verdict == verdict
     assert (found.promoted_diverged, found.promoted_seeds) == (diverged, seeds)
     assert found.probability_still_best is None
 
 
 def test_where_all_diverged_nothing_is_preferred():
-    found = held([setting([INF] * 3, True), setting([math.nan] * 3)])
+    found = judge_choice([setting([INF] * 3, True), setting([math.nan] * 3)])
     assert (found.verdict, found.preferred, found.moved) == ("cannot_tell", None, ())
 
 
 def moved(before, after, later=((2.0, 2.1), (1.0, 1.1))):
-    return held([setting(later[0], True, **before), setting(later[1], **after)])
+    return judge_choice([setting(later[0], True, **before), setting(later[1], **after)])
 
 
 def test_what_moved_where_one_field_differs():
@@ -277,4 +277,4 @@ def test_within_noise_nothing_is_to_be_tuned_again():
 )
 def test_what_cannot_be_compared_is_refused(study, options, message):
     with pytest.raises(ValueError, match=message):
-        held(study, **options)
+        judge_choice(study, **options)

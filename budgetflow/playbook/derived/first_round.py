@@ -1,4 +1,4 @@
-"""What the trials of a short round show besides their ranking, which decides on the next one.
+"""Findings of a short first round besides its ranking, on which later rounds rely.
 
 Early instability is a matter of short runs (the playbook: it can be resolved with a small number of
 training steps, by warmup and initialisation); short-horizon bias is the limit of what they can say.
@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import json
 import math
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from budgetflow.config.search_space import Dimension
 from budgetflow.playbook.common.competing import compete
-from budgetflow.playbook.common.measurement import Selection, TrialRecord
+from budgetflow.playbook.common.measurement import Selection, TrialRecord, by_setting
 from budgetflow.playbook.common.outcomes import Regime
 from budgetflow.playbook.derived.narrowing import AT_EDGE, Edge, in_order
-from budgetflow.playbook.derived.tags import default_tag, regularizes
+from budgetflow.playbook.derived.transfer_tags import default_tag, regularizes
 
 # A loss spike is higher than the lowest training loss before it by this share of that loss …
 SPIKE_OF_LOSS = 0.5
@@ -33,14 +32,14 @@ DECAYED_TO = 0.1
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Separation:
-    """Values of a hyperparameter that part the unstable trials from all others.
+    """A hyperparameter whose values separate the unstable trials from all others.
 
     Attributes:
         field: the config field.
-        unstable: the side on which the unstable trials are; "values" where it has no order.
-        last_unstable, first_stable: the values next to each other, of ordered ones.
-        unstable_values: of those without an order.
-        by_chance: how often chance parts as many trials as clearly, by any such field.
+        unstable: the side on which the unstable trials are; "values" where they have no order.
+        last_unstable, first_stable: the neighbouring values, where they have an order.
+        unstable_values: the values, where they have none.
+        by_chance: how often chance separates as many trials as clearly, by any such field.
     """
 
     field: str
@@ -53,15 +52,15 @@ class Separation:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Instability:
-    """How stable training was early on.
+    """The stability of early training.
 
     Attributes:
         trials: how many there are.
         diverged: the numbers of those that diverged.
         spiked: the numbers of those that had a loss spike and did not diverge.
-        settles: the dimensions that settle it, "very_likely" to transfer: warmup and
+        settles: the dimensions that settle it, tagged "very_likely" to transfer: warmup and
             initialisation.
-        separations: those whose values part unstable trials from stable ones.
+        separations: of those dimensions, where they separate unstable from stable trials.
     """
 
     trials: int
@@ -72,31 +71,31 @@ class Instability:
 
 
 def instability(space: Sequence[Dimension], records: Sequence[TrialRecord]) -> Instability:
-    """How many trials diverged or spiked, and whether warmup or initialisation parts them.
+    """How many trials diverged or spiked, and whether warmup or initialisation separates them.
 
     A field does if all unstable settings have lower values than all stable ones (or higher; without
     an order: other values), and chance would do so in less than 5 % of cases: of all ways to pick
     as many unstable ones among the settings, as a permutation test counts them, times the number of
-    fields that were looked at (Bonferroni).
+    fields that were looked at (Bonferroni). Another seed of a setting is no further evidence.
     """
     settles = [d.name for d in space if (d.tag or default_tag(d.name)) == "very_likely"]
     diverged = tuple(trial.trial for trial in records if trial.diverged)
     spiked = tuple(t.trial for t in records if not t.diverged and has_spike(t))
     unstable = {*diverged, *spiked}
+    groups = by_setting(records).values()
     separations = []
     for field in settles:
-        stable_values: list[Any] = []
-        unstable_values: list[Any] = []
-        for setting in _different_settings(records, unstable):
-            if field in setting.values:
-                side = unstable_values if setting.unstable else stable_values
-                value = setting.values[field]
-                side.append(tuple(value) if isinstance(value, list) else value)
-        found = _separation(
-            field, stable=stable_values, unstable=unstable_values, fields=len(settles)
+        sides: dict[bool, list[Any]] = {False: [], True: []}
+        for trials in groups:
+            if field in trials[0].setting:
+                value = trials[0].setting[field]
+                is_unstable = any(trial.trial in unstable for trial in trials)
+                sides[is_unstable].append(tuple(value) if isinstance(value, list) else value)
+        separation = _separation(
+            field, stable=sides[False], unstable=sides[True], fields=len(settles)
         )
-        if found is not None and found.by_chance < BY_CHANCE:
-            separations.append(found)
+        if separation is not None and separation.by_chance < BY_CHANCE:
+            separations.append(separation)
     return Instability(
         trials=len(records),
         diverged=diverged,
@@ -104,26 +103,6 @@ def instability(space: Sequence[Dimension], records: Sequence[TrialRecord]) -> I
         settles=tuple(settles),
         separations=tuple(separations),
     )
-
-
-class _Setting(NamedTuple):
-    """Hyperparameters, and whether any trial that has them was unstable."""
-
-    values: dict[str, Any]
-    unstable: bool
-
-
-def _different_settings(
-    records: Sequence[TrialRecord], unstable: Collection[int]
-) -> Iterable[_Setting]:
-    """The settings of some trials: another seed of one is no further evidence."""
-    found: dict[str, _Setting] = {}
-    for trial in records:
-        values = {k: v for k, v in trial.hyperparameters.items() if k != "seed"}
-        key = json.dumps(values, sort_keys=True)
-        before = key in found and found[key].unstable
-        found[key] = _Setting(values, before or trial.trial in unstable)
-    return found.values()
 
 
 def has_spike(trial: TrialRecord) -> bool:
@@ -149,7 +128,7 @@ def has_spike(trial: TrialRecord) -> bool:
 def _separation(
     field: str, *, stable: list[Any], unstable: list[Any], fields: int
 ) -> Separation | None:
-    """How a field parts trials; None if it does not."""
+    """How a field separates trials; None if it does not."""
     if not stable or not unstable or {*stable} & {*unstable}:
         return None
     picks = math.comb(len(stable) + len(unstable), len(unstable))
@@ -162,24 +141,20 @@ def _separation(
             by_chance=min(fields * ways / picks, 1.0),
         )
     by_chance = min(fields * 2 / picks, 1.0)  # all of them at either end
-    if max(unstable) < min(stable):
-        side: Literal["below", "above"] = "below"
-        ends = max(unstable), min(stable)
-    elif min(unstable) > max(stable):
-        side, ends = "above", (min(unstable), max(stable))
-    else:
+    below, above = max(unstable) < min(stable), min(unstable) > max(stable)
+    if not below and not above:
         return None
     return Separation(
         field=field,
-        unstable=side,
-        last_unstable=ends[0],
-        first_stable=ends[1],
+        unstable="below" if below else "above",
+        last_unstable=max(unstable) if below else min(unstable),
+        first_stable=min(stable) if below else max(stable),
         by_chance=by_chance,
     )
 
 
 def _subsets_of_size(values: Sequence[Any], size: int) -> int:
-    """How many sets of different values there are that ``size`` of the values are in."""
+    """The number of sets of different values that ``size`` of the values are in."""
     ways = collections.Counter({0: 1})
     for count in collections.Counter(values).values():
         for total, number in list(ways.items()):
@@ -189,12 +164,12 @@ def _subsets_of_size(values: Sequence[Any], size: int) -> int:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RegularizationWithoutFit:
-    """A search space tunes regularization although the training set cannot be fitted.
+    """Regularization is tuned although the training set cannot be fitted.
 
     Attributes:
         fields: the dimensions that regularize.
         shown_by: a "regime" of "compute_bound", or the "trials", none of which fitted the set.
-        lowest_train_error_rate, lowest_train_loss: of all trials; None where nobody measured it.
+        lowest_train_error_rate, lowest_train_loss: of all trials; None where not measured.
         fitted_train_loss: the loss that counts as fitted; None for a task that has an error rate.
     """
 
@@ -211,7 +186,7 @@ def regularization_without_fit(
     regime: Regime | None,
     fitted_train_loss: float | None = None,
 ) -> RegularizationWithoutFit | None:
-    """Whether regularization is tuned where it is unlikely to help, by the playbook.
+    """The finding that regularization is tuned where it is unlikely to help, by the playbook.
 
     "If it isn't possible to perfectly fit the training set, then the model may be in a regime where
     regularization is unlikely to help": where the regime is compute-bound and no trial fitted the
@@ -221,7 +196,7 @@ def regularization_without_fit(
     Args:
         space: the round's.
         records: its trials; none before it has run.
-        regime: as an earlier sweep or the config has it.
+        regime: by an earlier sweep or the config.
         fitted_train_loss: the training loss under which the set counts as fitted, for a task
             without an error rate.
 
@@ -232,13 +207,12 @@ def regularization_without_fit(
     lowest_error, lowest_loss = (
         _lowest(records, f"train_{name}") for name in ("error_rate", "loss")
     )
-    fits = lowest_error == 0
-    known = lowest_error is not None
+    fits, is_measured = lowest_error == 0, lowest_error is not None
     if fitted_train_loss is not None and lowest_loss is not None:
-        fits, known = fits or lowest_loss < fitted_train_loss, True
+        fits, is_measured = fits or lowest_loss < fitted_train_loss, True
     if not fields or fits or regime == "not_compute_bound":
         return None
-    if regime != "compute_bound" and not known:
+    if regime != "compute_bound" and not is_measured:
         return None
     return RegularizationWithoutFit(
         fields=fields,
@@ -256,7 +230,7 @@ def _lowest(records: Sequence[TrialRecord], key: str) -> float | None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RateAtEdge:
-    """Where the best base learning rate lies among those that were tried, and by what runs.
+    """The place of the best base learning rate among those tried, and the kind of runs.
 
     Attributes:
         runs: "complete" if all schedules decayed to a tenth of their base learning rate or less,
@@ -276,7 +250,7 @@ class RateAtEdge:
 
 
 def rate_at_edge(records: Sequence[TrialRecord], selection: Selection) -> RateAtEdge | None:
-    """Where the best base learning rate lies; None if every trial diverged."""
+    """The place of the best base learning rate; None if every trial diverged."""
     competing = [trial for trial, _ in compete(records, selection).competing]
     if not competing:
         return None
@@ -289,23 +263,17 @@ def rate_at_edge(records: Sequence[TrialRecord], selection: Selection) -> RateAt
             return "low"
         return "high" if at >= 1 - AT_EDGE else None
 
-    edge, inner = None, 0
-    if len(rates) > 2:
-        edge = end_of(best)
-        inner = sum(end_of(trial.base_learning_rate) != edge for trial in competing)
-    decayed = [_is_complete(trial) for trial in records]
-    runs: Literal["complete", "undecayed", "mixed"] = "mixed"
-    if len({*decayed}) == 1:
-        runs = "complete" if decayed[0] else "undecayed"
+    edge = end_of(best) if len(rates) > 2 else None
+    inner = sum(end_of(trial.base_learning_rate) != edge for trial in competing) if edge else 0
+    decayed = [
+        trial.schedule.end_learning_rate <= DECAYED_TO * trial.base_learning_rate
+        for trial in records
+    ]
     return RateAtEdge(
-        runs=runs,
+        runs="complete" if all(decayed) else "mixed" if any(decayed) else "undecayed",
         best=best,
         lowest=lowest,
         highest=highest,
         edge=edge,
-        inner_competing=inner if edge else 0,
+        inner_competing=inner,
     )
-
-
-def _is_complete(trial: TrialRecord) -> bool:
-    return trial.schedule.end_learning_rate <= DECAYED_TO * trial.base_learning_rate

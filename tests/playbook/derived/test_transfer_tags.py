@@ -6,8 +6,9 @@ import pytest
 
 from budgetflow.config.schedule import ScheduleConfig
 from budgetflow.config.schema import StudyConfig
+from budgetflow.config.search_space import TAGS
 from budgetflow.config.searchable import SEARCHABLE
-from budgetflow.playbook.derived.tags import TAGS, default_tag, regularizes
+from budgetflow.playbook.derived.transfer_tags import default_tag, regularizes
 
 WARMUP = {
     "warmup_steps",
