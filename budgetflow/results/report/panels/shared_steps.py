@@ -32,7 +32,7 @@ def tree(data: PageData) -> Iterator[Panel]:
     taken = {"x": x | {"field": "from"}, "x2": {"field": "start"}, "y": y}
     joint = {"x": x, "y": y | {"field": "parent"}, "y2": {"field": "name"}}
     bar = {"x": x, "x2": {"field": "end"}, "y": y, "color": color(), "opacity": OPACITY}
-    rule = {"color": "var(--muted)", "strokeWidth": 1.5}
+    rule: Spec = {"color": "var(--muted)", "strokeWidth": 1.5}
     spec = layers(
         rows,
         layer("rule", taken, **rule, strokeDash=[2, 3]),
