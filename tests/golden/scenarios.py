@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import simulation
 from simulation import annealed, racing, run_chain
 
+from budgetflow.base.errors import ConfigError
 from budgetflow.config import choices, default_config, log_grid, log_uniform, uniform
 from budgetflow.studies.kinds import comparison
 
@@ -57,6 +59,11 @@ def sweep_found(folder, monkeypatch):
         sweep__learning_rates=(0.3, 0.6),
         regime="compute_bound",
     )
+
+    def grid(name):
+        rates = (0.03, 0.1, 0.3)
+        return config_of("lr_sweep", name, max_train_steps=1000, sweep__learning_rates=rates)
+
     by_loss = config_of(
         "lr_sweep",
         "by_loss",
@@ -69,6 +76,8 @@ def sweep_found(folder, monkeypatch):
             (refined, racing(diverges_above=1.0)),
             (extended, racing(loses_fit=True)),
             (by_loss, racing()),
+            (grid("alone"), racing(diverges_above=0.05)),
+            (grid("equal"), racing(width=1e9, seed_noise=0.0)),
         ],
         folder,
     )
@@ -111,14 +120,18 @@ def sweep_not_fitted(folder, monkeypatch):
 
     return several(
         [
-            (config("at_boundary", sweep__max_extensions=2), racing(best_rate=30.0)),
+            (
+                config("at_boundary", sweep__max_extensions=2),
+                racing(steps=50, best_rate=5.0, width=2.0),
+            ),
             (config("bad_grid", sweep__max_extensions=1), racing(best_rate=30.0, falls=0.3)),
             (config("too_few_epochs", 200), racing(falls=0.2)),
             (config("too_few_steps", 1), racing(falls=0.2)),
             (config("falling_fast"), racing(falls=0.9)),
             (config("falling_slowly"), racing(falls=0.2)),
             (config("stalled"), racing(falls=0.02)),
-            (config("all_diverged"), racing(diverges_above=0.0001)),
+            (config("unknown", data__in_memory_bytes=0), racing(falls=0.02)),
+            (config("all_diverged"), racing(diverges_above=0.0)),
         ],
         folder,
     )
@@ -169,7 +182,10 @@ def round_lengths(folder, monkeypatch):
     same.search.space = (choices(DECAY, 0.1, 0.2, 0.3), choices(RATE, 0.1, 0.2))
     return several(
         [
-            (config("too_long", 4000), annealed(overfits_after=150)),
+            (
+                config("too_long", 4000, evaluation__evaluations=40),
+                annealed(overfits_after=150),
+            ),
             (config("too_short"), annealed()),
             (config("undecided"), annealed(width=0.3)),
             (config("all_diverged"), annealed(diverges=lambda plan: True)),
@@ -231,6 +247,7 @@ def chain(folder, monkeypatch):
         "round",
         "first",
         builds_on="sweep.py",
+        max_train_steps_factor=2.0,
         schedule__decay="linear",
         schedule__decay_fraction=0.25,
         schedule__warmup_fraction=0.05,
@@ -263,13 +280,25 @@ def chain(folder, monkeypatch):
         schedule__final_learning_rate_fraction=0.01,
         search__promote_trials=1,
     )
+    anew = config_of(
+        "round",
+        "measured_anew",
+        builds_on="pitfall.py",
+        max_train_steps_factor=2.0,
+        data__batch_size=128,
+        data__validation_split="test",
+        augmentation__shift_pixels=1.0,
+        schedule__decay="exponential",
+        schedule__final_learning_rate_fraction=0.01,
+        search__promote_trials=1,
+    )
     law = annealed(best_rate=0.15)
     race = racing()
 
     def of_both(plan, step):
         return race(plan, step) if plan.config.kind == "lr_sweep" else law(plan, step)
 
-    return run_chain([sweep, first, longer, pitfall], folder, of_both, saves=True)
+    return run_chain([sweep, first, longer, pitfall, anew], folder, of_both, saves=True)
 
 
 def forecasts(folder, monkeypatch):
@@ -305,7 +334,7 @@ def forecasts(folder, monkeypatch):
 
     return {
         "inside": run_chain(two("inside"), folder, annealed()),
-        "noisy": run_chain(two("noisy"), folder, annealed(seed_noise=0.2)),
+        "noisy": run_chain(two("noisy"), folder, annealed(seed_noise=0.02)),
         "outside": run_chain(two("outside"), folder, annealed(factor=worse)),
         "diverged": run_chain(
             two("diverged"), folder, annealed(diverges=lambda plan: plan.length_steps == 400)
@@ -320,7 +349,7 @@ def forecasts(folder, monkeypatch):
 def derived(folder, monkeypatch):
     """A longer round derived from a shorter one: its choice held, did not, or cannot be told."""
 
-    def two(name, seeds, **fields):
+    def two(name, seeds, reruns=3, **fields):
         ideas = {
             "clipped": {"clip_gradient_norm": 1.0},
             "decayed": {"regularization": {"weight_decay": 0.01}},
@@ -330,6 +359,7 @@ def derived(folder, monkeypatch):
             "round",
             f"{name}_first",
             max_train_steps=100,
+            evaluation__evaluations=4,
             evaluation__selection_metric="loss",
             schedule__decay="linear",
             schedule__decay_fraction=0.2,
@@ -348,9 +378,10 @@ def derived(folder, monkeypatch):
             f"{name}_second",
             builds_on="first.py",
             max_train_steps_factor=4.0,
+            evaluation__evaluations=4,
             evaluation__selection_metric="loss",
             search__derive=True,
-            search__reruns=3,
+            search__reruns=reruns,
             search__seeds=seeds,
             search__trials=4,
             ideas=ideas,
@@ -369,9 +400,9 @@ def derived(folder, monkeypatch):
         return plan.length_steps == 400 and plan.role == "rerun" and plan.config.seed == 1
 
     return {
-        "held": run_chain(two("held", 3), folder, annealed(factor=factor)),
+        "held": run_chain(two("held", 3, reruns=7), folder, annealed(factor=factor)),
         "did_not_hold": run_chain(
-            two("moved", 4, search__carry=((DECAY, "pinned"), ("optimizer.nesterov", "swept"))),
+            two("moved", 3, 7, search__carry=((DECAY, "pinned"), ("optimizer.nesterov", "swept"))),
             folder,
             annealed(factor=lower_when_longer, width=20.0),
         ),
@@ -389,6 +420,8 @@ def derived(folder, monkeypatch):
                 diverges=lambda plan: plan.length_steps == 400 and plan.role == "best",
             ),
         ),
+        "little_noise": run_chain(two("quiet", 2), folder, annealed(width=5.0, seed_noise=0.02)),
+        "no_noise": run_chain(two("silent", 3), folder, annealed(seed_noise=0.0)),
         "all_diverge": run_chain(
             two("diverged", 3)[:1], folder, annealed(diverges=lambda plan: plan.idea is not None)
         ),
@@ -402,6 +435,7 @@ def rounds_planned(folder, monkeypatch):
         values = {
             "rounds__production_steps": 500,
             "rounds__budget_steps": budget,
+            "evaluation__evaluations": 4,
             "evaluation__selection_metric": "loss",
             "schedule__decay": "linear",
             "schedule__decay_fraction": 0.2,
@@ -413,7 +447,8 @@ def rounds_planned(folder, monkeypatch):
         }
         return config_of("rounds", name, **values)
 
-    warmed = config("warmed", 30_000, rounds__num_rounds=3, rounds__first_round_fraction=0.2)
+    warmed = config("warmed", 20_000, rounds__num_rounds=3, rounds__first_round_fraction=0.2)
+    warmed.evaluation.evaluations = 10
     warmed.search.space = (
         log_uniform(RATE, 0.01, 0.12),
         choices(DECAY, 0.1, 0.2, 0.4),
@@ -421,7 +456,14 @@ def rounds_planned(folder, monkeypatch):
         log_uniform(WEIGHT_DECAY, 1e-5, 1e-2),
     )
     warmed.ideas = {"clipped": {"clip_gradient_norm": 1.0}}
-    undecayed = config("undecayed", rounds__budget_steps=None, rounds__budget_examples=10**6)
+    with pytest.raises(ConfigError) as too_small:
+        run_chain([config("too_small", 700)], folder, annealed())
+    undecayed = config(
+        "undecayed",
+        regime="compute_bound",
+        rounds__budget_steps=None,
+        rounds__budget_examples=10**6,
+    )
     undecayed.schedule.decay = "none"
     undecayed.schedule.decay_fraction = None
     undecayed.search.space = (
@@ -434,16 +476,15 @@ def rounds_planned(folder, monkeypatch):
         return plan.schedule.warmup_steps < 0.05 * plan.length_steps
 
     return {
-        "two": run_chain([config("two")], folder, annealed(best_rate=0.01)),
-        "one": run_chain([config("one", 4000, rounds__num_rounds=1)], folder, annealed()),
-        "warmed": run_chain(
-            [warmed],
+        "two": run_chain(
+            [config("two", 3000, rounds__first_round_fraction=0.04)],
             folder,
-            annealed(
-                diverges=lambda p: cold(p) and p.schedule.base_learning_rate > 0.05, spikes=cold
-            ),
+            annealed(best_rate=0.003, diverges=lambda plan: plan.schedule.base_learning_rate > 0.5),
         ),
-        "undecayed": run_chain([undecayed], folder, annealed(best_rate=1.5)),
+        "one": run_chain([config("one", 4000, rounds__num_rounds=1)], folder, annealed()),
+        "warmed": run_chain([warmed], folder, annealed(spikes=cold)),
+        "undecayed": run_chain([undecayed], folder, annealed(best_rate=5.0)),
+        "too_small": str(too_small.value),
     }
 
 
@@ -507,16 +548,18 @@ def comparisons(folder, monkeypatch):
     return several(
         [
             (config("measured"), racing()),
-            (config("against", (("regularization.dropout_rate", -0.0 + 0.4),)), racing()),
+            (config("against", (("regularization.dropout_rate", 0.4),)), racing(dropout=-1.0)),
+            (config("larger", (("data.batch_size", 512),)), racing()),
             (
                 config(
                     "no_direction",
-                    (("optimizer.nesterov", True), ("regularization.dropout_rate", 0.02)),
+                    (("optimizer.nesterov", True), ("regularization.dropout_rate", 0.01)),
                 ),
                 racing(),
             ),
             (config("one_seed", comparison__seeds=1), racing()),
             (config("not_reached", steps=300), racing()),
+            (config("neither_reached", steps=100), racing()),
             (config("at_boundary", comparison__refine=None), racing(best_rate=1e5, width=4.0)),
             (config("too_early", comparison__train_loss=2.0), racing()),
             (config("by_loss", comparison__train_loss=0.1), racing()),

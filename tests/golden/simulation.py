@@ -160,10 +160,12 @@ class SimulatedRun:
 
 
 def gradient_products(run, seed, batch_size):
-    """Gradients of a given noise scale: of 40 examples where dropout is off, else of 90."""
-    scale = 90.0 if run.plan.config.regularization["dropout_rate"] else 40.0
-    draw = random.Random(f"{seed} {run.step} {batch_size}")
+    """Gradients of a noise scale of 120 examples; with Nesterov's momentum, of noise alone."""
+    scale, draw = 120.0, random.Random(f"{seed} {run.step} {batch_size}")
     signal = 1.0 / run.step
+    if run.plan.config.optimizer.get("nesterov"):
+        norms = [digits(1 + 0.1 * draw.gauss(0, 1)) for _ in range(8)]
+        return GradientProducts(batch_size, tuple(norms), tuple(norm / 8 for norm in norms))
     norms = [
         digits(signal * (1 + scale / batch_size) * (1 + 0.1 * draw.gauss(0, 1))) for _ in range(8)
     ]
@@ -213,6 +215,8 @@ def racing(
     falls=None,
     lowest=(0.0, 0.0),
     loses_fit=False,
+    seed_noise=0.05,
+    dropout=1.0,
 ):
     """A law of trials that race to a perfect fit.
 
@@ -224,6 +228,8 @@ def racing(
         falls: of trials that never fit, the power of the step that the training loss falls with.
         lowest: the lowest training loss and error rate.
         loses_fit: whether a trial that has fitted is wrong somewhere again later.
+        seed_noise: between seeds, as a share of the steps.
+        dropout: how many more steps it takes, as a multiple of its rate.
     """
 
     def law(plan, step):
@@ -231,8 +237,9 @@ def racing(
         away = math.log(rate / best_rate) / width
         if rate > diverges_above:
             return {"train_loss": math.nan if step > 3 else 2.3, "train_error_rate": 0.9}
-        needed = steps * math.exp(away**2 / 2) * noise(0.05, "race", seed, digits(rate))
-        needed *= 1 + plan.config.regularization["dropout_rate"]
+        of = (seed, digits(rate), plan.config.data.batch_size, repr(plan.config.optimizer))
+        needed = steps * math.exp(away**2 / 2) * noise(seed_noise, "race", *of)
+        needed *= 1 + dropout * plan.config.regularization["dropout_rate"]
         needed = max(1, round(needed * (128 / plan.config.data.batch_size) ** 0.5))
         if falls is None:
             fitted = step >= needed
