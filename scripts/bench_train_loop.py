@@ -32,7 +32,7 @@ from budgetflow.engine.tasks import Classification
 from budgetflow.engine.training.device_data import DeviceData
 from budgetflow.engine.training.mesh import make_mesh, trial_slices
 from budgetflow.engine.training.trial_run import TrialRun, trial_program
-from budgetflow.studies.run.side_by_side import Population
+from budgetflow.studies.run.strategy import train_side_by_side
 
 LEARNING_RATE = 0.05
 # Model section, batch size, steps of a turn: a few seconds each.
@@ -180,16 +180,15 @@ def compare(name, turns):
 
 
 def scale(axis, devices, name):
-    """Examples/s of a population over ``devices`` trials, or of one trial over ``devices``."""
+    """Examples/s of one trial on each of ``devices`` trials, or of one trial over ``devices``."""
     config, dataset = workload(name, **{axis: devices})
-    population = Population(make_mesh(config.mesh))
-    runs = {n: make_run(config, dataset, mesh) for n, mesh in enumerate(population.slices)}
+    runs = [make_run(config, dataset, part) for part in trial_slices(make_mesh(config.mesh))]
     steps = WORKLOADS[name][2] // 4
-    population.train(runs, steps // 4)
+    train_side_by_side(runs, steps // 4)
     times = []
     for turn in range(3):
         start = time.perf_counter()
-        population.train(runs, steps // 4 + (turn + 1) * steps)
+        train_side_by_side(runs, steps // 4 + (turn + 1) * steps)
         times.append(time.perf_counter() - start)
     return len(runs) * steps * config.data.batch_size / statistics.median(times)
 

@@ -87,7 +87,7 @@ def option_type(section: str, name: str) -> Any:
     return _OPTIONS.get(name, Strength if is_strength else Option)
 
 
-@functools.cache
+@functools.cache  # Of the types of fields, which are few.
 def _adapter(kind: Any) -> pydantic.TypeAdapter[Any]:
     return pydantic.TypeAdapter(kind)
 

@@ -104,7 +104,7 @@ def optimizer_factory(name: str) -> Callable[..., optax.GradientTransformation]:
     return factory
 
 
-@functools.cache
+@functools.cache  # The same as long as optax is.
 def _names_in_optax() -> tuple[str, ...]:
     """What ``config.optimizer.name`` can be without an import path."""
     public = [

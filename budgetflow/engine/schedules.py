@@ -127,7 +127,7 @@ class Schedule:
         return dataclasses.asdict(self)
 
 
-@functools.lru_cache(maxsize=32)
+@functools.lru_cache(maxsize=32)  # Plans compare schedules pair by pair.
 def _learning_rates(schedule: Schedule, steps: int) -> np.ndarray:
     if schedule.function is None:
         values = _evaluate(schedule, np.arange(steps), np)
@@ -149,8 +149,8 @@ def _evaluate(schedule: Schedule, count: Any, xp: ModuleType) -> Any:
     # A length of zero is replaced by one: its branch is never selected, only computed.
     warmup = start + (base - start) * count / max(schedule.warmup_steps, 1)
     into = xp.maximum(count - schedule.decay_start_step, 0)
-    held = count < schedule.decay_start_step
-    after_warmup = xp.where(held, base, decayed(schedule, into, xp))
+    is_constant = count < schedule.decay_start_step
+    after_warmup = xp.where(is_constant, base, decayed(schedule, into, xp))
     return xp.where(count < schedule.warmup_steps, warmup, after_warmup)
 
 

@@ -102,7 +102,7 @@ def restore(folder: epath.Path, step: int, key: dict[str, Any], data: dict[str, 
     return Restored(program.spec, program.mesh, state, evaluation_batch_size(config, program))
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=8)  # A compiled function, which holds no weights.
 def _compiled(spec: ProgramSpec, mesh: Mesh) -> Any:
     return jax.jit(functools.partial(predict, spec, mesh))
 

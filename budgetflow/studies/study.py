@@ -142,27 +142,26 @@ def resolve(
         UserError: the earlier study has no answer to build on.
     """
     asked = config
-    earlier_outcome = processes.on_main(read_outcome, earlier) if earlier is not None else None
-    draws = config.search.space and config.search.method != "grid" and not config.search.derive
-    if draws and config.search.trials is None:
-        config = replace_fields(config, {"search.trials": DEFAULT_TRIALS})
+    earlier_outcome = earlier_config = None
+    if earlier is not None:
+        earlier_outcome = processes.on_main(read_outcome, earlier)
+        earlier_config = processes.on_main(_config, earlier)
+    config = _with_num_trials(config)
     dataset = study_dataset(config)
     departed: tuple[str, ...] = ()
     if config.max_train_steps is None:
-        assert earlier is not None and earlier_outcome is not None
-        swept = processes.on_main(_config, earlier)
-        departed = departures(config, swept, kind_named(swept["kind"]), dataset)
-        config = replace_fields(
-            config, {"max_train_steps": _length(config, earlier, earlier_outcome)}
-        )
+        assert earlier is not None and earlier_outcome is not None and earlier_config is not None
+        kind = kind_named(earlier_config["kind"])
+        departed = departures(config, earlier_config, kind, dataset)
+        length = _length(config, earlier, earlier_outcome)
+        config = replace_fields(config, {"max_train_steps": length})
     builds_on = earlier_outcome["fingerprint"] if earlier_outcome else None
     mesh = make_mesh(config.mesh, kind_of(config).num_trials(config))
     found_on = dependencies(config, dataset, Changes.OUTCOME, kind_of(config).policy)
     recorded = processes.on_main(_recorded, folder)
     if recorded and (same_results or begun_with_equal_code(found_on, recorded)):
         found_on = as_begun(found_on, recorded, builds_on)
-    _, program = first_program(config, mesh)
-    metric = task_metrics(program.spec)[config.evaluation.selection_metric]
+    metrics = task_metrics(first_program(config, mesh)[1].spec)
     study = Study(
         config=config,
         asked=asked,
@@ -171,20 +170,27 @@ def resolve(
         mesh=mesh,
         found_on=found_on,
         builds_on=builds_on,
-        higher_is_better=metric.higher_is_better,
+        higher_is_better=metrics[config.evaluation.selection_metric].higher_is_better,
         earlier=earlier,
         same_results=same_results,
     )
-    if earlier is not None and not kind_named(processes.on_main(_config, earlier)["kind"]).promotes:
+    if earlier_config is not None and not kind_named(earlier_config["kind"]).promotes:
         earlier = None
     if config.search.derive:
         assert earlier is not None
-        basis = processes.on_main(
-            derivation_basis, config, earlier, study.selection, study.max_train_steps
-        )
+        facts = (config, earlier, study.selection, study.max_train_steps)
+        basis = processes.on_main(derivation_basis, *facts)
         study = dataclasses.replace(study, found_on={**found_on, "derived": basis})
     plans = study.kind.plans(config, dataset, mesh, study.selection, earlier)
     return dataclasses.replace(study, plans=plans, departures=departed)
+
+
+def _with_num_trials(config: StudyConfig) -> StudyConfig:
+    """A config that says how many trials are drawn, where any are."""
+    search = config.search
+    if search.space and search.method != "grid" and not search.derive and search.trials is None:
+        return replace_fields(config, {"search.trials": DEFAULT_TRIALS})
+    return config
 
 
 def _recorded(folder: epath.Path) -> dict[str, Any] | None:
@@ -222,7 +228,8 @@ def study_dataset(config: StudyConfig) -> Dataset:
     return dataset
 
 
-@functools.lru_cache(maxsize=8)
+# See load_dataset, whose arrays these are.
+@functools.lru_cache(maxsize=4)
 def _dataset(
     config: DataConfig, task_options: tuple[tuple[str, Any], ...], at_random: bool, checks_fit: bool
 ) -> Dataset:

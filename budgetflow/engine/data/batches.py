@@ -9,7 +9,7 @@ from budgetflow.engine.data.read_ahead import Request, read_ahead
 from budgetflow.engine.data.records import Example, Split
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=8)  # The epochs of a few seeds: of trials that run side by side.
 def epoch_order(seed: int, epoch: int, num_examples: int) -> np.ndarray:
     """The order of one epoch: a permutation of ``range(num_examples)``, int32."""
     generator = np.random.Generator(np.random.Philox(key=[seed, epoch]))

@@ -8,12 +8,12 @@ there is.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 
 import numpy as np
 
 from budgetflow.base.errors import ConfigError
+from budgetflow.base.life_cache import cached_for_its_life
 from budgetflow.engine.data.records import Split, leaves
 
 # Targets that are equally frequent among identical inputs, of which one may be fitted.
@@ -51,7 +51,7 @@ class Contradictions:
         return int(np.max(errors, axis=0).sum())
 
 
-@functools.lru_cache(maxsize=8)
+@cached_for_its_life
 def contradictions(split: Split) -> Contradictions | None:
     """The contradictions of a split; None where they cannot be counted.
 

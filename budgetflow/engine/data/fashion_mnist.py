@@ -69,7 +69,7 @@ def fashion_mnist(split: str) -> LabelledImages:
     return LabelledImages(images[first:last], labels[first:last])
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=4)  # The four files, 55 MB, however many studies read them.
 def _read(name: str) -> np.ndarray:
     """An IDX file: two zeros, the type (8: uint8), the number of dimensions, their sizes, data."""
     path = Path(os.environ.get("FASHION_MNIST_DIR", DEBIAN_FOLDER)) / f"{name}.gz"

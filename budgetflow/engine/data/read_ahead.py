@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +12,7 @@ import grain
 import jax
 import numpy as np
 
+from budgetflow.base.life_cache import cached_for_its_life
 from budgetflow.engine.data import workers
 from budgetflow.engine.data.records import Example, Split
 
@@ -50,7 +50,7 @@ class Reading:
         return self.seconds_per_example < CHEAP_SECONDS
 
 
-@functools.lru_cache(maxsize=64)
+@cached_for_its_life
 def reading_of(split: Split) -> Reading:
     """How a split is read: the same object each time, timed at the first."""
     numbers = np.linspace(0, split.num_examples - 1, 24).astype(int)

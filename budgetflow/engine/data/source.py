@@ -36,7 +36,8 @@ class Dataset:
     scale_uint8: bool | None = None
 
 
-@functools.lru_cache(maxsize=8)
+# For the other studies of a chain, and the next one in a notebook: reading may take minutes.
+@functools.lru_cache(maxsize=4)
 def load_dataset(
     name: str,
     train_split: str,

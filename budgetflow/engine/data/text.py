@@ -55,7 +55,7 @@ def pydoc_topics(split: str) -> CharacterSequences:
     return CharacterSequences(codes[low:high], num_classes)
 
 
-@functools.cache
+@functools.cache  # One text of 2 MB.
 def _encoded_topics() -> tuple[np.ndarray, int]:
     from pydoc_data.topics import topics
 

@@ -22,6 +22,7 @@ import jax
 import numpy as np
 
 from budgetflow.base.errors import UserError
+from budgetflow.base.life_cache import cached_for_its_life
 from budgetflow.engine.data.records import Example, Split, concatenated
 from budgetflow.engine.data.shared_memory import Shared, shared_examples
 
@@ -71,7 +72,7 @@ def read(split: Split, numbers: np.ndarray, seeds: tuple[int, int] | None) -> Ex
             concurrent.futures.wait(futures)
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=1)  # For all splits; its processes end with this one.
 def _pool() -> concurrent.futures.ProcessPoolExecutor:
     # Not forked: JAX has threads.
     context = multiprocessing.get_context("spawn")
@@ -80,13 +81,13 @@ def _pool() -> concurrent.futures.ProcessPoolExecutor:
     return concurrent.futures.ProcessPoolExecutor(count(), context, _initialize)
 
 
-@functools.lru_cache(maxsize=64)
+@cached_for_its_life
 def _form(split: Split) -> Any:
     """The shapes and types of one example's arrays."""
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), split.read(0))
 
 
-@functools.lru_cache(maxsize=64)
+@cached_for_its_life
 def _stored(split: Split) -> str:
     """The path of a file with the split for the workers."""
     file = _Limited(split.name)
@@ -97,7 +98,7 @@ def _stored(split: Split) -> str:
     return path
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=1)  # Removed when this process ends.
 def _folder() -> str:
     folder = tempfile.TemporaryDirectory(prefix="budgetflow-")
     atexit.register(folder.cleanup)
@@ -146,7 +147,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=64)  # For as long as the worker lives.
 def _split(path: str) -> Split:
     """In a worker: its copy of a split."""
     with open(path, "rb") as file:

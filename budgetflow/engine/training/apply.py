@@ -72,7 +72,7 @@ def merged_model(spec: ProgramSpec, params: Arrays, model_state: Arrays, train: 
     return nnx.merge(graph, as_type(params, spec.precision), model_state, copy=True)
 
 
-@functools.lru_cache(maxsize=32)
+@functools.lru_cache(maxsize=32)  # Structure alone, without arrays; models are slow to make.
 def _graph_definitions(spec: ProgramSpec) -> tuple[Any, Any]:
     """The model's structure for training and for evaluation."""
     model = nnx.eval_shape(lambda: spec.build_model(jax.random.key(0)))

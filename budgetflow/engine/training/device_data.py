@@ -12,12 +12,7 @@ from jax.sharding import Mesh
 from budgetflow.engine.data.batches import stream_in_order
 from budgetflow.engine.data.records import Example, Split
 from budgetflow.engine.data.source import Dataset
-from budgetflow.engine.training.mesh import (
-    batch_sharding,
-    local_rows,
-    place_batch,
-    place_everywhere,
-)
+from budgetflow.engine.training.mesh import batch_sharding, local_rows, place, replicated
 
 
 class Batches(NamedTuple):
@@ -59,7 +54,7 @@ class DeviceData:
             return None
         if mesh not in self._training_sets:
             arrays = resident_arrays(self.dataset.train)
-            self._training_sets[mesh] = place_everywhere(arrays, mesh)
+            self._training_sets[mesh] = place(arrays, replicated(mesh))
         return self._training_sets[mesh]
 
     def batches(
@@ -129,5 +124,4 @@ def _placed(
     numbers = first + np.arange(len(jax.tree.leaves(local)[0]))
     weights = (numbers[:, None] * size + rows < count).astype(np.float32)
     sharding = batch_sharding(mesh, leading_dimensions=1)
-    placed = place_batch({"batches": local, "weights": weights}, rows, sharding, size)
-    return Batches(data, **placed)
+    return Batches(data, place(local, sharding), place(weights, sharding))

@@ -42,7 +42,7 @@ def evaluation_batch_size(config: StudyConfig, program: Program) -> int:
     return min(max(power_of_two, FEWEST_EXAMPLES), MOST_EXAMPLES)
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=256)  # A number of each program, whose cache has this size.
 def largest_bytes_per_example(program: Program) -> int:
     """By how much one more example enlarges the largest array of the model's forward pass.
 
@@ -57,8 +57,8 @@ def _bytes_of_arrays(program: Program, examples: int) -> list[int]:
     spec, state = program.spec, program.state
     forward = functools.partial(predict, spec, program.mesh)
     traced = jax.make_jaxpr(forward)(state.params, state.model_state, batch=spec.batch(examples))
-    found = (out.aval for equation in equations(traced.jaxpr) for out in equation.outvars)
-    return [_nbytes(array) for array in found]
+    outputs = (out.aval for equation in equations(traced.jaxpr) for out in equation.outvars)
+    return [_nbytes(array) for array in outputs]
 
 
 def _nbytes(array: Any) -> int:

@@ -38,8 +38,8 @@ def compiler_options(platform: str) -> dict[str, bool] | None:
 
 def settings() -> dict[str, Any]:
     """The settings of XLA and JAX that change results, where they are not the default."""
-    found = {name: getattr(jax.config, name) for name in _DEFAULTS}
-    changed = {name: value for name, value in found.items() if value != _DEFAULTS[name]}
+    values = {name: getattr(jax.config, name) for name in _DEFAULTS}
+    changed = {name: value for name, value in values.items() if value != _DEFAULTS[name]}
     flags = sorted(flag for flag in _flags() if not flag.startswith(_HARMLESS_FLAGS))
     return changed | ({"XLA_FLAGS": flags} if flags else {})
 

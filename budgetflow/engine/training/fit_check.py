@@ -90,8 +90,8 @@ def check_fit(
         # The last block overlaps the one before, which is harmless.
         indices = jnp.minimum(block * size, examples - size) + jnp.arange(size)
         fits, hardness = look_at(indices)
-        found = indices[jax.lax.top_k(hardness, min(NEW_REFUTING_EXAMPLES, size))[1]]
-        latest = jnp.concatenate([found, refuting])[: len(refuting)]
+        wrong = indices[jax.lax.top_k(hardness, min(NEW_REFUTING_EXAMPLES, size))[1]]
+        latest = jnp.concatenate([wrong, refuting])[: len(refuting)]
         return fits, block + 1, jnp.where(fits, refuting, latest)
 
     looking = progress.fitted_at_step < 0

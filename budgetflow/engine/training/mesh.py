@@ -99,7 +99,7 @@ def cpu_devices(config: MeshConfig, num_trials: int | None = None) -> int:
     return trials * max(config.data, 1) * max(config.fsdp, 1)
 
 
-@functools.cache
+@functools.cache  # The machine stays what it is.
 def device_kind() -> str:
     """What computes: the accelerator's kind; of a CPU, its model and the number of its cores.
 
@@ -158,6 +158,11 @@ def trial_slices(mesh: Mesh) -> tuple[Mesh, ...]:
     return tuple(
         Mesh(devices, BATCH_AXES, axis_types=(AxisType.Auto,) * 2) for devices in mesh.devices
     )
+
+
+def is_local(mesh: Mesh) -> bool:
+    """Whether some of a mesh's devices belong to this process."""
+    return any(device.process_index == jax.process_index() for device in mesh.devices.flat)
 
 
 def check_batch_size(config: StudyConfig, mesh: Mesh) -> None:
@@ -226,43 +231,16 @@ def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
     return np.concatenate([np.arange(*ends) for ends in sorted(starts_and_stops)])
 
 
-def place_batch(
-    local: dict[str, Any], rows: np.ndarray, sharding: NamedSharding, batch_size: int
-) -> dict[str, Any]:
-    """A batch on the devices, each process having read its own rows of it.
+def place(local: Any, sharding: NamedSharding) -> Any:
+    """Arrays on the devices of a sharding.
 
     Args:
-        local: this process's examples, [..., rows, ...], the batch in the sharding's last named
-            dimension.
-        rows: their positions within the batch.
-        sharding: how the batch is laid out, by :func:`batch_sharding`.
-        batch_size: the number of examples in the whole batch.
+        local: arrays; on several processes, of a batch this one's rows, by :func:`local_rows`.
+        sharding: how all of the batch is laid out, or :func:`replicated`.
     """
     if sharding.is_fully_addressable:
         return jax.device_put(local, sharding)
-    axis = len(sharding.spec) - 1
-
-    def place(array: np.ndarray) -> jax.Array:
-        shape = (*array.shape[:axis], batch_size, *array.shape[axis + 1 :])
-
-        def part(index: Any) -> np.ndarray:
-            start, stop, _ = index[axis].indices(batch_size)
-            first = int(np.searchsorted(rows, start))
-            return array[(*[slice(None)] * axis, slice(first, first + stop - start))]
-
-        return jax.make_array_from_callback(shape, sharding, part)
-
-    return jax.tree.map(place, local)
-
-
-def place_everywhere(tree: Any, mesh: Mesh) -> Any:
-    """Arrays that all processes hold, copied to every device of a mesh."""
-    sharding = replicated(mesh)
-    if sharding.is_fully_addressable:
-        return jax.device_put(tree, sharding)
-    return jax.tree.map(
-        lambda array: jax.make_array_from_callback(array.shape, sharding, lambda i: array[i]), tree
-    )
+    return jax.make_array_from_process_local_data(sharding, local)
 
 
 def to_all_processes(state: Any, mesh: Mesh, position: int) -> Any:
@@ -303,7 +281,7 @@ def to_all_processes(state: Any, mesh: Mesh, position: int) -> Any:
     )
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=8)  # A compiled function, which holds no data.
 def _choose(shardings: tuple[NamedSharding, ...]) -> Any:
     """(stacked arrays, position) -> the arrays at that position."""
     return jax.jit(

@@ -116,11 +116,11 @@ def _traced(
     return closed.jaxpr, shapes
 
 
-def _check_shapes(what: str, found: Any, expected: Any) -> None:
-    if not _alike(found, expected):
+def _check_shapes(what: str, actual: Any, expected: Any) -> None:
+    if not _alike(actual, expected):
         raise ConfigError(f"{what} are no tree of the same structure as before it")
     for (path, new), old in zip(
-        jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(expected), strict=True
+        jax.tree_util.tree_leaves_with_path(actual), jax.tree.leaves(expected), strict=True
     ):
         if new.shape != jnp.shape(old):
             raise ConfigError(
@@ -168,12 +168,12 @@ def _check_decay(field: str, weight_decay_mask: str, reached: Outputs, params: A
 
 
 def _check_schedule_free(field: str, state: Any, params: Any, averages_params: bool) -> None:
-    found = schedule_free_states(state)
-    if found and averages_params:
+    states = schedule_free_states(state)
+    if states and averages_params:
         raise ConfigError(
             f"{field} evaluates an average of the parameters of its own; set config.ema_decay = 0"
         )
-    if len(found) > 1 or (found and not _alike(found[0].z, params)):
+    if len(states) > 1 or (states and not _alike(states[0].z, params)):
         raise ConfigError(
             f"{field}: optax.contrib.schedule_free has to be around the optimizer of all "
             "parameters, or their average is not defined"

@@ -119,8 +119,8 @@ class Task:
     def metrics(self, outputs: Any, batch: dict[str, Any]) -> dict[str, Metric]:
         """All that is measured, the loss among it."""
         with user_code("config.task.name", self.name):
-            found = {"loss": self.loss(outputs, batch), **self.task.metrics(outputs, batch)}
-            return {name: as_metric(value) for name, value in found.items()}
+            metrics = {"loss": self.loss(outputs, batch), **self.task.metrics(outputs, batch)}
+            return {name: as_metric(value) for name, value in metrics.items()}
 
     def fitted(self, outputs: Any, batch: dict[str, Any]) -> jax.Array:
         """Whether each example is fitted, bool [batch]."""

@@ -97,6 +97,7 @@ class Program:
     is_fitted: Any
 
 
+# Compiled programs hold no data, and a second study of the process compiles nothing anew.
 @functools.lru_cache(maxsize=256)
 def make_program(spec: ProgramSpec, mesh: Mesh, min_sharded_size: int) -> Program:
     """The compiled functions for a spec; equal arguments get the same ones.
@@ -153,13 +154,7 @@ def init(spec: ProgramSpec, numbers: dict[str, Any], learning_rate: jax.Array) -
         ema_params = jax.tree.map(
             lambda a: jnp.array(a, jnp.promote_types(a.dtype, "float32")), params
         )
-    return TrainState(
-        step=jnp.int32(0),
-        params=params,
-        model_state=model_state,
-        opt_state=opt_state,
-        ema_params=ema_params,
-    )
+    return TrainState(jnp.int32(0), params, model_state, opt_state, ema_params)
 
 
 def train_steps(
@@ -176,17 +171,8 @@ def train_steps(
     """The first ``count`` of some updates; see :class:`Program` for the arguments."""
 
     def update(index: Any, carry: tuple[TrainState, Progress]) -> tuple[TrainState, Progress]:
-        state, progress = carry
-        return train_step(
-            spec=spec,
-            mesh=mesh,
-            state=state,
-            progress=progress,
-            data=data,
-            batch=jax.tree.map(lambda array: array[index], batches),
-            learning_rate=learning_rates[index],
-            numbers=numbers,
-        )
+        batch = jax.tree.map(lambda array: array[index], batches)
+        return train_step(spec, mesh, *carry, data, batch, learning_rates[index], numbers)
 
     if len(learning_rates) == 1:
         return update(0, (state, progress))
@@ -215,13 +201,7 @@ def train_step(
         # parameters soon.
         decay = jnp.minimum(numbers["ema_decay"], (1 + state.step) / (10 + state.step))
         ema_params = optax.incremental_update(params, state.ema_params, 1 - decay)
-    after = TrainState(
-        step=state.step + 1,
-        params=params,
-        model_state=model_state,
-        opt_state=opt_state,
-        ema_params=ema_params,
-    )
+    after = TrainState(state.step + 1, params, model_state, opt_state, ema_params)
     first_time = (progress.diverged_at_step < 0) & ~jnp.isfinite(value)
     progress = progress._replace(
         diverged_at_step=jnp.where(first_time, after.step, progress.diverged_at_step)
@@ -243,16 +223,10 @@ def batch_gradients(
         batch["inputs"] = augmented(spec, augment_key, batch["inputs"], numbers["augmentation"])
 
     def sums_of(model_state: Arrays, part: Arrays, key: jax.Array) -> Any:
-        loss = functools.partial(
-            _loss,
-            spec=spec,
-            strengths=numbers["regularization"],
-            key=key,
-            model_state=model_state,
-            batch=part,
+        value_and_gradients = jax.value_and_grad(_loss, has_aux=True)
+        (total, (weight, model_state)), gradients = value_and_gradients(
+            state.params, spec, numbers["regularization"], key, model_state, part
         )
-        found, gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
-        total, (weight, model_state) = found
         return (total, weight, gradients), model_state
 
     def mean(sums: Any) -> tuple[jax.Array, Arrays]:
@@ -267,8 +241,8 @@ def batch_gradients(
 
     def add(carry: Any, part_and_key: Any) -> Any:
         sums, model_state = carry
-        found, model_state = sums_of(model_state, *part_and_key)
-        return (jax.tree.map(jnp.add, sums, found), model_state), None
+        part_sums, model_state = sums_of(model_state, *part_and_key)
+        return (jax.tree.map(jnp.add, sums, part_sums), model_state), None
 
     # Every part takes each count-th example, so that it is as evenly divided among the devices.
     parts = jax.tree.map(lambda a: jnp.moveaxis(a.reshape(-1, count, *a.shape[1:]), 1, 0), batch)
@@ -286,7 +260,6 @@ def batch_gradients(
 
 def _loss(
     params: Arrays,
-    *,
     spec: ProgramSpec,
     strengths: dict[str, Any],
     key: jax.Array,
@@ -324,8 +297,8 @@ def eval_step(
         return {name: metric.sums(counted=weights > 0) for name, metric in metrics.items()}
 
     if len(weights) == 1:
-        found = sums(jax.tree.map(lambda array: array[0], batches), weights[0])
+        added = sums(jax.tree.map(lambda array: array[0], batches), weights[0])
     else:
         every = jax.lax.map(lambda pair: sums(*pair), (batches, weights))
-        found = jax.tree.map(lambda values: values.sum(axis=0), every)
-    return found if not totals else jax.tree.map(jnp.add, totals, found)
+        added = jax.tree.map(lambda values: values.sum(axis=0), every)
+    return added if not totals else jax.tree.map(jnp.add, totals, added)

@@ -89,7 +89,7 @@ class Profiler:
 
     def reached(self, step: int) -> None:
         """Starts or stops the trace, if this is the step to do so."""
-        if self._steps and step == self._steps[0]:
+        if self._steps and step == self._steps[0] and not self._is_tracing:
             jax.profiler.start_trace(self._folder, create_perfetto_trace=True)
             self._is_tracing = True
         elif self._steps and step == self._steps[1]:

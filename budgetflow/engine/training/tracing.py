@@ -55,14 +55,14 @@ def check_parts(spec: ProgramSpec, config: StudyConfig, varied: Collection[str])
     _check_update(spec, weight_decay > 0 or "regularization.weight_decay" in varied)
 
 
-@functools.lru_cache(maxsize=32)
+@functools.lru_cache(maxsize=32)  # Traced once for all trials; holds nothing.
 def _check_update(spec: ProgramSpec, decays_weights: bool) -> None:
     model = nnx.eval_shape(lambda: spec.build_model(jax.random.key(0)))
     params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
     check_update(spec.optimizer, params, decays_weights, spec.averages_params)
 
 
-@functools.lru_cache(maxsize=32)
+@functools.lru_cache(maxsize=32)  # Traced once for all trials; shapes alone.
 def task_metrics(spec: ProgramSpec) -> dict[str, Metric]:
     """The task's metrics, with shapes in the place of arrays.
 
@@ -159,7 +159,7 @@ def _shape(array: Any, size: int) -> str:
     return f"({', '.join('batch' if n == size else str(n) for n in array.shape)})"
 
 
-@functools.lru_cache(maxsize=32)
+@functools.lru_cache(maxsize=32)  # Traced once for all trials.
 def has_convolutions(spec: ProgramSpec) -> bool:
     """Whether the model convolves, found by tracing it; nothing is compiled."""
     jaxpr = jax.make_jaxpr(functools.partial(_fresh_outputs, spec))(spec.batch(1))

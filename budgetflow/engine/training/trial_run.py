@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -13,6 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from budgetflow.base import stopping
+from budgetflow.engine.checkpoints import TrialCheckpoints
 from budgetflow.engine.data.batches import batch_indices, stream_batches
 from budgetflow.engine.data.records import Example, Split, nbytes, stacked
 from budgetflow.engine.data.source import Dataset
@@ -22,9 +23,10 @@ from budgetflow.engine.training.evaluation_size import evaluation_batch_size
 from budgetflow.engine.training.fit_check import FIT_CHECK_EXAMPLES, Progress, initial_progress
 from budgetflow.engine.training.mesh import (
     batch_sharding,
+    is_local,
     local_rows,
-    place_batch,
-    place_everywhere,
+    place,
+    replicated,
 )
 from budgetflow.engine.training.spec import program_spec, traced_numbers
 from budgetflow.engine.training.step import Program, TrainState, make_program
@@ -40,6 +42,8 @@ STREAMED_BYTES_PER_CALL = 16 * 2**20
 CALLS_AHEAD = 4
 # Training examples to evaluate while trials race, for their order.
 RACE_EXAMPLES = 256
+# Of what the compiled step notices, what a checkpoint between two evaluations goes with.
+NOTICED_STEPS = ("diverged_at_step", "fitted_at_step")
 # Calls whose arguments are made at once, since each costs little beside the making.
 CALLS_PREPARED = 64
 
@@ -64,25 +68,10 @@ class Measurement:
     fitted_at_step_bracket: tuple[int, int] | None
 
 
-@dataclasses.dataclass(frozen=True)
-class Noticed:
-    """What a trial that is between two evaluations has noticed since the first of them.
-
-    Attributes:
-        step: the step of its state.
-        checked_step: that of the evaluation.
-        diverged_at_step, fitted_at_step: see
-            :class:`budgetflow.engine.training.fit_check.Progress`.
-    """
-
-    step: int
-    checked_step: int
-    diverged_at_step: int
-    fitted_at_step: int
-
-
 class TrialRun:
     """A trial's state on its devices, and its way through its schedule.
+
+    Where all of these are other processes' devices, it holds the state's shapes and trains nothing.
 
     Args:
         config: the trial's config, its hyperparameters filled in.
@@ -96,10 +85,12 @@ class TrialRun:
     Attributes:
         program: its compiled functions.
         data: see above.
+        is_local: whether some of its devices belong to this process.
         numbers: what the compiled functions take as traced numbers.
-        state: the train state.
+        state: the train state; its shapes if no device is local.
         progress: what the compiled step has noticed.
         step: updates made so far.
+        checkpoints: its saved states, for whoever saves it.
         stopwatch: where the time went.
         profiler: traces some of its steps.
     """
@@ -120,69 +111,68 @@ class TrialRun:
         self._learning_rates = schedule.learning_rates()
         self.program = program
         self._steps_per_call = steps_per_call(config, train, program)
-        self.numbers = place_everywhere(traced_numbers(config, program.spec), program.mesh)
-        # On the mesh from the start, or the first call would compile a program of its own.
-        self.progress: Progress = place_everywhere(
-            initial_progress(train.num_examples), program.mesh
-        )
-        self._checked_step = 0
+        self._checked_step = self.step = 0
         self.stopwatch = Stopwatch()
         self.profiler = Profiler()
-        with self.stopwatch("training"):
-            rate = np.float32(self._learning_rates[0])
-            self.state: TrainState = program.init(self.numbers, rate)
-        self.step = 0
+        self.checkpoints: TrialCheckpoints
+        self.is_local = is_local(program.mesh)
+        self.state: TrainState = program.state
+        if self.is_local:
+            everywhere = replicated(program.mesh)
+            self.numbers = place(traced_numbers(config, program.spec), everywhere)
+            # On the mesh from the start, or the first call would compile a program of its own.
+            self.progress: Progress = place(initial_progress(train.num_examples), everywhere)
+            with self.stopwatch("training"):
+                rate = np.float32(self._learning_rates[0])
+                self.state = program.init(self.numbers, rate)
 
-    def resume(self, state: TrainState, has_fitted: bool, noticed: Noticed | None = None) -> None:
+    def resume(
+        self, state: TrainState, has_fitted: bool, noticed: Mapping[str, int] | None = None
+    ) -> None:
         """Goes on from a restored state instead of step 0.
 
         Args:
             state: the state.
             has_fitted: whether it, or one before it, fitted the training set.
-            noticed: of a state between two evaluations, what was noticed since the first of them.
+            noticed: of a state between two evaluations, by :meth:`noticed`.
         """
         self.state, self._has_fitted = state, has_fitted
+        if not self.is_local:
+            return
         self.step = self._checked_step = int(state.step)
         if noticed is not None:
-            self._checked_step = noticed.checked_step
-            found = np.int32(noticed.diverged_at_step), np.int32(noticed.fitted_at_step)
-            self.progress = place_everywhere(
-                self.progress._replace(diverged_at_step=found[0], fitted_at_step=found[1]),
-                self.program.mesh,
-            )
+            self._checked_step = noticed["checked_step"]
+            steps = {name: np.int32(noticed[name]) for name in NOTICED_STEPS}
+            progress = initial_progress(self.data.dataset.train.num_examples)._replace(**steps)
+            self.progress = place(progress, replicated(self.program.mesh))
 
-    @property
-    def noticed(self) -> Noticed:
-        """What was noticed since the last evaluation."""
+    def noticed(self) -> dict[str, int]:
+        """What a state between two evaluations needs to go on, as JSON values.
+
+        That is its "step", the "checked_step" of the last evaluation, and what was noticed since.
+        """
         progress = jax.device_get(self.progress)
-        return Noticed(
-            self.step,
-            self._checked_step,
-            int(progress.diverged_at_step),
-            int(progress.fitted_at_step),
-        )
+        steps = {name: int(getattr(progress, name)) for name in NOTICED_STEPS}
+        return {"step": self.step, "checked_step": self._checked_step, **steps}
 
     def release(self) -> None:
         """Frees the devices of its state, whoever still refers to it; it cannot go on."""
-        for array in jax.tree.leaves((self.state, self.progress, self.numbers)):
-            array.delete()
+        if self.is_local:
+            for array in jax.tree.leaves((self.state, self.progress, self.numbers)):
+                array.delete()
 
-    def advance(self, to_step: int) -> Measurement | None:
-        """Makes the updates up to ``to_step`` and measures the trial there.
+    def advance(self, to_step: int, measures: bool = True) -> Measurement | None:
+        """Makes the updates up to ``to_step`` and measures the trial there, unless told not to.
 
         None if it was asked to stop before, see :mod:`budgetflow.base.stopping`.
         """
-        return self.measure() if self.reach(to_step) else None
-
-    def reach(self, to_step: int) -> bool:
-        """Makes the updates up to ``to_step``; whether it was not asked to stop before."""
-        for step in sorted({to_step, *self.profiler.stops(self.step, to_step)}):
-            try:
+        try:
+            for step in sorted({to_step, *self.profiler.stops(self.step, to_step)}):
                 self.train(step)
-            except stopping.StoppedError:
-                return False
-            self.profiler.reached(step)
-        return True
+                self.profiler.reached(step)
+        except stopping.StoppedError:
+            return None
+        return self.measure() if measures else None
 
     def train(self, to_step: int) -> None:
         """Makes the updates up to ``to_step`` and waits for them.
@@ -256,7 +246,7 @@ class TrialRun:
             with self.stopwatch.part_of("training", "data"):
                 group = list(itertools.islice(batches, min(length, to_step - first)))
                 group += group[-1:] * (length - len(group))
-                placed = place_batch(stacked(iter(group)), rows, sharding, size)
+                placed = place(stacked(iter(group)), sharding)
             yield placed
 
     def measure(self) -> Measurement:
@@ -284,19 +274,19 @@ class TrialRun:
     def _metrics(self) -> dict[str, Any]:
         """What a row holds of both splits; in a race, of the training split or a part of it."""
         train, examples = self.data.dataset.train, self._config.evaluation.train_examples
-        found: dict[str, Any] = {}
+        metrics: dict[str, Any] = {}
         totals = {}
         is_last = self.step == len(self._learning_rates)
         if self._whole_at is None or self._has_fitted or is_last:
             totals["validation"] = self._totals(self.data.dataset.validation)
         elif self.step not in self._whole_at:
             examples = min(RACE_EXAMPLES, examples, train.num_examples)
-            found["partial_train_examples"] = examples
+            metrics["partial_train_examples"] = examples
         totals["train"] = self._totals(train, examples)
         # One transfer for all of it.
         for split, sums in jax.device_get(totals).items():
-            found |= {f"{split}_{name}": value for name, value in self._values(sums).items()}
-        return found
+            metrics |= {f"{split}_{name}": value for name, value in self._values(sums).items()}
+        return metrics
 
     def _noticed_fit(self, fitted_at_step: int) -> tuple[int, int] | None:
         """The bracket of the first step known to fit every training example, where that counts."""

@@ -294,7 +294,7 @@ def from_json(content: dict[str, Any]) -> Outcome:
     return _reader(content["kind"]).validate_python(content)
 
 
-@functools.cache
+@functools.cache  # Of the kinds of study, which are few; slow to make.
 def _reader(kind: str) -> pydantic.TypeAdapter[Outcome]:
     found, path = Outcome, NAMED.get(kind, kind)
     if is_import_path(path):

@@ -318,7 +318,7 @@ def _probability_best(settings: Sequence[Setting], number: int, noise: Noise) ->
     return min(1.0, float(share / share.sum() @ below @ (weight / weight.sum())))
 
 
-@functools.cache
+@functools.cache  # Constants.
 def _quadrature() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Points and weights of Gauss's rules on [-1, 1] and for the normal distribution.
 

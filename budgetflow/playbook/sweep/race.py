@@ -105,7 +105,7 @@ class Race:
         return sorted(trial.base_learning_rate for trial in self.trials)
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=8)  # Numbers alone, asked for with every decision.
 def lockstep_grid(max_train_steps: int) -> tuple[int, ...]:
     """The steps at which trials wait for each other and are evaluated, the last being N.
 

@@ -263,7 +263,7 @@ def library() -> str:
         return kept("report_library", f"{version}: {_BUNDLE}", _bundled)
 
 
-@functools.cache
+@functools.cache  # A text that is the same for all reports.
 def _bundled() -> str:
     # Within this process it would hold up every thread for more than a second. Who interrupts this
     # one does not mean the other one, of which nobody should hear then.
@@ -276,7 +276,7 @@ def _resource(name: str) -> str:
     return importlib.resources.files("budgetflow.results.report").joinpath(name).read_text()
 
 
-@functools.cache
+@functools.cache  # The same for all reports.
 def _template() -> jinja2.Template:
     return jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined

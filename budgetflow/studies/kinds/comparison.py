@@ -223,9 +223,8 @@ def _noise(
         steps = sorted({max(1, round(share * one.steps)) for share in NOISE_AT})
         samples = []
         with live.stopwatch("gradient noise"):
-            _, run = live.start(plan, position=0)
-            for step in steps if run else ():
-                assert run is not None
+            run = live.start(plan, position=0)
+            for step in steps if run.is_local else ():
                 run.train(step)
                 found = gradient_products(run, plan.config.seed, plan.config.data.batch_size)
                 samples.append(NoiseSample(step, **dataclasses.asdict(found)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import re
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from budgetflow.base.errors import ConfigError, shown
+from budgetflow.base.life_cache import cached_for_its_life
 from budgetflow.config.checks import Rule
 from budgetflow.config.schema import StudyConfig
 from budgetflow.engine.data.contradictions import contradictions
@@ -132,7 +132,7 @@ def decide(study: Study, trials: Sequence[TrialRecord]) -> Decision:
     return decision
 
 
-@functools.lru_cache(maxsize=1)  # asked for with every decision
+@cached_for_its_life  # asked for with every decision
 def settings(study: Study) -> SweepSettings:
     """What the policy of a sweep has to know."""
     config, train = study.config, study.dataset.train

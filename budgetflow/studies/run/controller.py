@@ -16,7 +16,7 @@ from budgetflow.base.files import write_json
 from budgetflow.engine.data.read_ahead import readings
 from budgetflow.engine.training.timing import Stopwatch
 from budgetflow.playbook.common.decision_words import joining_in_words
-from budgetflow.playbook.common.measurement import Add, Advance, Decision
+from budgetflow.playbook.common.measurement import Add, Advance
 from budgetflow.playbook.common.outcomes import Outcome
 from budgetflow.studies.run.completion import timing
 from budgetflow.studies.run.live_trials import LiveTrials
@@ -61,7 +61,7 @@ class Crew(Protocol):
         """Waits for a trial that advances meanwhile; whether there was one."""
         ...
 
-    def conclude(self, found: Outcome) -> Outcome:
+    def conclude(self, outcome: Outcome) -> Outcome:
         """The outcome that a policy has found, completed."""
         ...
 
@@ -117,32 +117,26 @@ def run_study(
             live = live or at_the_end.enter_context(LiveTrials(study, profile_steps))
             crew = OwnDevices(study, live, on_measured, on_phase)
         crew.read()
-        complete = crew.conclude(_carried_out(study, crew, on_decision))
+        while True:
+            decision = processes.on_main(study.kind.decide, study, list(crew.records.values()))
+            if isinstance(decision, Add):
+                if crew.records:
+                    on_decision(joining_in_words(decision.trials, crew.records))
+                crew.add(decision.trials)
+            elif isinstance(decision, Advance):
+                crew.advance(decision)
+            elif not crew.wait():
+                complete = crew.conclude(decision.outcome)
+                break
     processes.on_main(keep_receipts, study.folder, complete)
     if crew.steps_trained:
-        seconds = time.perf_counter() - started_at
-        trained = crew.steps_trained, crew.examples_trained
-        spent = timing(*trained, seconds, crew.stopwatch)
-        spent["reading"] = readings((study.dataset.train, study.dataset.validation))
-        processes.on_main(write_json, study.folder / "timing.json", spent)
+        _write_timing(study, crew, time.perf_counter() - started_at)
     outcome = complete.to_json()
     processes.on_main(write_outcome, study.folder, outcome, crew.records.values())
     return outcome
 
 
-def _carried_out(study: Study, crew: Crew, on_decision: OnNews) -> Outcome:
-    """What a study's policy finds, once all that it asked for is carried out."""
-
-    def decide() -> Decision:
-        return study.kind.decide(study, list(crew.records.values()))
-
-    while True:
-        decision = processes.on_main(decide)
-        if isinstance(decision, Add):
-            if crew.records:
-                on_decision(joining_in_words(decision.trials, crew.records))
-            crew.add(decision.trials)
-        elif isinstance(decision, Advance):
-            crew.advance(decision)
-        elif not crew.wait():
-            return decision.outcome
+def _write_timing(study: Study, crew: Crew, seconds: float) -> None:
+    spent = timing(crew.steps_trained, crew.examples_trained, seconds, crew.stopwatch)
+    spent["reading"] = readings((study.dataset.train, study.dataset.validation))
+    processes.on_main(write_json, study.folder / "timing.json", spent)

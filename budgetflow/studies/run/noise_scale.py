@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from budgetflow.engine.data.records import stacked
 from budgetflow.engine.training.exactness import compiler_options
-from budgetflow.engine.training.mesh import place_everywhere
+from budgetflow.engine.training.mesh import place, replicated
 from budgetflow.engine.training.spec import ProgramSpec
 from budgetflow.engine.training.step import TrainState, batch_gradients
 from budgetflow.engine.training.trial_run import TrialRun
@@ -63,14 +63,14 @@ def gradient_products(run: TrialRun, seed: int, batch_size: int) -> GradientProd
     for number in range(BATCHES):
         total = add(state, batches, np.int32(number), run.numbers, total)
     mean = jax.tree.map(lambda g: g / BATCHES, total)
-    found = [
+    all_products = [
         products(state, batches, np.int32(number), run.numbers, mean) for number in range(BATCHES)
     ]
-    norms, projections = np.array(jax.device_get(found), np.float64).T
+    norms, projections = np.array(jax.device_get(all_products), np.float64).T
     return GradientProducts(size, tuple(norms.tolist()), tuple(projections.tolist()))
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=64)  # Compiled functions, which hold no data.
 def _compiled(spec: ProgramSpec, mesh: Mesh) -> tuple[Any, Any]:
     """Adds a batch's gradient to a sum; and takes its products with itself and with a mean."""
     # The parts of a batch save memory, which these smaller ones do not need.
@@ -79,15 +79,15 @@ def _compiled(spec: ProgramSpec, mesh: Mesh) -> tuple[Any, Any]:
     def gradient(state: TrainState, batches: Any, number: Any, numbers: Any) -> Any:
         batch = jax.tree.map(lambda array: array[number], batches)
         numbers = {**numbers, "seed": batch.pop("seed")}
-        found = batch_gradients(spec, mesh, state, batch=batch, numbers=numbers)[2]
-        return jax.tree.map(lambda g: g.astype(jnp.float32), found)
+        gradients = batch_gradients(spec, mesh, state, batch=batch, numbers=numbers)[2]
+        return jax.tree.map(lambda g: g.astype(jnp.float32), gradients)
 
     def add(state: TrainState, batches: Any, number: Any, numbers: Any, total: Any) -> Any:
         return jax.tree.map(jnp.add, total, gradient(state, batches, number, numbers))
 
     def products(state: TrainState, batches: Any, number: Any, numbers: Any, mean: Any) -> Any:
-        found = gradient(state, batches, number, numbers)
-        return _dot(found, found), _dot(found, mean)
+        own = gradient(state, batches, number, numbers)
+        return _dot(own, own), _dot(own, mean)
 
     exactly = compiler_options(mesh.devices.flat[0].platform)
     return jax.jit(add, compiler_options=exactly), jax.jit(products, compiler_options=exactly)
@@ -110,4 +110,4 @@ def _batches(run: TrialRun, seed: int, size: int) -> Any:
         own = rng if train.is_random else None
         examples = stacked(train.example(int(index), own) for index in indices.flat)
         batches = jax.tree.map(lambda a: a.reshape(*indices.shape, *a.shape[1:]), examples)
-    return place_everywhere({**batches, "seed": seeds}, run.program.mesh)
+    return place({**batches, "seed": seeds}, replicated(run.program.mesh))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, NoReturn
 
 from etils import epath
@@ -163,31 +163,32 @@ class OwnDevices:
                 record = processes.on_main(self._resumable, self.records[number])
                 self.records[number] = resumed(study, record, self.plan(number))
                 self._live.open(self.records[number], self.plan(number), position)
+        for stop, due in self._stops(wave, to_step):
+            for number, measurement in self._live.advance(due, stop).items():
+                if measurement is not None:
+                    self._record(number, measurement)
+            if stopping.is_asked():
+                self._stop()
+
+    def _stops(self, wave: Collection[int], to_step: int) -> Iterator[tuple[int, list[int]]]:
+        """The steps to measure trials of a wave at, and those of them that are due there."""
         records = [self.records[number] for number in wave]
         # States that were taken over without their measurements.
         unmeasured = {r.trial: r.step for r in records if r.step > 0 and not r.rows}
         for step in sorted({*unmeasured.values()}):
-            self._advance_to(step, {n for n in unmeasured if unmeasured[n] == step})
-        stops = {number: study.kind.stops(study, self.plan(number)) for number in wave}
+            yield step, [number for number in unmeasured if unmeasured[number] == step]
+        stops = {n: {*self._study.kind.stops(self._study, self.plan(n)), to_step} for n in wave}
         start = min(record.step for record in records)
-        on_the_way = {s for own in stops.values() for s in own if start < s < to_step}
-        for stop in sorted({*on_the_way, to_step}):
+        for stop in sorted(s for s in set().union(*stops.values()) if start < s <= to_step):
             due = [
-                number
-                for number in wave
-                if (stop in stops[number] or stop == to_step)
-                and self.records[number].step < stop
-                and self.records[number].status != "diverged"
+                record.trial
+                for record in (self.records[number] for number in wave)
+                if stop in stops[record.trial]
+                and record.step < stop
+                and record.status != "diverged"
             ]
-            self._advance_to(stop, due)
-
-    def _advance_to(self, stop: int, trials: Iterable[int]) -> None:
-        measured = self._live.advance(list(trials), stop)
-        for number, measurement in measured.items():
-            if measurement is not None:
-                self._record(number, measurement)
-        if stopping.is_asked():
-            self._stop()
+            if due:
+                yield stop, due
 
     def _stop(self) -> NoReturn:
         """Saves every trial that is on the devices.
@@ -264,19 +265,19 @@ class OwnDevices:
         self._live.close(self.records[number], self.plan(number), save)
         self._write(self.records[number])
 
-    def conclude(self, found: Outcome) -> Outcome:
+    def conclude(self, outcome: Outcome) -> Outcome:
         """The outcome that a policy has found, completed; no trial is on the devices after it."""
         for number, record in self.records.items():
             if record.status == "running":
                 self.records[number] = dataclasses.replace(record, status="stopped")
                 if number in self._live:
                     # Nobody continues the others, and training finds their states again.
-                    is_read = self._study.kind.promotes or number == found.best_trial
+                    is_read = self._study.kind.promotes or number == outcome.best_trial
                     self.close(number, save=is_read)
                 else:  # resumed at the very step where the race ended
                     self._write(self.records[number])
         self._on_phase("concluding")
-        return completed(self._study, found, list(self.records.values()), self._live)
+        return completed(self._study, outcome, list(self.records.values()), self._live)
 
 
 def resumable(

@@ -10,15 +10,16 @@ compiles the program anew. So that is timed, where a study is long enough to be 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 from jax.sharding import Mesh
 
 from budgetflow.engine.training.mesh import trial_slices
 from budgetflow.engine.training.trial_run import TrialRun
-from budgetflow.studies.run.side_by_side import Population
 
 # A shorter study would not win back what timing and compiling for further devices takes.
 WORTH_TIMING_SECONDS = 20.0
@@ -69,30 +70,25 @@ def choose_strategy(
         return strategy(len(slices), "config.mesh.trial says so.", {})
     if len(slices) == 1 or jax.default_backend() != "cpu" or jax.process_count() > 1:
         return strategy(len(slices), "Each trial has its share of the devices to itself.", {})
-    population = Population(mesh)
     alone = [start_trial(slices[0])]
-    seconds = step_seconds(population.train, alone, ROUGH_SECONDS) * total_steps
+    seconds = step_seconds(alone, ROUGH_SECONDS) * total_steps
     if seconds < WORTH_TIMING_SECONDS:
         about = f"about {max(seconds, 1):.0f} seconds of training"
         return strategy(1, f"Too short a study to time more than one at a time: {about}.", {})
     together = [*alone, *map(start_trial, slices[1:])]
     rates = {
-        str(len(runs)): 1
-        / min(step_seconds(population.train, runs, FINE_SECONDS) for _ in range(2))
+        str(len(runs)): 1 / min(step_seconds(runs, FINE_SECONDS) for _ in range(2))
         for runs in (together, alone)
     }
     best = max(rates, key=lambda count: rates[count])
     return strategy(int(best), "The fastest of those timed.", rates)
 
 
-def step_seconds(
-    train: Callable[[Mapping[int, TrialRun], int], None], runs: Sequence[TrialRun], at_least: float
-) -> float:
+def step_seconds(runs: Sequence[TrialRun], at_least: float) -> float:
     """Seconds per step of some trials at the same time; compiles first if need be.
 
     Args:
-        train: trains trials, by number, up to a step.
-        runs: the trials; they are trained on, however many steps that takes.
+        runs: the trials, each on another slice; they are trained on, however many steps that takes.
         at_least: for how many seconds to train them.
     """
     step = max(run.step for run in runs) + 1
@@ -101,9 +97,18 @@ def step_seconds(
     steps = 4
     while True:
         started_at = time.perf_counter()
-        train(dict(enumerate(runs)), step + steps)
+        train_side_by_side(runs, step + steps)
         seconds = time.perf_counter() - started_at
         if seconds >= at_least:
             return seconds / (len(runs) * steps)
         step += steps
         steps *= 4
+
+
+def train_side_by_side(runs: Sequence[TrialRun], to_step: int) -> None:
+    """Trains trials at the same time, each on another slice, without measuring them."""
+    if len(runs) == 1:
+        runs[0].train(to_step)
+        return
+    with ThreadPoolExecutor(len(runs)) as threads:
+        list(threads.map(TrialRun.train, runs, itertools.repeat(to_step)))

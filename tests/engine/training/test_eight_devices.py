@@ -23,8 +23,8 @@ from budgetflow.engine.training.mesh import check_batch_size, make_mesh, trial_s
 from budgetflow.engine.training.trial_run import TrialRun, trial_program
 from budgetflow.studies.plan.cost import flops_per_step
 from budgetflow.studies.run.controller import run_study
-from budgetflow.studies.run.side_by_side import Population
-from budgetflow.studies.run.strategy import choose_strategy
+from budgetflow.studies.run.strategy import choose_strategy, train_side_by_side
+from budgetflow.studies.store.trial import read_trials
 from budgetflow.studies.study import study_memory
 
 EIGHT = jax.device_count() == 8
@@ -145,31 +145,33 @@ def test_streamed_data_is_divided_like_data_in_memory(streamed_digits, on_one_de
 @on_eight
 def test_trials_side_by_side_are_the_ones_alone_bit_for_bit(digits):
     config = config_on((2, 2, 2), MLP)
-    population = Population(make_mesh(config.mesh))
-    assert len(population.slices) == 2
     schedules = [Schedule(0.02 * (n + 1), constant_steps=12) for n in range(2)]
-    together = {
-        n: start_trial(digits, config, schedule, position=n) for n, schedule in enumerate(schedules)
-    }
-    measured = population.advance(together, 5) and population.advance(together, 12)
-    for number, schedule in enumerate(schedules):
+    together = [
+        start_trial(digits, config, schedule, position=n) for n, schedule in enumerate(schedules)
+    ]
+    for step in (5, 12):
+        train_side_by_side(together, step)
+    for run, schedule in zip(together, schedules, strict=True):
         alone = start_trial(digits, config, schedule, position=0)
-        assert measured[number] == alone.advance(12)
-        assert_identical(together[number].state, alone.state)
+        assert run.measure() == alone.advance(12)
+        assert_identical(run.state, alone.state)
 
 
 @on_eight
-def test_side_by_side_each_device_has_what_a_dry_run_says(tmp_path):
-    live, seen = Live(), []
+def test_a_study_side_by_side_has_on_each_device_what_a_dry_run_says_and_the_rows_of_one(tmp_path):
     rates = (1e-4, 2e-4, 3e-4, 4e-4)
-    study = study_of(
-        tmp_path, "lr_sweep", sweep__learning_rates=rates, mesh__trial=2, mesh__data=1, mesh__fsdp=1
-    )
-    claimed = study_memory(study.config, study.mesh, study.plans)
-    run_study(study, lambda *_: seen.append(live.now()))
-    training = claimed.states + claimed.copies + claimed.data
-    assert max(seen) == pytest.approx(training, rel=0.01, abs=10_000)
-    assert live.now() < 10_000
+    folders = []
+    for trials in (2, 1):
+        fields = {"mesh__trial": trials, "mesh__data": 1, "mesh__fsdp": 1}
+        study = study_of(tmp_path / str(trials), "lr_sweep", sweep__learning_rates=rates, **fields)
+        claimed, live, seen = study_memory(study.config, study.mesh, study.plans), Live(), []
+        run_study(study, lambda *_, live=live, seen=seen: seen.append(live.now()))
+        training = claimed.states + claimed.copies + claimed.data
+        assert max(seen) == pytest.approx(training, rel=0.01, abs=10_000)
+        assert live.now() < 10_000
+        folders.append(study.folder)
+    together, alone = map(read_trials, folders)
+    assert [trial.rows for trial in together] == [trial.rows for trial in alone]
 
 
 @on_eight

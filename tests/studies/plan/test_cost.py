@@ -128,7 +128,7 @@ def test_the_seconds_of_a_step_are_those_of_a_run(digits):
 
 
 def test_evaluations_are_spread_over_the_run(digits, monkeypatch):
-    monkeypatch.setattr(cost, "step_seconds", lambda train, runs, at_least: 0.001)
+    monkeypatch.setattr(cost, "step_seconds", lambda runs, at_least: 0.001)
     monkeypatch.setattr(cost, "_measure_seconds", lambda run: 0.1)
     made = program(digits, evaluation__evaluations=40)
     assert seconds_per_step(*made, 1000) == pytest.approx(0.001 + 40 * 0.1 / 1000)

@@ -8,37 +8,52 @@ from budgetflow.engine.training.trial_run import trial_program
 from budgetflow.studies.plan.memory import device_memory, state_bytes
 
 
-def peak(dataset, live_trials=1, **fields):
-    config = small_config(**fields)
+def memory(dataset, live_trials=1, copies=0, **fields):
+    # Evaluation in small batches, so that it needs less than a train step.
+    config = small_config(**{"evaluation__batch_size": 16, **fields})
     mesh = trial_slices(make_mesh(config.mesh))[0]
     program = trial_program(config, dataset, frozenset(), False, mesh)
-    return device_memory(config, dataset, program, live_trials).peak, program
+    return device_memory(config, dataset, program, live_trials, copies), program
 
 
-def test_the_peak_holds_state_and_data_and_what_is_computed(digits):
-    small, program = peak(digits)
+def nbytes(split):
+    return sum(array.nbytes for array in split.arrays.values())
+
+
+def test_state_and_data_and_what_is_computed_count(digits):
+    small, program = memory(digits)
     state = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(program.state))
-    assert state_bytes(program) == state
-    data = sum(array.nbytes for array in digits.train.arrays.values())
-    assert state + data < small < 2 * (state + data)
-    large, _ = peak(digits, data__batch_size=1024)
+    assert state_bytes(program) == small.states == state
+    # The training set once, with the numbers and weights of its examples.
+    data = nbytes(digits.train) + nbytes(digits.validation)
+    numbers = 8 * digits.train.num_examples + 4 * digits.validation.num_examples
+    assert small.data == pytest.approx(data + numbers, rel=0.02)
+    assert small.resident == small.at_end > state + small.data  # the test split
+    large, _ = memory(digits, data__batch_size=1024)
     # At least the inputs, as float32, and the hidden layer.
-    assert large - small > (1024 - 64) * (64 + 16) * 4
+    assert large.working - small.working > (1024 - 64) * (64 + 16) * 4
+    assert large.peak == large.resident + large.working
 
 
-def test_other_trials_on_the_device_count(digits):
-    one, program = peak(digits)
-    assert peak(digits, live_trials=3)[0] == one + 2 * state_bytes(program)
+def test_large_batches_of_evaluation_count(digits):
+    small, large = (memory(digits, evaluation__batch_size=size)[0] for size in (16, 1024))
+    assert large.working - small.working > 100 * (64 + 16) * 4
+
+
+def test_other_trials_on_the_device_count_and_so_do_copies(digits):
+    one, program = memory(digits)
+    many, _ = memory(digits, live_trials=3, copies=2)
+    assert many.states - one.states == many.copies == 2 * state_bytes(program)
 
 
 def test_streamed_batches_count_but_not_their_data_set(digits, streamed_digits):
-    in_memory, _ = peak(digits)
-    streamed, program = peak(streamed_digits)
-    data = sum(array.nbytes for array in digits.train.arrays.values())
-    batches = program.steps_per_call * 64 * (64 + 4)
-    assert streamed - in_memory == pytest.approx(batches - data, abs=batches)
+    streamed, program = memory(streamed_digits)
+    assert streamed.data == 0
+    assert streamed.working > program.steps_per_call * 64 * (64 + 4)
 
 
 def test_accumulating_gradients_saves_memory(text):  # noqa: F811
-    in_parts, at_once = (peak(text, gradient_accumulation=n, **TRANSFORMER)[0] for n in (4, 1))
+    in_parts, at_once = (
+        memory(text, gradient_accumulation=n, **TRANSFORMER)[0].working for n in (4, 1)
+    )
     assert in_parts < 0.75 * at_once

@@ -11,9 +11,8 @@ def timings(monkeypatch):
     """A mesh of four slices; seconds per step by trials at a time; the starts."""
     seconds, started = {}, []
     monkeypatch.setattr(module, "trial_slices", lambda mesh: ("a", "b", "c", "d"))
-    monkeypatch.setattr(module, "Population", lambda mesh: types.SimpleNamespace(train=None))
     monkeypatch.setattr(module, "hardware", lambda mesh: "4 x 1 x 1 cpu")
-    monkeypatch.setattr(module, "step_seconds", lambda train, runs, _: seconds[len(runs)])
+    monkeypatch.setattr(module, "step_seconds", lambda runs, _: seconds[len(runs)])
 
     def choose(asked_for=False, total_steps=10**6):
         def start_trial(mesh):
