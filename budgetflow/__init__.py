@@ -7,8 +7,8 @@ runs one.
 """
 
 from budgetflow.cli.from_python import launch
-from budgetflow.results.comparing import StudyDifference, compare_studies
 from budgetflow.results.reading import StudyResult, TrialResult, open_studies, open_study
+from budgetflow.results.study_difference import StudyDifference, compare_studies
 
 __all__ = [
     "StudyDifference",

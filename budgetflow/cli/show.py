@@ -16,7 +16,12 @@ from rich.console import Console
 from budgetflow.cli.command_line import WORKDIR, run_command
 from budgetflow.results.kind_views import headline
 from budgetflow.results.reading import StudyResult, is_study, open_studies, open_study
-from budgetflow.results.standing import counts_in_words, leader_in_words, standing, steps_in_words
+from budgetflow.results.study_status import (
+    counts_in_words,
+    leader_in_words,
+    steps_in_words,
+    study_status,
+)
 from budgetflow.results.terminal.printing import MAX_TRIALS_SHOWN, print_outcome, say
 from budgetflow.results.terminal.progress import trial_table
 from budgetflow.results.words import duration
@@ -46,12 +51,12 @@ def _show_study(study: StudyResult, console: Console) -> None:
     if study.found is not None:
         print_outcome(console, study)
         return
-    progress = standing((trial.record for trial in study.trials), study.selection)
-    facts = [counts_in_words(progress), steps_in_words(progress), _last_written(study)]
+    status = study_status((trial.record for trial in study.trials), study.selection)
+    facts = [counts_in_words(status), steps_in_words(status), _last_written(study)]
     say(console, f"under way: {'; '.join(filter(None, facts))}.", study.name)
-    if leader := leader_in_words(progress, study.selection):
+    if leader := leader_in_words(status, study.selection):
         say(console, f"  • {leader[:1].upper()}{leader[1:]}.")
-        console.print(trial_table(progress, study.selection, MAX_TRIALS_SHOWN))
+        console.print(trial_table(status, study.selection, MAX_TRIALS_SHOWN))
 
 
 def _last_written(study: StudyResult) -> str | None:

@@ -1,4 +1,4 @@
-"""Checks of everything that a study recorded: what is damaged, and what that costs."""
+"""Checks of all that a study recorded: which files are damaged, and what is lost with each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from budgetflow.results.reading import absolute, is_study
 from budgetflow.studies.store.forecast_ledger import LEDGER, read_ledger
 from budgetflow.studies.store.trial import TrialRecord, read_trial, read_trials
 
-# What is lost with a study's own files.
+# What is lost with each of a study's own files.
 COSTS = {
     "config.json": "nothing here can be read or gone on with: put a copy back, or delete the "
     "study's folder and train it again",
@@ -62,10 +62,10 @@ def studies_in(workdir: epath.PathLike) -> list[epath.Path]:
     folder = absolute(workdir)
     if is_study(folder):
         return [folder]
-    found = sorted(filter(is_study, folder.iterdir())) if folder.is_dir() else []
-    if not found:
+    studies = sorted(filter(is_study, folder.iterdir())) if folder.is_dir() else []
+    if not studies:
         raise UserError(f"there are no studies in {folder}; give the --workdir of a launch")
-    return found
+    return studies
 
 
 def checks(folder: epath.Path) -> Iterator[Check]:

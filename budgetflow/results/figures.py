@@ -123,7 +123,7 @@ def _chart(study: StudyResult, make: Callable[[PageData], Iterator[Panel]]) -> C
         {
             "datasets": {name: rows[name](data) for name in rows if name in names},
             "params": PARAMS,
-            **_standing_alone(drawn, data.group_names, _colors()),
+            **_self_contained(drawn, data.group_names, _colors()),
         }
     )
 
@@ -139,22 +139,22 @@ def _view(panel: Panel) -> Spec:
     return {"height": HEIGHT, "width": width, "title": title, **panel.spec}
 
 
-def _standing_alone(part: Any, groups: dict[str, str], colors: dict[str, str]) -> Any:
-    """A specification with all that the page around it has: colours, and a legend of the groups.
+def _self_contained(part: Any, groups: dict[str, str], colors: dict[str, str]) -> Any:
+    """A specification with what the page would add: its colours, and a legend of the groups.
 
-    It has no brushes, nor what they set, which another panel of the page would answer to.
+    Brushes are left out: they select in other panels of a page.
     """
     if isinstance(part, str):
         return re.sub(r"var\(--(\w+)\)", lambda m: colors.get(m[1], m[0]), part)
     if isinstance(part, list):
-        return [_standing_alone(each, groups, colors) for each in part]
+        return [_self_contained(each, groups, colors) for each in part]
     if not isinstance(part, dict):
         return part
     if part.keys() >= color().keys() and part["field"] == "group":
         names = f"{json.dumps(groups)}[datum.value]"
         legend = {"title": None, "orient": "bottom", "values": [*groups], "labelLimit": 400}
         part = {**part, "legend": {**legend, "labelExpr": names}}
-    return {k: _standing_alone(v, groups, colors) for k, v in part.items() if k != "params"}
+    return {k: _self_contained(v, groups, colors) for k, v in part.items() if k != "params"}
 
 
 def _colors() -> dict[str, str]:

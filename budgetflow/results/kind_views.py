@@ -1,7 +1,7 @@
-"""What is shown of each kind of study, an entry of one table: headline, facts, trials.
+"""How each kind of study is shown: an entry of :data:`VIEWS` for each class of outcome.
 
-A kind of study of one's own is shown as the class is that its outcome derives from; to show it
-otherwise, enter it into :data:`VIEWS` where the class is defined.
+A kind of study of one's own is shown like the class that its outcome derives from. To show it in
+another way, add an entry to :data:`VIEWS` where its outcome is defined.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from budgetflow.playbook.common.measurement import PARTIAL, Selection
+from budgetflow.playbook.common.measurement import PARTIAL
 from budgetflow.playbook.common.outcomes import (
     CooldownsOutcome,
     Outcome,
@@ -22,8 +22,8 @@ from budgetflow.playbook.common.outcomes import (
 )
 from budgetflow.playbook.comparison.outcome import ComparisonOutcome
 from budgetflow.playbook.comparison.words import comparison_headline
-from budgetflow.playbook.derived import ranking_held_words as held_wording
-from budgetflow.playbook.derived import words as carry_over_wording
+from budgetflow.playbook.derived import ranking_held_words
+from budgetflow.playbook.derived import words as carry_over_words
 from budgetflow.playbook.derived.ideas_words import LEDGER_COLUMNS, ledger_rows
 from budgetflow.playbook.derived.search_space import PlannedField
 from budgetflow.playbook.forecasts.words import (
@@ -34,13 +34,12 @@ from budgetflow.playbook.forecasts.words import (
     receipt_rows,
     worth,
 )
-from budgetflow.results import words as wording
+from budgetflow.playbook.sweep.race import LEARNING_RATE
+from budgetflow.results import words
 from budgetflow.results.reading import StudyResult
 
 if TYPE_CHECKING:  # pandas takes a second to import, which not every launch needs
     import pandas as pd
-
-RATE = "schedule.base_learning_rate"
 
 
 class ShownTable(NamedTuple):
@@ -56,11 +55,11 @@ class View:
     """How studies of a kind are shown.
 
     Attributes:
-        headline: an outcome in one sentence.
-        facts: of an outcome, what to show beside its reasons: name to value.
-        tables: of a study, what its outcome holds that is best read as tables.
+        headline: outcome -> one sentence.
+        facts: outcome -> what to show beside its reasons: name to value.
         table: (study, most rows) -> its most important trials, and what matters of them, for a
             terminal.
+        tables: study -> the parts of its outcome that are best read as tables.
         races: whether the trials race to a fit, instead of being selected by validation.
     """
 
@@ -73,14 +72,15 @@ class View:
 
 def view_of(outcome: Outcome) -> View:
     """The view of an outcome's class, or of the nearest one that it derives from."""
-    return next(VIEWS[known] for known in type(outcome).__mro__ if known in VIEWS)
+    return next(VIEWS[each] for each in type(outcome).__mro__ if each in VIEWS)
 
 
 def is_race(study: StudyResult) -> bool:
     """Whether a study's trials race to a fit, instead of being selected by validation.
 
-    The view of the outcome says so. While there is none, the trials do, which look for the step
-    that they fit at, or the config, where a training loss to race to is for races alone.
+    The view of the outcome says so. A study under way has none: then it is a race if its trials
+    look for the step of their fit, or if its config sets a training loss to race to, which only
+    races may.
     """
     if study.found is not None:
         return view_of(study.found).races
@@ -127,14 +127,13 @@ def _facts_of_a_round(outcome: RoundOutcome) -> dict[str, Any]:
 
 def planned_fields(planned: Sequence[PlannedField]) -> ShownTable:
     """What will become of each hyperparameter of a first round that has not run yet."""
-    rows = carry_over_wording.plan_table(planned)
-    return ShownTable("What carries over to the next round", carry_over_wording.COLUMNS, rows)
+    rows = carry_over_words.plan_table(planned)
+    return ShownTable("What carries over to the next round", carry_over_words.COLUMNS, rows)
 
 
-def _tables_of_a_round(study: StudyResult) -> list[ShownTable]:
+def _tables_of_a_round(study: StudyResult) -> Iterator[ShownTable]:
     outcome = study.found
     assert isinstance(outcome, RoundOutcome)
-    found = []
     rows: Sequence[Sequence[str]]
     if outcome.plan:
         columns = ("round", "steps a trial", "trials at most", "steps at most")
@@ -142,21 +141,19 @@ def _tables_of_a_round(study: StudyResult) -> list[ShownTable]:
             tuple(map(str, (each.round, each.length_steps, each.trials, each.steps)))
             for each in outcome.plan
         ]
-        found.append(ShownTable("The plan", columns, rows))
+        yield ShownTable("The plan", columns, rows)
     if outcome.carried_over:
-        rows = carry_over_wording.table(outcome.carried_over)
         title = "What was carried over from the round before"
-        found.append(ShownTable(title, carry_over_wording.COLUMNS, rows))
+        rows = carry_over_words.table(outcome.carried_over)
+        yield ShownTable(title, carry_over_words.COLUMNS, rows)
     if outcome.held and outcome.held.moved:
-        rows = held_wording.held_rows(outcome.held)
-        title = held_wording.held_title(outcome.held)
-        found.append(ShownTable(title, held_wording.COLUMNS, rows))
+        title = ranking_held_words.held_title(outcome.held)
+        rows = ranking_held_words.held_rows(outcome.held)
+        yield ShownTable(title, ranking_held_words.COLUMNS, rows)
     if outcome.ideas:
-        metric = f"validation_{outcome.selection_metric}"
-        selection = Selection(metric, bool(outcome.higher_is_better))
-        rows = ledger_rows(outcome.ideas, selection)
-        found.append(ShownTable("Ideas", LEDGER_COLUMNS, rows))
-    return [*found, *_tables_of_forecasts(study)]
+        rows = ledger_rows(outcome.ideas, study.selection)
+        yield ShownTable("Ideas", LEDGER_COLUMNS, rows)
+    yield from _tables_of_forecasts(study)
 
 
 def _tables_of_forecasts(study: StudyResult) -> Iterator[ShownTable]:
@@ -172,13 +169,13 @@ def _tables_of_forecasts(study: StudyResult) -> Iterator[ShownTable]:
 
 def longer_in_words(study: StudyResult) -> list[str]:
     """What longer runs than a complete study's would give, and at what cost; empty if unknown."""
-    found = study.found
-    if not isinstance(found, TrialsOutcome) or found.forecast is None:
+    outcome = study.found
+    if not isinstance(outcome, TrialsOutcome) or outcome.forecast is None:
         return []
-    length, cost = study.config["max_train_steps"], _seconds_per_step(study)
+    length, seconds = study.config["max_train_steps"], _seconds_per_step(study)
     metric = study.config["evaluation"]["selection_metric"]
-    sentences = forecast_sentences(found.forecast, length, metric, cost)
-    return [*sentences, worth(found.forecast, length, cost)]
+    sentences = forecast_sentences(outcome.forecast, length, metric, seconds)
+    return [*sentences, worth(outcome.forecast, length, seconds)]
 
 
 def _seconds_per_step(study: StudyResult) -> float | None:
@@ -190,26 +187,40 @@ def _nearest_to_the_best(study: StudyResult, most: int) -> pd.DataFrame:
     """The trials around the best learning rate, in the order of their learning rates."""
     frame, outcome = study.to_pandas(), study.found
     assert isinstance(outcome, SweepOutcome)
-    away = np.log(frame[RATE] / (outcome.best_learning_rate or frame[RATE].min()))
+    away = np.log(frame[LEARNING_RATE] / (outcome.best_learning_rate or frame[LEARNING_RATE].min()))
     frame = frame.assign(away=abs(away)).sort_values(["away", "seed"])
     seed = ["seed"] if frame["seed"].nunique() > 1 else []
     partial = [PARTIAL] if PARTIAL in frame else []
-    columns = [*seed, RATE, "status", "step", "fitted_at_step", "last_train_loss", *partial]
-    return frame.head(most).sort_values([RATE, "seed"]).reindex(columns=columns)
+    columns = [
+        *seed,
+        LEARNING_RATE,
+        "status",
+        "step",
+        "fitted_at_step",
+        "last_train_loss",
+        *partial,
+    ]
+    return frame.head(most).sort_values([LEARNING_RATE, "seed"]).reindex(columns=columns)
 
 
-def _best_first(study: StudyResult, most: int) -> pd.DataFrame:
-    """The best trials by the selection metric, those that diverged or failed last."""
-    frame, key = study.to_pandas(), study.selection.key
-    if key not in frame:  # no trial has a best step
-        frame[key] = np.nan
-    frame = frame.assign(out=frame["status"].isin(["diverged", "failed"]))
-    ascending = [True, not study.selection.higher_is_better]
-    frame = frame.sort_values(["out", key], ascending=ascending)
+def best_first(study: StudyResult) -> pd.DataFrame:
+    """The trials by the selection metric, the best first; those that diverged or failed last."""
+    frame, selection = study.to_pandas(), study.selection
+    if selection.key not in frame:  # no trial has a best step
+        frame[selection.key] = np.nan
+    out = frame["status"].isin(["diverged", "failed"])
+    ascending = [True, not selection.higher_is_better]
+    ranked = frame.assign(_out=out).sort_values(["_out", selection.key], ascending=ascending)
+    return ranked.drop(columns="_out")
+
+
+def _best_trials(study: StudyResult, most: int) -> pd.DataFrame:
+    """The best trials, without columns that are the same for all."""
+    frame = best_first(study)
     varied = sorted({name for trial in study.trials for name in trial.record.hyperparameters})
     roles = ["role"] if frame["role"].nunique() > 1 else []
     metrics = [column for column in frame.columns if column.startswith("validation_")]
-    status = ["status"] if frame["out"].any() else []
+    status = ["status"] if frame["status"].isin(["diverged", "failed"]).any() else []
     length = ["max_train_steps"] if frame["max_train_steps"].nunique() > 1 else []
     columns = [*roles, *varied, *length, *status, "best_step", *metrics]
     return frame.head(most).reindex(columns=columns)
@@ -217,11 +228,11 @@ def _best_first(study: StudyResult, most: int) -> pd.DataFrame:
 
 def _facts_of_a_comparison(outcome: ComparisonOutcome) -> dict[str, Any]:
     scales = (outcome.unchanged.noise_scale, outcome.changed.noise_scale)
-    known = [f"{scale.examples:.3g}" if scale and scale.examples else "-" for scale in scales]
+    examples = [f"{scale.examples:.3g}" if scale and scale.examples else "-" for scale in scales]
     predicted = outcome.predicted_steps_factor
     return {
         **_steps_trained(outcome),
-        "noise scale": f"{known[0]} examples without the change, {known[1]} with it",
+        "noise scale": f"{examples[0]} examples without the change, {examples[1]} with it",
         "factor it predicts": f"{predicted:.3g}" if predicted else "-",
     }
 
@@ -233,19 +244,27 @@ def _fastest_of_each_side(study: StudyResult, most: int) -> pd.DataFrame:
     sides = (outcome.unchanged, outcome.changed)
     trials = [one.trial for side in sides for one in side.seeds if one.trial is not None]
     fields = [change.field for change in outcome.changes]
-    columns = [*fields, "seed", RATE, "status", "step", "fitted_at_step", "last_train_loss"]
+    columns = [
+        *fields,
+        "seed",
+        LEARNING_RATE,
+        "status",
+        "step",
+        "fitted_at_step",
+        "last_train_loss",
+    ]
     return frame.loc[trials[:most]].reindex(columns=columns)
 
 
 VIEWS: dict[type[Outcome], View] = {
-    Outcome: View(_first_reason, _steps_trained, _best_first),
-    SweepOutcome: View(wording.sweep_headline, _facts_of_a_sweep, _nearest_to_the_best, races=True),
-    TrialsOutcome: View(wording.trials_headline, _facts_of_trials, _best_first),
-    RoundOutcome: View(wording.trials_headline, _facts_of_a_round, _best_first, _tables_of_a_round),
-    CooldownsOutcome: View(
-        wording.cooldowns_headline, _facts_of_trials, _best_first, _tables_of_forecasts
-    ),
+    Outcome: View(_first_reason, _steps_trained, _best_trials),
+    SweepOutcome: View(words.sweep_headline, _facts_of_a_sweep, _nearest_to_the_best, races=True),
     ComparisonOutcome: View(
         comparison_headline, _facts_of_a_comparison, _fastest_of_each_side, races=True
+    ),
+    TrialsOutcome: View(words.trials_headline, _facts_of_trials, _best_trials),
+    RoundOutcome: View(words.trials_headline, _facts_of_a_round, _best_trials, _tables_of_a_round),
+    CooldownsOutcome: View(
+        words.cooldowns_headline, _facts_of_trials, _best_trials, _tables_of_forecasts
     ),
 }

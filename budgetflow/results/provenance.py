@@ -1,4 +1,4 @@
-"""Where a study comes from, what comes after it, and what to do next."""
+"""How a study was begun, which study it builds on, and what to do after it."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ def facts(study: StudyResult) -> dict[str, str]:
     """How a study was begun: name to value, as far as its folder says."""
     begun = study.begun
     versions = {**study.libraries, **begun.get("versions", {})}
-    known = {
+    values = {
         "description": study.config.get("description"),
         "begun": begun.get("time"),
         "command": begun.get("command"),
         "code revision": begun.get("revision"),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
-    return {name: value for name, value in known.items() if value}
+    return {name: value for name, value in values.items() if value}
 
 
 def builds_on(study: StudyResult, names: Iterable[str]) -> str | None:
-    """The name of the study that one builds on, if it is one of those named.
+    """The name of the study that a study builds on, if it is one of those named.
 
-    Folders of older versions do not record it: then it is the one that its trials continue, or the
-    one that is named like the config which it builds on.
+    Folders of older versions do not record it. There it is the study that the trials continue, or
+    the one with the name of the config that ``config.builds_on`` holds.
     """
     candidates = [study.begun.get("builds_on")]
     if not study.begun:
         path = study.config.get("builds_on")
         reused = (t.record.reused_from["study"] for t in study.trials if t.record.reused_from)
         candidates = [*reused, PurePath(path).stem if path else None]
-    known = set(names) - {study.name}
-    return next((name for name in candidates if name in known), None)
+    others = set(names) - {study.name}
+    return next((name for name in candidates if name in others), None)
 
 
 def order_of(studies: Mapping[str, StudyResult]) -> list[tuple[StudyResult, int]]:
@@ -72,20 +72,20 @@ def next_step(study: StudyResult, followed_by: str | None = None) -> NextStep:
         study: complete or under way.
         followed_by: the name of a study that builds on it, if there is one.
     """
-    found, launched = study.found, _command_of(study)
+    outcome, launched = study.found, _command_of(study)
 
     def read(what: str) -> str:
         code = f"import budgetflow; print(budgetflow.open_study({json.dumps(str(study.folder))})"
         return f"python -c {shlex.quote(f'{code}.{what})')}"
 
-    if found is None:
+    if outcome is None:
         command = launched or study.begun.get("command") or read("to_pandas()")
         return NextStep("If nothing runs it now, launch it again: it goes on from here.", command)
     length, why = None, ""
-    if isinstance(found, SweepOutcome) and not found.has_answer:
-        length, why = found.suggested_max_train_steps, "Nothing fitted; try"
-    elif isinstance(found, RoundOutcome):
-        diagnosis = found.best_step_diagnosis
+    if isinstance(outcome, SweepOutcome) and not outcome.has_answer:
+        length, why = outcome.suggested_max_train_steps, "Nothing fitted; try"
+    elif isinstance(outcome, RoundOutcome):
+        diagnosis = outcome.best_step_diagnosis
         if diagnosis.verdict in ("too_long", "too_short"):
             length = diagnosis.suggested_max_train_steps
         why = f"The length was {diagnosis.verdict.replace('_', ' ')}; try"
@@ -99,7 +99,7 @@ def next_step(study: StudyResult, followed_by: str | None = None) -> NextStep:
         return NextStep(
             f"Go on to {followed_by}, which builds on it.", f"{command} --study={followed_by}"
         )
-    if isinstance(found, TrialsOutcome) and found.best_trial is not None:
+    if isinstance(outcome, TrialsOutcome) and outcome.best_trial is not None:
         sentence = "Use the best trial: its parameters are restored by"
         return NextStep(sentence, read("best_trial.restore_params().keys()"))
     return NextStep("See its trials in Python:", read("to_pandas()"))

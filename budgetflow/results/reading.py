@@ -98,12 +98,12 @@ class TrialResult:
     def _checkpoint(self, step: Step) -> int:
         """The number of a step of which there is a checkpoint."""
         path = self.folder / "checksums.json"
-        known = read_json(path) if path.exists() else {}  # without it, no checkpoint counts
-        steps = ", ".join(known) or "none"
+        checksums = _read(path)  # without them, no checkpoint counts
+        steps = ", ".join(checksums) or "none"
         number = self.record.best_step if step == "best" else step
         if number is None:
             raise UserError(f"{self.folder} was never validated; give one of its steps: {steps}")
-        if str(number) not in known:
+        if str(number) not in checksums:
             raise UserError(f"there is no checkpoint of step {number} in {path}, but: {steps}")
         return int(str(number))
 
@@ -140,22 +140,20 @@ class StudyResult:
     @property
     def selection(self) -> Selection:
         """What selects checkpoints and trials; in older outcomes, lower was always better."""
-        found = self.found
-        metric = found.selection_metric if found else None
+        outcome = self.found
+        metric = outcome.selection_metric if outcome else None
         metric = metric or self.config["evaluation"]["selection_metric"]
-        return Selection(f"validation_{metric}", bool(found and found.higher_is_better))
+        return Selection(f"validation_{metric}", bool(outcome and outcome.higher_is_better))
 
     @property
     def timing(self) -> dict[str, Any] | None:
         """How fast the launch that completed it trained; None if it trained nothing."""
-        path = self.folder / "timing.json"
-        return read_json(path) if path.exists() else None
+        return _read(self.folder / "timing.json") or None
 
     @functools.cached_property
     def begun(self) -> dict[str, Any]:
         """When and by which command it was begun, of which code; empty in older folders."""
-        path = self.folder / "begun.json"
-        return read_json(path) if path.exists() else {}
+        return _read(self.folder / "begun.json")
 
     @functools.cached_property
     def libraries(self) -> dict[str, str]:
@@ -189,18 +187,18 @@ class StudyResult:
         Raises:
             UserError: the study has no outcome yet, or every trial diverged.
         """
-        if (found := self.found) is None:
+        if (outcome := self.found) is None:
             raise UserError(f"{self.folder} has no outcome yet; launch its config to complete it")
-        if found.best_trial is None:
+        if outcome.best_trial is None:
             raise UserError(f"{self.folder} has no best trial: every trial diverged")
-        return self.trial(found.best_trial)
+        return self.trial(outcome.best_trial)
 
     def forecast(self, schedule: Schedule | int) -> LongerRun:
-        """What a longer run of the best setting would give, by the study's measured curves.
+        """Forecasts a longer run of the best setting from the study's measured curves.
 
-        The validation loss at its end with a 90 % interval, and the selection metric as it follows
-        the loss; or why that cannot be told. The setting, and how much wider intervals are after
-        earlier forecasts, are those of the outcome.
+        It holds the validation loss at the run's end with a 90 % interval, and the selection metric
+        that goes with this loss; or the reason why there is no forecast. The setting, and how much
+        wider intervals are after earlier forecasts missed, are those of the outcome.
 
         Args:
             schedule: of the run; or its steps, for the trial's own schedule carried over.
@@ -209,31 +207,31 @@ class StudyResult:
             UserError: the study has no outcome yet, it is a race to a fit, every trial diverged, or
                 the run is shorter than the study's.
         """
-        found, best = self.found, self.best_trial.record
-        if not isinstance(found, TrialsOutcome):
+        outcome, best = self.found, self.best_trial.record
+        if not isinstance(outcome, TrialsOutcome):
             raise UserError(f"{self.folder} is a race to a fit; ask a round for a forecast")
         trials = [trial.record for trial in self.trials]
         longest = [t for t in trials if t.schedule.total_steps == self.config["max_train_steps"]]
-        of = carried_trial(longest, self.selection) or best
-        said = found.forecast
-        seen = outlook(trials, of, self.selection, said.wider if said else 1.0)
+        carried = carried_trial(longest, self.selection) or best
+        wider = outcome.forecast.wider if outcome.forecast else 1.0
+        later = outlook(trials, carried, self.selection, wider)
         if isinstance(schedule, Schedule):
-            return seen.run(schedule)
-        if schedule < of.schedule.total_steps:
+            return later.run(schedule)
+        if schedule < carried.schedule.total_steps:
             raise UserError(
-                f"a run of {schedule} steps is shorter than trial {of.trial}, of "
-                f"{of.schedule.total_steps}: give as many or more, or a Schedule"
+                f"a run of {schedule} steps is shorter than trial {carried.trial}, of "
+                f"{carried.schedule.total_steps}: give as many or more, or a Schedule"
             )
-        return seen.carried(int(schedule))
+        return later.carried(int(schedule))
 
     def to_pandas(self) -> pd.DataFrame:
         """One row per trial: hyperparameters, status, steps, and metrics at its best step.
 
-        ``last_train_loss`` is that of its last evaluation: a trial of a sweep is not selected by
-        validation, and its best step by that can lie long before its fit.
+        ``last_train_loss`` is from the last evaluation: a sweep does not select by validation, so
+        the best step of a trial can lie long before its fit.
 
-        A trial without a best step, since a race did not validate it, has those of its last one;
-        then ``partial_train_examples`` says of how many training examples.
+        A race does not validate every trial. One without a best step has the metrics of its last
+        evaluation, and ``partial_train_examples`` says on how many training examples.
         """
         import pandas as pd
 
@@ -294,6 +292,11 @@ def open_study(path: epath.PathLike) -> StudyResult:
             f"there is no study in {folder}; {nearest(folder.name, _names(folder.parent))}"
         )
     return StudyResult(folder, read_json(folder / "config.json")["config"], read_outcome(folder))
+
+
+def _read(path: epath.Path) -> dict[str, Any]:
+    """A JSON file of a folder; empty where there is none."""
+    return read_json(path) if path.exists() else {}
 
 
 def is_study(path: epath.PathLike) -> bool:

@@ -1,4 +1,4 @@
-"""A trial's model with the weights of a checkpoint, and what it predicts; on one device."""
+"""A trial's model with the weights of a checkpoint, and its predictions; on one device."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ def restore(folder: epath.Path, step: int, key: dict[str, Any], data: dict[str, 
     """
     if "model" not in key:
         raise UserError(f"{folder} was written by an earlier version: restore_params() reads it")
-    known = {field.name for field in dataclasses.fields(StudyConfig)} - {"mesh", "data"}
-    sections = {name: value for name, value in key.items() if name in known}
+    fields = {field.name for field in dataclasses.fields(StudyConfig)} - {"mesh", "data"}
+    sections = {name: value for name, value in key.items() if name in fields}
     sections["data"] = {**data, **key["data"]}
     config = pydantic.TypeAdapter(StudyConfig).validate_python({"kind": "round", **plain(sections)})
     _warn_of_changed_code(config.model["name"], key)

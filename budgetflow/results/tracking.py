@@ -23,7 +23,7 @@ from etils import epath
 from budgetflow.base.errors import UserError
 from budgetflow.base.files import read_json, write_text
 from budgetflow.playbook.common.measurement import Row, TrialRecord
-from budgetflow.results.standing import OVER
+from budgetflow.results.study_status import OVER
 from budgetflow.studies.store.trial import read_trials
 
 # The package that each tracker needs.
@@ -97,13 +97,13 @@ class WandbRun:
 
         is_local = "://" not in os.fspath(study_folder)
         fingerprint = read_json(study_folder / "config.json")["fingerprint"]
-        known = f"{study_folder} {fingerprint} {record.trial}"
+        identity = f"{study_folder} {fingerprint} {record.trial}"
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "budgetflow"),
             group=study_folder.name,
             name=f"{study_folder.name}/{record.trial:04d}",
             # A study that goes on after it was killed continues its runs.
-            id=hashlib.sha256(known.encode()).hexdigest()[:16],
+            id=hashlib.sha256(identity.encode()).hexdigest()[:16],
             resume="allow",
             mode=cast(Any, os.environ.get("WANDB_MODE", "offline")),  # wandb names a wrong one
             dir=os.fspath(study_folder) if is_local else None,

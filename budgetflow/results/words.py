@@ -8,7 +8,7 @@ from typing import Any
 from budgetflow.playbook.common.outcomes import CooldownsOutcome, SweepOutcome, TrialsOutcome
 from budgetflow.playbook.common.words import metrics_in_words, words
 from budgetflow.results.reading import StudyResult
-from budgetflow.results.standing import OVER
+from budgetflow.results.study_status import OVER
 
 
 def cooldowns_headline(outcome: CooldownsOutcome) -> str:
@@ -16,9 +16,12 @@ def cooldowns_headline(outcome: CooldownsOutcome) -> str:
     if outcome.best_validation is None:
         return "Every trial diverged."
     metric = outcome.selection_metric or ""
-    known = [(r.length_steps, r.best_validation) for r in outcome.lengths if r.best_validation]
-    gives = (f"{steps} steps: {values[metric]:.4g}" for steps, values in known)
-    return f"Best validation {words(metric)} by length: {', '.join(gives)}."
+    bests = [
+        f"{each.length_steps} steps: {each.best_validation[metric]:.4g}"
+        for each in outcome.lengths
+        if each.best_validation
+    ]
+    return f"Best validation {words(metric)} by length: {', '.join(bests)}."
 
 
 def trials_headline(outcome: TrialsOutcome) -> str:

@@ -31,14 +31,14 @@ from budgetflow.playbook.common.outcomes import TrialsOutcome
 from budgetflow.playbook.common.words import words
 from budgetflow.playbook.forecasts.scored import receipts_from
 from budgetflow.playbook.forecasts.words import RECEIPT_COLUMNS, coverage, receipt_rows
-from budgetflow.results.comparing import compare_studies
-from budgetflow.results.kind_views import ShownTable, view_of
+from budgetflow.results.kind_views import ShownTable, best_first, view_of
 from budgetflow.results.provenance import builds_on, facts, next_step, order_of
 from budgetflow.results.reading import StudyResult, open_study
 from budgetflow.results.report.page_data import PageData, curve_rows, page_data, trial_rows
 from budgetflow.results.report.panels import panels
 from budgetflow.results.report.panels.trials import of_one_trial
 from budgetflow.results.report.vega import THEME, Panel
+from budgetflow.results.study_difference import compare_studies
 from budgetflow.results.words import format_cell, timing_line, under_way
 from budgetflow.studies.store.forecast_ledger import read_ledger
 
@@ -205,7 +205,7 @@ def _content(
 
 
 def _ledger(study: StudyResult) -> list[ShownTable]:
-    """The forecasts that were scored so far in a study's workdir; none while there is none."""
+    """The forecasts that were scored so far in a study's workdir, if there are any."""
     ledger = read_ledger(study.folder.parent)
     if not isinstance(study.found, TrialsOutcome) or not (ledger.rows or ledger.damaged):
         return []
@@ -219,31 +219,22 @@ def _ledger(study: StudyResult) -> list[ShownTable]:
 
 
 def _decision(study: StudyResult) -> str:
-    """What a study has found, in one sentence."""
+    """The outcome of a study in one sentence, or how far the study is."""
     return view_of(study.found).headline(study.found) if study.found else under_way(study)
 
 
 def _table(study: StudyResult) -> pd.DataFrame:
     """The trials, the best first, without columns that say the same in every row."""
-    table = study.to_pandas()
+    table, key = study.to_pandas(), study.selection.key
     if not len(table):
         return pd.DataFrame({"trial": []})
-    table = table.reset_index()
-    may_say_nothing = ("role", "seed", "steps_reused", "fitted_at_step")
-    same = [c for c in may_say_nothing if c in table and table[c].nunique() <= 1]
-    told = [column for column in same if column == "role" or not table[column].any()]
-    if table["max_train_steps"].nunique() == 1:
-        told.append("max_train_steps")
-    table = table.drop(columns=told)
-    selection = study.selection
-    if selection.key not in table:
-        return table
-    # The best first, by the column that says so, which comes first, too.
-    table["_"] = table["status"].isin(["diverged", "failed"])
-    order = [True, not selection.higher_is_better]
-    table = table.sort_values(["_", selection.key], ascending=order, kind="stable")
-    first = [name for name in ("trial", "role", selection.key) if name in table]
-    return table[[*first, *(name for name in table if name not in (*first, "_"))]]
+    if key in table:  # what selects comes first
+        columns = ["role", key, *(name for name in table if name not in ("role", key))]
+        table = best_first(study)[columns]
+    may_be_empty = ("seed", "steps_reused", "fitted_at_step")
+    same = [n for n in ("role", "max_train_steps", *may_be_empty) if table[n].nunique() <= 1]
+    dropped = [name for name in same if name not in may_be_empty or not table[name].any()]
+    return table.drop(columns=dropped).reset_index()
 
 
 def _row(data: PageData, row: tuple[Any, ...]) -> dict[str, Any]:

@@ -43,10 +43,10 @@ def print_summary(console: Console, studies: Sequence[StudyResult], trained: boo
     if not trained:
         say(console, "Every study was complete; nothing was trained.", style="bold")
     say(console, f"Report: {last.folder / 'report.html'}")
-    best = last.found
-    if isinstance(best, TrialsOutcome) and best.best_trial is not None:
-        trial = trial_folder(last.folder, best.best_trial)
-        say(console, f"Best checkpoint: {trial / 'checkpoints' / str(best.best_step)}")
+    outcome = last.found
+    if isinstance(outcome, TrialsOutcome) and outcome.best_trial is not None:
+        trial = trial_folder(last.folder, outcome.best_trial)
+        say(console, f"Best checkpoint: {trial / 'checkpoints' / str(outcome.best_step)}")
     say(console, f'In Python: budgetflow.open_study("{last.folder}").best_trial.restore_params()')
 
 

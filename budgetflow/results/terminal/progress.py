@@ -22,13 +22,13 @@ from rich.table import Table
 from rich.text import Text
 
 from budgetflow.playbook.common.measurement import Selection, TrialRecord
-from budgetflow.results.standing import (
-    Standing,
+from budgetflow.results.study_status import (
+    StudyStatus,
     counts_in_words,
     leader_in_words,
-    standing,
     status_in_words,
     steps_in_words,
+    study_status,
 )
 from budgetflow.results.words import duration, format_cell, short_name
 
@@ -53,10 +53,10 @@ class StudyProgress:
         self._selection, self._devices = selection, devices
         self._live: Live | None = None
         self._notebook: Any = None
-        self._standing: Standing | None = None
+        self._status: StudyStatus | None = None
         self._phase, self._decision = "", ""
         self._begun_at = time.monotonic()
-        # When the standing was seen; when the first one of this launch was, and the steps by then.
+        # When the status was seen; when the first one of this launch was, and the steps by then.
         self._seen_at = self._first_seen_at = 0.0
         self._steps_before = 0
         self._due_at = -math.inf
@@ -89,13 +89,13 @@ class StudyProgress:
 
     def __call__(self, records: Iterable[TrialRecord], later_steps: Iterable[int]) -> None:
         """Shows how far the trials are, now and then."""
-        now, is_first = time.monotonic(), self._standing is None
+        now, is_first = time.monotonic(), self._status is None
         if self._console.quiet or (now < self._due_at and not is_first):
             return
-        self._standing = standing(records, self._selection, later_steps)
+        self._status = study_status(records, self._selection, later_steps)
         self._seen_at = now
         if is_first:
-            self._first_seen_at, self._steps_before = now, self._standing.steps_done
+            self._first_seen_at, self._steps_before = now, self._status.steps_done
         self._show()
 
     def _show(self) -> None:
@@ -133,46 +133,46 @@ class StudyProgress:
 
     def line(self) -> str:
         """All that is known, in one line."""
-        found = self._standing
+        status = self._status
         facts: list[str | None] = [self._phase]
-        if found:
-            facts = [counts_in_words(found), steps_in_words(found), self._time_left(found)]
-            facts += [leader_in_words(found, self._selection), self._phase, self._decision]
+        if status:
+            facts = [counts_in_words(status), steps_in_words(status), self._time_left(status)]
+            facts += [leader_in_words(status, self._selection), self._phase, self._decision]
         return "; ".join(filter(None, facts))
 
-    def _time_left(self, found: Standing) -> str | None:
+    def _time_left(self, status: StudyStatus) -> str | None:
         """The time left at the speed since the first measurement; None where nobody knows."""
-        steps = found.steps_done - self._steps_before
-        if found.steps_total is None or steps <= 0:
+        steps = status.steps_done - self._steps_before
+        if status.steps_total is None or steps <= 0:
             return None
         seconds_a_step = (self._seen_at - self._first_seen_at) / steps
-        left = (found.steps_total - found.steps_done) * seconds_a_step
+        left = (status.steps_total - status.steps_done) * seconds_a_step
         return f"about {duration(left - (time.monotonic() - self._seen_at))} left"
 
     def _drawn(self) -> RenderableType:
         """All that is known, drawn; called by the thread that refreshes the display."""
         try:
-            return self._panel(self._standing)
+            return self._panel(self._status)
         except Exception as error:  # an odd value of somebody's own metric
             return Text(f"{self._name}: cannot be drawn ({error})")
 
-    def _panel(self, found: Standing | None) -> Panel:
+    def _panel(self, status: StudyStatus | None) -> Panel:
         lines: list[RenderableType] = []
-        if found:
-            if found.steps_total:
+        if status:
+            if status.steps_total:
                 bar = Table.grid(expand=True)  # a bar alone does not end its line
-                bar.add_row(ProgressBar(total=found.steps_total, completed=found.steps_done))
+                bar.add_row(ProgressBar(total=status.steps_total, completed=status.steps_done))
                 lines.append(bar)
-            steps = [steps_in_words(found), self._time_left(found)]
+            steps = [steps_in_words(status), self._time_left(status)]
             lines.append(Text("; ".join(filter(None, steps))))
-            lines.append(Text(counts_in_words(found)))
-            if leader := leader_in_words(found, self._selection):
+            lines.append(Text(counts_in_words(status)))
+            if leader := leader_in_words(status, self._selection):
                 lines.append(Text(_capital(leader), style="bold"))
         lines.append(Text.assemble(("Now: ", "dim"), self._phase))
-        if found and self._decision:
+        if status and self._decision:
             lines.append(Text.assemble(("Decided: ", "dim"), self._decision))
-        if found and found.ranked:
-            lines.append(trial_table(found, self._selection, MOST_TRIALS))
+        if status and status.ranked:
+            lines.append(trial_table(status, self._selection, MOST_TRIALS))
         elapsed = duration(time.monotonic() - self._begun_at)
         return Panel(
             Group(*lines),
@@ -185,19 +185,19 @@ class StudyProgress:
         )
 
 
-def trial_table(found: Standing, selection: Selection, most: int) -> Table:
-    """The first trials of a standing, those under way among them."""
-    begun = [pair for pair in found.ranked if pair[0].status == "running"][: most // 2]
-    chosen = [*found.ranked[: most - len(begun)], *begun]
+def trial_table(status: StudyStatus, selection: Selection, most: int) -> Table:
+    """The leading trials of a study, those under way among them."""
+    begun = [pair for pair in status.ranked if pair[0].status == "running"][: most // 2]
+    chosen = [*status.ranked[: most - len(begun)], *begun]
     columns = ["trial", "step", "learning rate", "train loss"]
-    columns += ["status"] if found.races else [short_name(selection.key), "best step"]
+    columns += ["status"] if status.races else [short_name(selection.key), "best step"]
     table = Table(*columns, box=box.SIMPLE, padding=(0, 1, 0, 0))
     for trial, row in {trial.trial: (trial, row) for trial, row in chosen}.values():
         last = trial.rows[-1]
-        step = str(trial.step) if found.races else f"{trial.step}/{trial.max_train_steps}"
+        step = str(trial.step) if status.races else f"{trial.step}/{trial.max_train_steps}"
         cells = [str(trial.trial), step]
         cells += [format_cell(last.get(key)) for key in ("learning_rate", "train_loss")]
-        if found.races:
+        if status.races:
             cells.append(status_in_words(trial))
         else:
             cells += [format_cell(row.get(selection.key)), str(row["step"])]

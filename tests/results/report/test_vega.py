@@ -13,7 +13,7 @@ from budgetflow.results.report.vega import metric_axis
         # All of a metric of which higher is better, as a log-likelihood, may be below zero.
         ([-0.9, -0.5, -0.007], [-0.9, -0.007]),
         ([-5.0, 1.0, 2.0], [-5.0, 2.0]),
-        ([1.0, 2.0, 3.0, 1e9], [0.0, 25.0]),
+        ([2.0, 2.5, 3.0, 1e9], [0.0, 27.5]),
         ([-1.0, -2.0, -3.0, -1e9], [-25.0, -1.0]),
         ([], [0.0, 1.0]),
     ],

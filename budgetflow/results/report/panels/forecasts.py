@@ -30,8 +30,8 @@ def forecasts(data: PageData) -> Iterator[Panel]:
         return
     forecast, receipts = outcome.forecast, outcome.receipts or ()
     band = [_interval(end, "forecast") for end in forecast.ends]
-    earlier = [_interval(receipt, _BEFORE) for receipt in receipts]
-    if not band and not earlier:
+    receipt_rows = [_interval(receipt, _BEFORE) for receipt in receipts]
+    if not band and not receipt_rows:
         return
     rows = _measured(data, [forecast.trial, *(receipt.scored_trial for receipt in receipts)])
     config = data.study.config
@@ -41,7 +41,7 @@ def forecasts(data: PageData) -> Iterator[Panel]:
         note += f" Shaded: where {forecast.level:.0%} of runs are to end, schedule carried over."
     missed = any(not receipt.inside for receipt in receipts)
     flag = "the forecast for this study missed" if missed else ""
-    spec = _spec(rows, band, earlier)
+    spec = _spec(rows, band, receipt_rows)
     yield Panel("Validation loss by the length of the run", note, spec, flag, SECTION, True)
 
 
@@ -63,17 +63,17 @@ def _measured(data: PageData, numbers: list[int]) -> list[dict[str, Any]]:
     ]
 
 
-def _spec(rows: list[Spec], band: list[Spec], earlier: list[Spec]) -> Spec:
+def _spec(rows: list[Spec], band: list[Spec], receipt_rows: list[Spec]) -> Spec:
     # From where on the losses are near what is forecast: the first ones would press it flat.
     near = [row["loss"] for row in rows[len(rows) // 10 :]]
-    values = [*near, *(row[end] for row in (*band, *earlier) for end in ("low", "high"))]
+    values = [*near, *(row[end] for row in (*band, *receipt_rows) for end in ("low", "high"))]
     numbers = [value for value in values if is_number(value)]
     y = metric_axis("loss", LOSS.replace("_", " "), values, max(numbers))
     # Not pressed against its end: a curve that begins beyond it comes in from there.
     y["scale"] |= {"domain": [min(numbers), y["scale"]["domain"][1]], "clamp": False}
     x = quantity("step", "step; of a forecast, the length of the run")
     colors = {"measured": "var(--best)", "forecast": "var(--warm)"}
-    if earlier:
+    if receipt_rows:
         colors[_BEFORE] = "var(--muted)"
     what: Spec = {"field": "what", "legend": {"title": None, "symbolOpacity": 1}}
     what["scale"] = {"domain": list(colors), "range": list(colors.values())}
@@ -83,7 +83,7 @@ def _spec(rows: list[Spec], band: list[Spec], earlier: list[Spec]) -> Spec:
     if band:
         shade = layer("area", ends, band, opacity=0.18, clip=True)
         parts = [shade, *parts, layer("line", base, band, clip=True, strokeDash=[5, 3])]
-    if earlier:
-        parts.append(layer("rule", ends, earlier, strokeWidth=2, clip=True))
-        parts.append(layer("point", base, earlier, filled=True, size=60))
+    if receipt_rows:
+        parts.append(layer("rule", ends, receipt_rows, strokeWidth=2, clip=True))
+        parts.append(layer("point", base, receipt_rows, filled=True, size=60))
     return layers(rows, *parts)

@@ -1,4 +1,4 @@
-"""How a study stands, from records made by hand."""
+"""The status of a study, from records made by hand."""
 
 import dataclasses
 import math
@@ -8,12 +8,12 @@ from conftest import trial_record
 
 from budgetflow.engine.schedules import Schedule
 from budgetflow.playbook.common.measurement import PARTIAL, Selection
-from budgetflow.results.standing import (
+from budgetflow.results.study_status import (
     counts_in_words,
     leader_in_words,
-    standing,
     status_in_words,
     steps_in_words,
+    study_status,
 )
 
 ERROR = Selection("validation_error_rate", examples=200)
@@ -36,33 +36,35 @@ def test_what_is_done_and_to_come_is_counted():
         trial(1, 0.5, 0.3, steps_reused=10),
         trial(2, math.inf, status="diverged"),
     ]
-    found = standing(records, ERROR, later_steps=[40])
-    assert (found.trials, found.over) == (4, 2)
-    assert (found.diverged, found.training) == ((2,), (1,))
-    assert (found.steps_done, found.steps_total) == (20 + 10 + 10, 20 + 90 + 10 + 40)
-    assert steps_in_words(found) == "40 of 160 steps"
-    assert counts_in_words(found) == "2 of 4 trials over, 1 begun, trial 2 diverged"
+    status = study_status(records, ERROR, later_steps=[40])
+    assert (status.trials, status.over) == (4, 2)
+    assert (status.diverged, status.training) == ((2,), (1,))
+    assert (status.steps_done, status.steps_total) == (20 + 10 + 10, 20 + 90 + 10 + 40)
+    assert steps_in_words(status) == "40 of 160 steps"
+    assert counts_in_words(status) == "2 of 4 trials over, 1 begun, trial 2 diverged"
 
 
 def test_the_best_leads_by_its_best_step():
     records = [trial(0, 0.5, 0.4), trial(1, 0.03, 0.2), trial(2, 0.03), trial(3)]
-    found = standing(records, ERROR)
-    assert [t.trial for t, _ in found.ranked] == [1, 2, 0]
-    assert leader_in_words(found, ERROR) == (
+    status = study_status(records, ERROR)
+    assert [t.trial for t, _ in status.ranked] == [1, 2, 0]
+    assert leader_in_words(status, ERROR) == (
         "trial 1 leads: validation error rate 0.03 (6 of 200) at step 10"
     )
 
 
 def test_of_an_accuracy_the_highest_leads():
     records = [trial(n, value, key=ACCURACY.key) for n, value in enumerate((0.5, 0.9, 0.7))]
-    found = standing(records, ACCURACY)
-    assert leader_in_words(found, ACCURACY) == ("trial 1 leads: validation accuracy 0.9 at step 10")
+    status = study_status(records, ACCURACY)
+    assert leader_in_words(status, ACCURACY) == (
+        "trial 1 leads: validation accuracy 0.9 at step 10"
+    )
 
 
 def test_nobody_leads_before_anything_is_measured():
-    found = standing([trial(0), trial(1)], ERROR)
-    assert leader_in_words(found, ERROR) is None
-    assert counts_in_words(found) == "0 of 2 trials over, 2 begun"
+    status = study_status([trial(0), trial(1)], ERROR)
+    assert leader_in_words(status, ERROR) is None
+    assert counts_in_words(status) == "0 of 2 trials over, 2 begun"
 
 
 def race(**fields):
@@ -74,25 +76,31 @@ def race(**fields):
 
 
 def test_a_race_has_no_end_that_is_known():
-    found = standing(race(), ERROR)
-    assert found.races and found.steps_total is None
-    assert steps_in_words(found).startswith("50 steps trained; the race ends when")
+    status = study_status(race(), ERROR)
+    assert status.races and status.steps_total is None
+    assert steps_in_words(status).startswith("50 steps trained; the race ends when")
+
+
+def test_a_race_that_is_evaluated_in_full_is_a_race():
+    records = [trial(n, 0.5 - n / 10, reuse_key={"checks_fit": True}) for n in range(2)]
+    assert study_status(records, ERROR).races
+    assert not study_status([trial(0, 0.5, reuse_key={"checks_fit": False})], ERROR).races
 
 
 def test_in_a_race_the_lowest_loss_leads_of_those_that_came_as_far():
     records = race()
-    assert leader_in_words(standing(records, ERROR), ERROR) == (
+    assert leader_in_words(study_status(records, ERROR), ERROR) == (
         "trial 1 (learning rate 0.2) leads: training loss 0.1 at step 20"
     )
     rows = tuple({**row, PARTIAL: 256} for row in records[1].rows)
     records[1] = dataclasses.replace(records[1], rows=rows)
-    text = leader_in_words(standing(records, ERROR), ERROR)
+    text = leader_in_words(study_status(records, ERROR), ERROR)
     assert text.endswith("training loss 0.1 on 256 training examples at step 20")
 
 
 def test_in_a_race_the_first_to_fit_leads():
-    found = standing(race(fitted_at_step_bracket=(14, 15)), ERROR)
-    text = leader_in_words(found, ERROR)
+    status = study_status(race(fitted_at_step_bracket=(14, 15)), ERROR)
+    text = leader_in_words(status, ERROR)
     assert text.startswith("trial 1 (learning rate 0.2) fitted the training set at step 15; ")
 
 

@@ -1,4 +1,4 @@
-"""How a study stands: what its trials have done so far, who leads, and why the others stopped."""
+"""The status of a study: what its trials have done so far, which one leads, why others stopped."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ OVER = ("complete", "diverged", "stopped", "failed")
 
 
 @dataclasses.dataclass(frozen=True)
-class Standing:
+class StudyStatus:
     """What the trials of a study have done so far.
 
     Attributes:
         trials: how many there are, those yet to be added among them.
-        over: how many of them are.
+        over: how many of them are over.
         diverged: the numbers of those whose loss became infinite or NaN.
         failed: the numbers of those that could not be trained.
         training: the numbers of those under way.
         steps_done: trained so far, without those taken over from other trials.
-        steps_total: what they will come to; None while trials race, which ends nobody knows when.
-        ranked: the trials that have something to compare, best first, each with its best row; of a
-            race, with its last one.
+        steps_total: the steps that all trials will have trained; None while trials race, since
+            nobody knows when the race will end.
+        ranked: the trials that have something to compare, best first, each with its best row; in a
+            race with its last one.
         races: whether its trials race to a perfect fit.
     """
 
@@ -41,10 +42,10 @@ class Standing:
     races: bool
 
 
-def standing(
+def study_status(
     records: Iterable[TrialRecord], selection: Selection, later_steps: Iterable[int] = ()
-) -> Standing:
-    """How a study stands.
+) -> StudyStatus:
+    """The status of a study.
 
     Args:
         records: of its trials.
@@ -52,12 +53,15 @@ def standing(
         later_steps: the steps to train of each trial that is yet to be added.
     """
     trials, later = list(records), list(later_steps)
-    # A race does not validate its trials before they fit.
-    races = any(t.rows and selection.key not in t.rows[-1] for t in trials)
+    # Trials of a race look for the step of their fit, or are not validated before it.
+    races = any(
+        trial.reuse_key.get("checks_fit") or (trial.rows and selection.key not in trial.rows[-1])
+        for trial in trials
+    )
     reused = sum(trial.steps_reused for trial in trials)
     ended = ("diverged", "stopped", "failed")
     lengths = (t.step if t.status in ended else t.max_train_steps for t in trials)
-    return Standing(
+    return StudyStatus(
         trials=len(trials) + len(later),
         over=sum(trial.status in OVER for trial in trials),
         diverged=tuple(trial.trial for trial in trials if trial.diverged),
@@ -86,18 +90,17 @@ def _by_fit(trials: Sequence[TrialRecord]) -> list[tuple[TrialRecord, Row]]:
 def _by_best_step(
     trials: Sequence[TrialRecord], selection: Selection
 ) -> list[tuple[TrialRecord, Row]]:
-    """By the row of the best step, which need not be looked for among all rows again."""
     usable = [trial for trial in trials if not (trial.diverged or trial.failed)]
     best = [(trial, row) for trial in usable if (row := trial.best_row)]
     return sorted(best, key=lambda item: (selection.cost(item[1]), item[0].trial))
 
 
-def leader_in_words(found: Standing, selection: Selection) -> str | None:
+def leader_in_words(status: StudyStatus, selection: Selection) -> str | None:
     """Which trial leads, and by what; None while there is nothing to tell by."""
-    if not found.ranked:
+    if not status.ranked:
         return None
-    trial, row = found.ranked[0]
-    if not found.races:
+    trial, row = status.ranked[0]
+    if not status.races:
         value, count = row[selection.key], selection.count(row[selection.key])
         counts = "" if count is None else f" ({count} of {selection.examples})"
         return (
@@ -115,23 +118,23 @@ def leader_in_words(found: Standing, selection: Selection) -> str | None:
     return f"trial {trial.trial} ({rate}) leads: {loss} at step {row['step']}"
 
 
-def counts_in_words(found: Standing) -> str:
+def counts_in_words(status: StudyStatus) -> str:
     """How many trials are over, under way and to come, as in "6 of 16 trials over, 2 training"."""
-    parts = [f"{found.over} of {counted(found.trials, 'trial')} over"]
-    if found.training:
-        parts.append(f"{len(found.training)} begun")
-    if found.diverged:
-        parts.append(f"{trials_in_words(found.diverged)} diverged")
-    if found.failed:
-        parts.append(f"{trials_in_words(found.failed)} failed")
+    parts = [f"{status.over} of {counted(status.trials, 'trial')} over"]
+    if status.training:
+        parts.append(f"{len(status.training)} begun")
+    if status.diverged:
+        parts.append(f"{trials_in_words(status.diverged)} diverged")
+    if status.failed:
+        parts.append(f"{trials_in_words(status.failed)} failed")
     return ", ".join(parts)
 
 
-def steps_in_words(found: Standing) -> str:
+def steps_in_words(status: StudyStatus) -> str:
     """The steps done, and of how many if that is known."""
-    if found.steps_total is None:
-        return f"{found.steps_done:,} steps trained; the race ends when the fastest is known"
-    return f"{found.steps_done:,} of {found.steps_total:,} steps"
+    if status.steps_total is None:
+        return f"{status.steps_done:,} steps trained; the race ends when the fastest is known"
+    return f"{status.steps_done:,} of {status.steps_total:,} steps"
 
 
 def status_in_words(trial: TrialRecord) -> str:

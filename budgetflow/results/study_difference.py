@@ -1,4 +1,4 @@
-"""Studies side by side: what differs in their configs, and what each found."""
+"""The difference between studies: of their configs, and of their outcomes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from budgetflow.results.reading import StudyResult
 if TYPE_CHECKING:  # pandas takes a second to import, which not every reader needs
     import pandas as pd
 
-# Of an outcome, those of its values that two studies of any kinds can be compared by.
-_FOUND = (
+# The values of outcomes that studies of any two kinds can be compared by.
+_COMPARED = (
     *("kind", "status", "max_train_steps", "trials", "diverged", "best_trial", "best_step"),
     *("best_learning_rate", "steps_trained", "steps_reused"),
 )
@@ -24,8 +24,8 @@ class StudyDifference:
     Attributes:
         config: a row for each field of the config that differs, by its dotted name; a column for
             each study.
-        results: a row for each figure of the outcomes; a column for each study. None where it has
-            none, or is under way.
+        results: a row for each value of the outcomes; a column for each study. None where a study
+            has no such value, or is under way.
     """
 
     config: pd.DataFrame
@@ -40,10 +40,10 @@ def compare_studies(*studies: StudyResult) -> StudyDifference:
     configs = [_flat(study.config) for study in studies]
     fields = [f for f in dict.fromkeys(f for each in configs for f in each) if f != "name"]
     differing = [f for f in fields if any(c.get(f) != configs[0].get(f) for c in configs)]
-    found = [_figures(study.outcome) for study in studies]
-    figures = list(dict.fromkeys(name for each in found for name in each))
+    results = [_results(study.outcome) for study in studies]
+    names = list(dict.fromkeys(name for each in results for name in each))
     return StudyDifference(
-        config=_frame(differing, configs, columns), results=_frame(figures, found, columns)
+        config=_frame(differing, configs, columns), results=_frame(names, results, columns)
     )
 
 
@@ -58,15 +58,15 @@ def _flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return values
 
 
-def _figures(outcome: dict[str, Any] | None) -> dict[str, Any]:
-    """The figures of an outcome by name, those that it has."""
+def _results(outcome: dict[str, Any] | None) -> dict[str, Any]:
+    """The compared values of an outcome by name, those that it has."""
     if outcome is None:
         return {}
-    figures = {name: outcome[name] for name in _FOUND if name in outcome}
+    results = {name: outcome[name] for name in _COMPARED if name in outcome}
     for split in ("validation", "test"):
         metrics = outcome.get(f"best_{split}") or {}
-        figures |= {f"{split}_{name}": value for name, value in metrics.items()}
-    return figures
+        results |= {f"{split}_{name}": value for name, value in metrics.items()}
+    return results
 
 
 def _frame(names: list[str], values: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
