@@ -17,7 +17,7 @@ from budgetflow.base.errors import UserError
 from budgetflow.results.reading import StudyResult
 from budgetflow.results.report.page_data import PageData, curve_rows, page_data, trial_rows
 from budgetflow.results.report.panels import comparison, forecasts, rounds, sweep, trials
-from budgetflow.results.report.vega import PARAMS, THEME, Panel, Spec, color
+from budgetflow.results.report.vega import PARAMS, THEME, UNSEEN, Panel, Spec, color
 
 # In CSS pixels: a panel that takes a row of its own, and one of two in a row.
 WIDE, NARROW, HEIGHT = 780, 360, 220
@@ -147,14 +147,23 @@ def _self_contained(part: Any, groups: dict[str, str], colors: dict[str, str]) -
     if isinstance(part, str):
         return re.sub(r"var\(--(\w+)\)", lambda m: colors.get(m[1], m[0]), part)
     if isinstance(part, list):
-        return [_self_contained(each, groups, colors) for each in part]
+        return [_self_contained(each, groups, colors) for each in part if not _is_unseen(each)]
     if not isinstance(part, dict):
         return part
     if part.keys() >= color().keys() and part["field"] == "group":
         names = f"{json.dumps(groups)}[datum.value]"
         legend = {"title": None, "orient": "bottom", "values": [*groups], "labelLimit": 400}
         part = {**part, "legend": {**legend, "labelExpr": names}}
+    # The opacity of a whole mark is slow to draw into a PNG: 5 s for sixteen trials.
+    if isinstance(part.get("opacity"), dict):
+        part = {**part, "strokeOpacity": part["opacity"]}
+        del part["opacity"]
     return {k: _self_contained(v, groups, colors) for k, v in part.items() if k != "params"}
+
+
+def _is_unseen(part: Any) -> bool:
+    mark = part.get("mark") if isinstance(part, dict) else None
+    return isinstance(mark, dict) and mark.items() >= UNSEEN.items()
 
 
 def _colors() -> dict[str, str]:

@@ -15,7 +15,6 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from types import TracebackType
 from typing import Any, Protocol, cast
 
 from etils import epath
@@ -153,12 +152,7 @@ class Tracking:
         """Writes nothing yet: a study that is complete is not tracked."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Writes what is left, if that takes no more than :data:`CLOSING_SECONDS`."""
         if self._thread is None:
             return

@@ -144,3 +144,9 @@ def test_trials_that_do_not_compete_are_told_apart(completed_workdir):
     text = json.dumps(chart.spec, ensure_ascii=False)
     for words in ("does not compete for the best result", "first 10 %", "last 25 %", "best trial"):
         assert words in text
+
+
+def test_a_chart_holds_nothing_that_is_slow_to_draw_or_for_the_mouse(completed_workdir):
+    text = json.dumps(figures.curves(open_study(completed_workdir / "round1")).spec["concat"])
+    assert '"opacity": {' not in text and '"opacity": 0,' not in text and "brush" not in text
+    assert '"strokeOpacity": {' in text

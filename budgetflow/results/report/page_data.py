@@ -49,11 +49,6 @@ class PageData:
     varied: tuple[str, ...]
     is_race: bool
 
-    def setting(self, record: TrialRecord, name: str) -> Any:
-        """A hyperparameter of a trial; "none" where it is None, which would be drawn nowhere."""
-        value = _setting(self.study, record, name)
-        return "none" if value is None else value
-
     @property
     def group_names(self) -> dict[str, str]:
         """The groups that occur, by key, and what they are called."""
@@ -110,20 +105,24 @@ def page_data(study: StudyResult) -> PageData:
     order = list(GROUPS)
     ordered = sorted(records, key=lambda r: (order.index(groups[r.trial]), r.trial))
     names = dict.fromkeys(name for r in records for name in r.hyperparameters)
-    varied = [n for n in names if len({str(_setting(study, r, n)) for r in records}) > 1]
+    varied = [n for n in names if len({str(setting(study, r, n)) for r in records}) > 1]
     return PageData(study, ordered, groups, tuple(varied), races)
 
 
-def _setting(study: StudyResult, record: TrialRecord, name: str) -> Any:
-    """A hyperparameter of a trial; where it has none of its own, the config's."""
+def setting(study: StudyResult, record: TrialRecord, name: str) -> Any:
+    """A hyperparameter of a trial, or the config's value where the trial has none of its own.
+
+    "none" where it is None, which would be drawn nowhere.
+    """
     if name in record.hyperparameters:
-        return record.hyperparameters[name]
-    if name == "seed":
-        return record.seed
-    section: Any = study.config
-    for part in name.split("."):
-        section = section.get(part) if isinstance(section, dict) else None
-    return section
+        value = record.hyperparameters[name]
+    elif name == "seed":
+        value = record.seed
+    else:
+        value = study.config
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+    return "none" if value is None else value
 
 
 def number(value: Any) -> Any:
@@ -151,7 +150,7 @@ def trial_rows(data: PageData) -> list[dict[str, Any]]:
             "seed": r.seed,
             "rate": number(r.base_learning_rate),
             "metric": metric,
-            **{f"h{n}": number(data.setting(r, name)) for n, name in enumerate(data.varied)},
+            **{f"h{n}": number(setting(data.study, r, name)) for n, name in enumerate(data.varied)},
             "about": list(_about(by_number[r.trial])),
         }
         for r, metric in zip(data.records, data.metric_values, strict=True)

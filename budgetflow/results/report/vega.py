@@ -44,6 +44,8 @@ PARAMS: list[Spec] = [{"name": "chosen", "value": None}, {"name": "picked", "val
 _LEFT_OUT, _PICKED = "chosen && !chosen[datum.trial]", "picked === datum.trial"
 _IS_BEST = "datum.group === 'best'"
 OPACITY: Spec = {"condition": {"test": _LEFT_OUT, "value": 0.07}, "value": 0.95}
+# The style of what is there for the mouse alone.
+UNSEEN: Spec = {"opacity": 0}
 # Touch scrolls the page.
 _BRUSH: Spec = {
     "name": "brush",
@@ -139,7 +141,10 @@ def points(x: Spec, y: Spec, diverged_at: float | None = None) -> Spec:
 
 
 def lines(x: Spec, y: Spec, flatten: Sequence[str]) -> Spec:
-    """A line for each trial, of rows that hold lists; a wide one, unseen, is easy to hit."""
+    """A line for each trial, of rows that hold lists; a wide one, unseen, is easy to hit.
+
+    They are not clipped: ``y`` is clamped, or holds all values.
+    """
     base = {"x": x, "y": y, "detail": {"field": "trial"}}
     width = [{"test": _PICKED, "value": 3.5}, {"test": _IS_BEST, "value": 2.4}]
     faint = [{"test": _LEFT_OUT, "value": 0.05}, {"test": f"chosen || {_PICKED}", "value": 0.95}]
@@ -150,10 +155,10 @@ def lines(x: Spec, y: Spec, flatten: Sequence[str]) -> Spec:
         "strokeWidth": {"condition": width, "value": 1},
         "opacity": {"condition": faint, "value": 0.95},
     }
-    wide = layer("line", base, strokeWidth=9, opacity=0, cursor="pointer", clip=True)
+    wide = layer("line", base, **UNSEEN, strokeWidth=9, cursor="pointer")
     return {
         "transform": [{"flatten": list(flatten)}],
-        "layer": [layer("line", seen, clip=True), {"params": [_BRUSH], **wide}],
+        "layer": [layer("line", seen), {"params": [_BRUSH], **wide}],
     }
 
 

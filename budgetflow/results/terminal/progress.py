@@ -10,7 +10,6 @@ import contextlib
 import math
 import time
 from collections.abc import Iterable, Iterator
-from types import TracebackType
 from typing import Any
 
 from rich import box
@@ -65,12 +64,7 @@ class StudyProgress:
         """Shows nothing yet: a study that is complete has no phase."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Takes the display away."""
         with _harmless():
             if self._live:

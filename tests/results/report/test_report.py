@@ -19,7 +19,7 @@ from budgetflow.playbook.comparison.outcome import Change, ComparisonOutcome, Se
 from budgetflow.results.provenance import next_step, order_of
 from budgetflow.results.reading import open_studies, open_study
 from budgetflow.results.report.page import render_report, write_report
-from budgetflow.results.report.page_data import page_data, trial_rows
+from budgetflow.results.report.page_data import page_data, setting, trial_rows
 from budgetflow.results.report.panels import panels
 from budgetflow.studies.store.trial import read_trials, write_outcome, write_trial
 
@@ -129,9 +129,9 @@ def test_what_a_trial_does_not_say_is_as_the_config_has_it(completed_workdir, mo
     of = page_data(study)
     assert set(of.varied) == {"seed", "optimizer.momentum"}
     by_number = {record.trial: record for record in of.records}
-    assert of.setting(by_number[first.record.trial], "seed") == 0
+    assert setting(study, by_number[first.record.trial], "seed") == 0
     momentum = study.config["optimizer"]["momentum"]
-    assert of.setting(by_number[first.record.trial], "optimizer.momentum") == momentum
+    assert setting(study, by_number[first.record.trial], "optimizer.momentum") == momentum
     (axis,) = (panel for panel in panels(of) if panel.title == "seed")
     assert "nominal" in json.dumps(axis.spec)  # a name, not a quantity
 

@@ -12,7 +12,7 @@ from budgetflow.playbook.common.outcomes import CooldownsOutcome, RoundOutcome
 from budgetflow.playbook.rounds.best_setting import edges
 from budgetflow.playbook.rounds.best_step import FIRST, LAST
 from budgetflow.results.reading import StudyResult
-from budgetflow.results.report.page_data import PageData
+from budgetflow.results.report.page_data import PageData, setting
 from budgetflow.results.report.vega import (
     Panel,
     Spec,
@@ -87,7 +87,7 @@ def axis_plots(data: PageData) -> Iterator[Panel]:
             at = dict(outcome.at_edge)
     ranges = {dimension.name: dimension for dimension in space}
     for n, name in enumerate(data.varied):
-        values = [data.setting(r, name) for r in data.records]
+        values = [setting(data.study, r, name) for r in data.records]
         field, title, ends = f"h{n}", short_name(name), []
         if name != "seed" and all(is_number(value) for value in values):
             # Of a range searched, its ends; else those of the values.

@@ -10,7 +10,7 @@ from typing import Any
 from budgetflow.engine.schedules import Schedule
 from budgetflow.playbook.common.measurement import TrialRecord
 from budgetflow.playbook.common.outcomes import TrialsOutcome
-from budgetflow.results.report.page_data import PageData, number
+from budgetflow.results.report.page_data import PageData, number, setting
 from budgetflow.results.report.vega import (
     CROSS,
     OPACITY,
@@ -40,7 +40,7 @@ def parallel(data: PageData) -> Iterator[Panel]:
     metrics = data.metric_values
     limit = limit_of(metrics)
     columns: dict[str, list[Any]] = {
-        short_name(name): [data.setting(r, name) for r in data.records]
+        short_name(name): [setting(data.study, r, name) for r in data.records]
         for name in data.varied[: MOST_AXES - 1]
     }
     columns[data.study.selection.words] = [v if v is None else min(v, limit) for v in metrics]
