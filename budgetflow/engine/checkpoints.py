@@ -28,13 +28,9 @@ from budgetflow.base import processes
 from budgetflow.base.errors import DamagedFileError
 from budgetflow.base.file_system import refusal
 from budgetflow.base.files import read_json, write_json
-from budgetflow.engine import small_checkpoints
 
 # States up to this size wait on the device for the next save; larger ones are written at once.
 COPY_LIMIT_BYTES = 256 * 2**20
-# States up to this size are written at once, by :mod:`budgetflow.engine.small_checkpoints`: to
-# begin another thread takes longer.
-SMALL_BYTES = 2**20
 
 
 def steps_to_keep(
@@ -94,9 +90,11 @@ class TrialCheckpoints:
         self._every_seconds = every_seconds
         self._to_all = to_all
         self._saved_at = time.monotonic()
-        self._held: dict[int, Any] = {}
+        # Step to state: copies that wait on the device for the next save.
+        self._waiting: dict[int, Any] = {}
         self.latest_on_disk = 0
-        self._pending: tuple[dict[int, dict[str, str] | None], set[int]] | None = None
+        # The steps of the save under way, and the steps to keep when it is done.
+        self._under_way: tuple[list[int], set[int]] | None = None
 
     def hold(self, step: int, state: Any, keep: set[int]) -> bool:
         """Holds a copy of a state that is worth keeping, or saves all of them when it is time.
@@ -113,66 +111,59 @@ class TrialCheckpoints:
         if is_large or processes.on_main(self._is_due):
             self.save(keep, step, state)
             return True
-        self._held = {s: held for s, held in self._held.items() if s in keep}
+        self._drop_waiting(keep)
         if step in keep:
-            self._held[step] = _copy(state)
+            self._waiting[step] = _copy(state)
         return False
+
+    def _drop_waiting(self, keep: set[int]) -> None:
+        """Lets go of the waiting states of all other steps."""
+        self._waiting = {step: state for step, state in self._waiting.items() if step in keep}
 
     def _is_due(self) -> bool:
         return time.monotonic() - self._saved_at >= self._every_seconds
 
     def save(self, keep: set[int], step: int, state: Any | None) -> None:
-        """Starts writing what is held and the latest state, then to delete all other checkpoints.
+        """Starts writing the waiting states and the latest one; then all others are deleted.
 
-        Orbax writes large states on its own thread; :meth:`finish` waits for it. The state may be
-        donated meanwhile: Orbax has copied it by then, or holds its memory, which JAX then leaves.
+        Orbax writes on its own thread; :meth:`finish` waits for it. The state may be donated
+        meanwhile: Orbax has copied it by then, or holds its memory, which JAX then leaves.
 
         Args:
-            keep: as above; what is held of other steps is forgotten.
+            keep: the steps worth keeping, as in :meth:`hold`.
             step: the latest step.
             state: its state; None if nobody can go on from it.
         """
         self.finish()
-        self._held = {s: held for s, held in self._held.items() if s in keep}
+        self._drop_waiting(keep)
         if state is not None and step != self.latest_on_disk:
-            self._held[step] = state
-        processes.on_main(self._clear, list(self._held))
-        in_background = False
-        written: dict[int, dict[str, str] | None] = {}
-        for held_step, held in sorted(self._held.items()):
-            tree = self._to_all(held)._asdict()
-            path = self._path(held_step)
-            if _is_small(tree) and "://" not in str(path):
-                written[held_step] = small_checkpoints.save(Path(path), tree, _save_at_once)
-            else:
-                _checkpointer().save(path, tree)
-                written[held_step] = None
-                in_background = True
-        if step in written:
+            self._waiting[step] = state
+        steps = sorted(self._waiting)
+        processes.on_main(self._delete, steps)
+        for waiting_step in steps:
+            tree = self._to_all(self._waiting[waiting_step])._asdict()
+            _checkpointer().save(self._path(waiting_step), tree)
+        if step in steps:
             self.latest_on_disk = step
-        self._pending = (written, {*keep, step})
-        self._held = {}
+        self._under_way = (steps, {*keep, step})
+        self._waiting = {}
         self._saved_at = time.monotonic()
-        if not in_background:
-            self.finish()
 
     def finish(self) -> None:
         """Waits for the save under way, records its checksums and deletes the surplus."""
-        if self._pending is None:
+        if self._under_way is None:
             return
         _checkpointer().wait_until_finished()
-        processes.on_main(self._record, *self._pending)
-        self._pending = None
+        processes.on_main(self._record, *self._under_way)
+        self._under_way = None
 
-    def _record(self, written: dict[int, dict[str, str] | None], keep: set[int]) -> None:
-        """Records checkpoints, their checksums read from disk where none are given."""
+    def _record(self, steps: list[int], keep: set[int]) -> None:
         checksums = self._checksums()
-        for step, known in written.items():
-            checksums[str(step)] = known or _file_checksums(self._path(step))
+        checksums |= {str(step): _file_checksums(self._path(step)) for step in steps}
         write_json(
             self.folder / "checksums.json", {s: checksums[s] for s in sorted(checksums, key=int)}
         )
-        self._clear([int(step) for step in checksums if int(step) not in keep])
+        self._delete([int(step) for step in checksums if int(step) not in keep])
 
     def steps(self) -> list[int]:
         """The steps of all checkpoints on disk, ascending; none where their checksums are lost."""
@@ -189,7 +180,7 @@ class TrialCheckpoints:
                 verify(self.folder, step)
             except DamagedFileError:
                 damaged.append(step)
-        self._forget(damaged)
+        self._discount(damaged)
         for step in damaged:
             path = self._path(step)
             if path.exists():
@@ -235,31 +226,31 @@ class TrialCheckpoints:
             checksums[str(step)] = theirs[str(step)]
         write_json(self.folder / "checksums.json", checksums)
 
-    def _clear(self, steps: Sequence[int]) -> None:
+    def _delete(self, steps: Sequence[int]) -> None:
         """Deletes checkpoints, their checksums first: a kill leaves none that seems damaged."""
-        self._forget(steps)
+        self._discount(steps)
         for step in steps:
             if self._path(step).exists():
                 self._path(step).rmtree()
 
-    def _forget(self, steps: Sequence[int]) -> None:
-        """Has checkpoints count no more."""
-        known = self._checksums() if steps else {}
-        left = {step: files for step, files in known.items() if int(step) not in steps}
-        if len(left) < len(known):
+    def _discount(self, steps: Sequence[int]) -> None:
+        """Removes the checksums of checkpoints, so that they no longer count."""
+        recorded = self._checksums() if steps else {}
+        left = {step: files for step, files in recorded.items() if int(step) not in steps}
+        if len(left) < len(recorded):
             write_json(self.folder / "checksums.json", left)
 
     def _path(self, step: int) -> epath.Path:
         return self.folder / "checkpoints" / str(step)
 
     def _checksums(self) -> dict[str, dict[str, str]]:
-        """Those of the files of each checkpoint; without them, no checkpoint counts."""
+        """Step to the checksums of its files; empty if the file is missing or damaged."""
         path = self.folder / "checksums.json"
         try:
-            found = read_json(path) if path.exists() else {}
+            recorded = read_json(path) if path.exists() else {}
         except DamagedFileError:
             return {}
-        return found if all(map(str.isdecimal, found)) else {}
+        return recorded if all(map(str.isdecimal, recorded)) else {}
 
 
 @functools.cache
@@ -296,15 +287,6 @@ def _leave_out_closed_loops() -> None:
             tell(raised)
 
     sys.unraisablehook = tell_others
-
-
-def _save_at_once(path: epath.PathLike, tree: Any) -> None:
-    _checkpointer().save(path, tree)
-    _checkpointer().wait_until_finished()
-
-
-def _is_small(tree: Any) -> bool:
-    return _nbytes(tree) <= SMALL_BYTES and jax.process_count() == 1
 
 
 def _nbytes(tree: Any) -> int:
@@ -349,10 +331,10 @@ def verify(trial_folder: epath.PathLike, step: int) -> None:
         raise DamagedFileError(
             f"{path} has no checksum in {checksums}; delete {folder} to train that trial again"
         )
-    found = _file_checksums(path) if path.exists() else {}
+    on_disk = _file_checksums(path) if path.exists() else {}
     for name, checksum in recorded.items():
-        if found.get(name) != checksum:
-            state = "is damaged" if name in found else "is missing"
+        if on_disk.get(name) != checksum:
+            state = "is damaged" if name in on_disk else "is missing"
             raise DamagedFileError(
                 f"{path / name} {state}; delete {folder} to train that trial again"
             )

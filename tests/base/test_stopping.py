@@ -101,7 +101,7 @@ def test_what_a_trial_had_noticed_is_not_believed_of_another(tmp_path, chain, as
 @pytest.mark.parametrize(
     "killed_in",
     [
-        "budgetflow.engine.small_checkpoints.save",
+        "orbax.checkpoint.StandardCheckpointer.save",
         "budgetflow.studies.run.live_trials.write_json",
     ],
 )

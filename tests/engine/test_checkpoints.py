@@ -175,7 +175,7 @@ def test_a_checkpoint_that_is_written_again_does_not_count_until_it_is_complete(
 
     again = TrialCheckpoints(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr("budgetflow.engine.small_checkpoints.tensorstore.open", killed)
+        patch.setattr("orbax.checkpoint.StandardCheckpointer.save", killed)
         with pytest.raises(KeyboardInterrupt):
             again.save({1}, 1, make_state(1))
     assert TrialCheckpoints(tmp_path).steps() == []
