@@ -10,6 +10,7 @@ from budgetflow.base.errors import ConfigError, nearest_numbers, shown
 from budgetflow.base.import_path import is_import_path
 from budgetflow.config.keys import leaves, value_of
 from budgetflow.config.schema import RoundsConfig, StudyConfig
+from budgetflow.config.search_space import BASE_LEARNING_RATE
 from budgetflow.engine.decays import DECAYS
 
 
@@ -107,7 +108,7 @@ RULES = (
         "earlier round; leave one at its default",
     ),
     Rule(
-        keys=("schedule.base_learning_rate",),
+        keys=(BASE_LEARNING_RATE,),
         has_effect=lambda c: not c.search.promote_trials,
         because="is not used by config.search.promote_trials, which keeps each trial's own base "
         "learning rate; leave it at its default",
