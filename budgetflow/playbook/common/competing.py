@@ -1,4 +1,4 @@
-"""Which trials of a study compete for its best result: verdicts are about those alone."""
+"""The trials of a study that compete for its best result; verdicts are about those alone."""
 
 from __future__ import annotations
 

@@ -1,14 +1,13 @@
-"""What a study does next, in words."""
+"""Words for what a study does next, and where its trials ran."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from budgetflow.playbook.common.measurement import TrialRecord
+from budgetflow.playbook.common.measurement import LEARNING_RATE, SEED, TrialRecord
 from budgetflow.playbook.common.outcomes import Queue
 from budgetflow.playbook.common.words import counted, in_words
-from budgetflow.playbook.sweep.race import LEARNING_RATE, SEED
 
 # Left out of the keys of results: see budgetflow.base.source_code.
 CHANGES_NO_RESULT = True
@@ -30,13 +29,13 @@ def trials_in_words(numbers: Collection[int]) -> str:
 
 
 def joining_in_words(
-    joining: Mapping[int, dict[str, Any]], known: Mapping[int, TrialRecord]
+    joining: Mapping[int, dict[str, Any]], records: Mapping[int, TrialRecord]
 ) -> str:
     """Which trials join a study; where only learning rates are added, which, and where they lie.
 
     Args:
         joining: number to hyperparameters.
-        known: the trials that the study has, at least one.
+        records: the trials that the study has, at least one.
     """
     who = trials_in_words(joining)
     verb = "joins" if len(joining) == 1 else "join"
@@ -45,7 +44,7 @@ def joining_in_words(
         return f"{who} {verb}"
     rates = sorted({values[LEARNING_RATE] for values in joining.values()})
     what = "learning rate" if len(rates) == 1 else "learning rates"
-    tried = [record.base_learning_rate for record in known.values()]
+    tried = [record.base_learning_rate for record in records.values()]
     where = "between those tried before"
     if min(rates) > max(tried):
         where = "above all tried before"
@@ -64,9 +63,9 @@ def where_trials_ran(queue: Queue) -> str:
     nodes = (f"{node}: {trials_in_words(trials)}" for node, trials in queue.nodes.items())
     # Several that form one trial are named together.
     count = len({one for several in queue.nodes for one in several.split(" + ")})
-    said = f"Its trials ran on {counted(count, 'node')} of a cluster ({'; '.join(nodes)})"
+    sentence = f"Its trials ran on {counted(count, 'node')} of a cluster ({'; '.join(nodes)})"
     if queue.restarts:
-        said += f"; {counted(queue.restarts, 'restart')}"
+        sentence += f"; {counted(queue.restarts, 'restart')}"
     if queue.steps_trained_twice:
-        said += f"; {counted(queue.steps_trained_twice, 'step')} had to be trained again"
-    return f"{said}."
+        sentence += f"; {counted(queue.steps_trained_twice, 'step')} had to be trained again"
+    return f"{sentence}."

@@ -1,4 +1,4 @@
-"""What a trial has shown so far, and what a policy can ask for next."""
+"""The record of a trial, the metric that selects, and the decisions of a policy."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
+from budgetflow.config.search_space import BASE_LEARNING_RATE
 from budgetflow.engine.schedules import Schedule
 
 if TYPE_CHECKING:
@@ -15,21 +16,21 @@ if TYPE_CHECKING:
 
 Status = Literal["pending", "running", "complete", "stopped", "diverged", "failed"]
 Row = dict[str, Any]
+# The hyperparameters that trials of any kind of study differ in.
+LEARNING_RATE, SEED = BASE_LEARNING_RATE, "seed"
 Role = Literal["point", "best", "rerun", "baseline", "idea"]
 # The roles of trials that compare ideas, of which none is a point of the search space.
 OF_IDEAS = ("baseline", "idea")
-# The hyperparameter that tells trials of one setting apart.
-SEED = "seed"
 # A decay that ends below this share of the base learning rate counts as a decay to zero.
 NEARLY_ZERO = 0.01
-# In a row that is for the order of a race only: of how many training examples (the first ones) its
-# figures are.
+# The key of a row that was measured on the first few training examples only, which is enough for
+# the order of a race: how many.
 PARTIAL = "partial_train_examples"
 
 
 @dataclasses.dataclass(frozen=True)
 class TrialRecord:
-    """What is known of a trial; the fields of ``trial.json``, and the measurements.
+    """A trial so far: the fields of ``trial.json``, and its measurements.
 
     Attributes:
         trial: its number in the study.
@@ -127,24 +128,20 @@ class TrialRecord:
 
     def measured(self, row: Row, selection: Selection) -> TrialRecord:
         """The record after one more measurement."""
-        rows = (*self.rows, row)
-        best = selection.best(rows)
-        return dataclasses.replace(
-            self, rows=rows, step=row["step"], best_step=best["step"] if best else None
-        )
+        return self._with_rows((*self.rows, row), selection, step=row["step"])
 
     def back_to(self, step: int, selection: Selection) -> TrialRecord:
         """The record as it was at ``step``, the last one that can be resumed from."""
         rows = tuple(row for row in self.rows if row["step"] <= step)
-        best = selection.best(rows)
         bracket = self.fitted_at_step_bracket
-        return dataclasses.replace(
-            self,
-            rows=rows,
-            step=step,
-            best_step=best["step"] if best else None,
-            fitted_at_step_bracket=bracket if bracket and bracket[1] <= step else None,
-        )
+        if bracket and bracket[1] > step:
+            bracket = None
+        return self._with_rows(rows, selection, step=step, fitted_at_step_bracket=bracket)
+
+    def _with_rows(self, rows: tuple[Row, ...], selection: Selection, **fields: Any) -> TrialRecord:
+        best = selection.best(rows)
+        best_step = best["step"] if best else None
+        return dataclasses.replace(self, rows=rows, best_step=best_step, **fields)
 
 
 def by_setting(trials: Iterable[TrialRecord]) -> dict[str, list[TrialRecord]]:
@@ -208,12 +205,12 @@ class Selection:
 
         Of equally good trials the one with the lower number goes first.
         """
-        found = [
+        with_best_rows = [
             (trial, row)
             for trial in trials
             if not (trial.diverged or trial.failed) and (row := self.best(trial.rows))
         ]
-        return sorted(found, key=lambda item: (self.cost(item[1]), item[0].trial))
+        return sorted(with_best_rows, key=lambda item: (self.cost(item[1]), item[0].trial))
 
     def worse_by(self, value: float, than: float) -> float:
         """How much worse one value of the metric is than another, as a fraction of the other.

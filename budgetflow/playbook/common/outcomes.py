@@ -1,9 +1,9 @@
-"""What studies have found, typed; ``to_json`` gives what ``outcome.json`` holds.
+"""The outcomes of studies; ``to_json`` gives what ``outcome.json`` holds.
 
-A policy makes an outcome; what only the study knows (its fingerprint and the like, None at first)
-joins it when the study is complete. Outcomes of older versions lack keys: they get the defaults.
+A policy makes an outcome. Fields that only the study knows, such as its fingerprint, are None until
+the study is complete. Keys that outcomes of older versions lack get their defaults.
 
-A kind of study of one's own makes an :class:`Outcome`, or its own subclass of one of those here.
+A kind of study of your own makes an :class:`Outcome`, or a subclass of one of those here.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _with_nans(values: Any) -> Any:
 
 # By name, like "error_rate".
 Metrics = Annotated[dict[str, float], pydantic.BeforeValidator(_with_nans)]
-# What has nothing to say without a value is left out of the JSON then.
+# Keys omitted from the JSON when their value is None.
 LEFT_OUT_IF_NONE = {
     "not_fitted_because",
     "fingerprint",
@@ -65,7 +65,7 @@ LEFT_OUT_IF_NONE = {
 }
 
 
-# The outcomes whose kind is a name. That of any other is the import path of its class.
+# Import paths of the outcomes whose kind is a name; any other has its import path as its kind.
 NAMED = {
     "lr_sweep": f"{__name__}.SweepOutcome",
     "round": f"{__name__}.RoundOutcome",
@@ -91,7 +91,7 @@ class Queue:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a study of any kind has found.
+    """The outcome of a study of any kind.
 
     Attributes:
         kind: the name of the kind of study; the import path of the class for one of your own.
@@ -210,7 +210,7 @@ class SweepOutcome(Outcome):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrialsOutcome(Outcome):
-    """What trials have shown that all run to their ends; their kind of study adds to it.
+    """The outcome of a study whose trials all run to their ends.
 
     Its ``max_train_steps`` is the length of every trial, or of the longest.
 
@@ -296,11 +296,11 @@ def from_json(content: dict[str, Any]) -> Outcome:
 
 @functools.cache  # Of the kinds of study, which are few; slow to make.
 def _reader(kind: str) -> pydantic.TypeAdapter[Outcome]:
-    found, path = Outcome, NAMED.get(kind, kind)
+    outcome_class, path = Outcome, NAMED.get(kind, kind)
     if is_import_path(path):
         with contextlib.suppress(ConfigError):  # the study was run elsewhere
-            found = import_object(path, "kind", of_type=type)
-    return pydantic.TypeAdapter(found)
+            outcome_class = import_object(path, "kind", of_type=type)
+    return pydantic.TypeAdapter(outcome_class)
 
 
 def _to_json(value: Any) -> Any:

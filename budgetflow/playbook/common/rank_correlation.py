@@ -84,8 +84,8 @@ def _resampled(costs: Sequence[Sequence[float]], rng: np.random.Generator) -> np
     columns = []
     for values in costs:
         seeds = rng.integers(len(values), size=(RESAMPLES, len(values)))
-        known = values if np.all(np.isfinite(values)) else [np.inf] * len(values)
-        columns.append(np.asarray(known)[seeds].mean(axis=1))
+        finite = values if np.all(np.isfinite(values)) else [np.inf] * len(values)
+        columns.append(np.asarray(finite)[seeds].mean(axis=1))
     means = np.stack(columns, axis=1)
     return np.unique(means, return_inverse=True)[1].reshape(means.shape)
 

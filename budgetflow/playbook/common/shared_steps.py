@@ -40,18 +40,18 @@ def branches(schedules: Sequence[Schedule], all_else: Sequence[Hashable]) -> lis
         schedules: of each trial.
         all_else: what else its states depend on.
     """
-    found: list[Branch | None] = []
+    of_trials: list[Branch | None] = []
     alike: collections.defaultdict[Hashable, list[int]] = collections.defaultdict(list)
     for number, (schedule, other) in enumerate(zip(schedules, all_else, strict=True)):
         group = (other, _beginning(schedule))
         shared = {n: shared_steps(schedules[n], schedule) for n in alike[group]}
         trial = max(shared, key=lambda n: shared[n], default=None)
         if trial is not None and shared[trial] >= WORTH_SHARING * schedule.total_steps:
-            found.append(Branch(trial, shared[trial]))
+            of_trials.append(Branch(trial, shared[trial]))
         else:
-            found.append(None)
+            of_trials.append(None)
         alike[group].append(number)
-    return found
+    return of_trials
 
 
 def shared_steps(source: Schedule, schedule: Schedule) -> int:
@@ -72,10 +72,10 @@ def _beginning(schedule: Schedule) -> Hashable:
     return schedule.base_learning_rate, schedule.warmup_steps, schedule.function
 
 
-def branch_steps(found: Sequence[Branch | None]) -> dict[int, set[int]]:
+def branch_steps(of_trials: Sequence[Branch | None]) -> dict[int, set[int]]:
     """The steps of each trial at which others leave it, and so need its checkpoint."""
     steps: collections.defaultdict[int, set[int]] = collections.defaultdict(set)
-    for branch in found:
+    for branch in of_trials:
         if branch is not None:
             steps[branch.trial].add(branch.step)
     return dict(steps)

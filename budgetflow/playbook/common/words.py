@@ -1,4 +1,4 @@
-"""Words for any study; those for sweeps and for rounds have modules of their own."""
+"""Words for studies of any kind."""
 
 from __future__ import annotations
 

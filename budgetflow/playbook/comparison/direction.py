@@ -74,11 +74,11 @@ def directions(changed: Mapping[str, tuple[Any, Any]]) -> tuple[Departure, ...]:
     rows = []
     for field, (before, after) in changed.items():
         values = after.values if isinstance(after, Varied) else (after,)
-        found = {_direction(field, before, value) for value in values if value != before}
-        ways = {direction for direction, _ in found}
+        ways_and_reasons = {_direction(field, before, value) for value in values if value != before}
+        ways = {direction for direction, _ in ways_and_reasons}
         if not ways:
             continue
-        direction, reason = found.pop()
+        direction, reason = ways_and_reasons.pop()
         if len(ways) > 1:
             direction, reason = "either", "its values lie on both sides"
         rows.append(Departure(field, before, after, direction, reason))

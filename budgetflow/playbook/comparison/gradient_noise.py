@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -103,40 +104,6 @@ def noise_scale(samples: Sequence[NoiseSample]) -> NoiseScale:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class PredictedFactor:
-    """The factor in steps that two noise scales predict, and its 95 % interval."""
-
-    factor: float
-    low: float
-    high: float
-
-
-def predicted_factor(
-    before: NoiseScale, batch_before: int, after: NoiseScale, batch_after: int
-) -> PredictedFactor | None:
-    """The factor by which steps grow, by equation 2.11: (1 + B'_noise / B') / (1 + B_noise / B).
-
-    It takes S_min, the steps without any noise, to be the same on both sides, each at the best
-    learning rate for its batch. The interval is of the measured noise scales alone, their errors
-    taken for independent: it says nothing of how well the equation holds.
-
-    Returns:
-        None where one of the noise scales cannot be told.
-    """
-    logs, variance = [], 0.0
-    for scale, batch in ((before, batch_before), (after, batch_after)):
-        if scale.examples is None or scale.high is None:
-            return None
-        noise = scale.examples / batch
-        logs.append(math.log1p(noise))
-        half = math.log(scale.high / scale.examples)
-        variance += (noise / (1 + noise) * half) ** 2
-    log = logs[1] - logs[0]
-    half = math.sqrt(variance)
-    return PredictedFactor(math.exp(log), math.exp(log - half), math.exp(log + half))
-
-
 def student_t(degrees_of_freedom: int) -> float:
     """How many standard errors an interval of :data:`CONFIDENCE` reaches to each side."""
     from scipy.special import stdtrit  # takes a moment, which not every launch needs
@@ -145,23 +112,32 @@ def student_t(degrees_of_freedom: int) -> float:
 
 
 def _estimates(sample: NoiseSample) -> tuple[float, float]:
-    """Unbiased estimates of tr(Σ) and |G|²: appendix A.1, batches of B and of all B·K examples."""
-    count, size = len(sample.squared_norms), sample.batch_size
-    small = float(np.mean(sample.squared_norms))
-    big = float(np.mean(sample.projections))  # |m|²
-    trace = size * (small - big) * count / (count - 1)
-    return trace, (count * big - small) / (count - 1)
+    """Unbiased estimates of tr(Σ) and |G|²."""
+    # The mean of projections is |m|².
+    small, big = np.mean(sample.squared_norms), np.mean(sample.projections)
+    trace, norm = _unbiased(len(sample.squared_norms), sample.batch_size, small, big)
+    return float(trace), float(norm)
 
 
 def _leaving_one_out(sample: NoiseSample) -> np.ndarray:
     """:func:`_estimates` without each batch, [2, batches]."""
     norms, projections = np.array(sample.squared_norms), np.array(sample.projections)
-    count, size = len(norms), sample.batch_size
+    count = len(norms)
     small = (norms.sum() - norms) / (count - 1)
     # |m|² of the others: their sum is K·m - g_i.
     big = (count**2 * projections.mean() - 2 * count * projections + norms) / (count - 1) ** 2
-    trace = size * (small - big) * (count - 1) / (count - 2)
-    return np.stack([trace, ((count - 1) * big - small) / (count - 2)])
+    return np.stack(_unbiased(count - 1, sample.batch_size, small, big))
+
+
+def _unbiased(count: int, size: int, small: Any, big: Any) -> tuple[Any, Any]:
+    """Estimates of tr(Σ) and |G|²: appendix A.1, with batches of B and of all B·K examples.
+
+    Args:
+        count: K, the number of batches.
+        size: B, the examples of each.
+        small, big: the mean of |g_i|² over the batches, and |m|² of their mean.
+    """
+    return size * (small - big) * count / (count - 1), (count * big - small) / (count - 1)
 
 
 def _jackknife_error(without: np.ndarray) -> float:

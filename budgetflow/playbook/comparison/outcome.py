@@ -1,4 +1,4 @@
-"""What a comparison of two configurations has found, typed."""
+"""The outcome of a comparison of two configurations."""
 
 from __future__ import annotations
 
@@ -11,6 +11,26 @@ from budgetflow.playbook.comparison.gradient_noise import NoiseScale
 
 # Fewer seeds say nothing about the spread between them.
 MIN_SEEDS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Factor:
+    """A factor in steps, and its 95 % interval."""
+
+    factor: float
+    low: float
+    high: float
+
+    @property
+    def direction(self) -> Literal["more", "fewer"] | None:
+        """Whether it is more or fewer steps, where the interval says so."""
+        if self.low > 1:
+            return "more"
+        return "fewer" if self.high < 1 else None
+
+    def fields(self, name: str) -> dict[str, Any]:
+        """The fields of an outcome that hold it: ``name``, with "_low" and "_high"."""
+        return {name: self.factor, f"{name}_low": self.low, f"{name}_high": self.high}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,8 +96,7 @@ class ComparisonOutcome(Outcome):
         steps_factor_low, steps_factor_high: its 95 % interval.
         direction: "more" or "fewer" steps where the interval lies on one side of 1, else None.
         predicted_steps_factor: what the noise scales predict
-            (:func:`budgetflow.playbook.comparison.gradient_noise.predicted_factor`); None if they
-            cannot.
+            (:func:`budgetflow.playbook.comparison.policy.predicted_factor`); None if they cannot.
         predicted_steps_factor_low, predicted_steps_factor_high: from the error of the noise scales.
         steps_rerun: trained again, to measure the noise scales.
     """

@@ -18,20 +18,21 @@ import dataclasses
 import math
 import statistics
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
-from budgetflow.playbook.common.measurement import Conclude, Decision, TrialRecord
+from budgetflow.playbook.common.measurement import SEED, Conclude, Decision, TrialRecord
 from budgetflow.playbook.comparison.direction import directions
-from budgetflow.playbook.comparison.gradient_noise import student_t
+from budgetflow.playbook.comparison.gradient_noise import NoiseScale, student_t
 from budgetflow.playbook.comparison.outcome import (
     MIN_SEEDS,
     Change,
     ComparisonOutcome,
+    Factor,
     SeedSteps,
     Side,
 )
 from budgetflow.playbook.comparison.words import comparison_reasons
-from budgetflow.playbook.sweep.race import SEED, Race, SweepSettings, around_best, merged, run_race
+from budgetflow.playbook.sweep.race import Race, SweepSettings, around_best, merged, run_race
 
 # In a trial's hyperparameters: whether it has the change.
 CHANGED = "changed"
@@ -101,8 +102,8 @@ def steps_to_target(settings: SweepSettings, race: Race) -> tuple[float, TrialRe
     if race.status != "found":
         return None
     fitted = [t for t in race.trials if t.fitted_at_step_bracket is not None]
-    found = [(_crossing(settings.fitted_train_loss, trial), trial) for trial in fitted]
-    steps, fastest = min(found, key=lambda pair: (pair[0], pair[1].trial))
+    crossings = [(_crossing(settings.fitted_train_loss, trial), trial) for trial in fitted]
+    steps, fastest = min(crossings, key=lambda pair: (pair[0], pair[1].trial))
     return (steps, fastest) if steps > 0 else None
 
 
@@ -119,22 +120,6 @@ def _crossing(loss: float | None, trial: TrialRecord) -> float:
     return before + share * (at - before)
 
 
-@dataclasses.dataclass(frozen=True)
-class Factor:
-    """A factor in steps, and its 95 % interval."""
-
-    factor: float
-    low: float
-    high: float
-
-    @property
-    def direction(self) -> Literal["more", "fewer"] | None:
-        """Whether it is more or fewer steps, where the interval says so."""
-        if self.low > 1:
-            return "more"
-        return "fewer" if self.high < 1 else None
-
-
 def steps_factor(ratios: Sequence[float]) -> Factor:
     """The geometric mean of the seeds' ratios, and its interval by Student's t on the logarithms.
 
@@ -143,8 +128,36 @@ def steps_factor(ratios: Sequence[float]) -> Factor:
     """
     logs = [math.log(ratio) for ratio in ratios]
     error = statistics.stdev(logs) / math.sqrt(len(logs))
-    mean, half = statistics.fmean(logs), student_t(len(logs) - 1) * error
-    return Factor(math.exp(mean), math.exp(mean - half), math.exp(mean + half))
+    return _from_log(statistics.fmean(logs), student_t(len(logs) - 1) * error)
+
+
+def predicted_factor(
+    before: NoiseScale, batch_before: int, after: NoiseScale, batch_after: int
+) -> Factor | None:
+    """The factor by which steps grow, by equation 2.11: (1 + B'_noise / B') / (1 + B_noise / B).
+
+    See :mod:`budgetflow.playbook.comparison.gradient_noise`. It takes S_min, the steps without any
+    noise, to be the same on both sides, each at the best learning rate for its batch. The interval
+    is of the measured noise scales alone, their errors taken for independent: it says nothing of
+    how well the equation holds.
+
+    Returns:
+        None where one of the noise scales cannot be told.
+    """
+    logs, variance = [], 0.0
+    for scale, batch in ((before, batch_before), (after, batch_after)):
+        if scale.examples is None or scale.high is None:
+            return None
+        noise = scale.examples / batch
+        logs.append(math.log1p(noise))
+        half = math.log(scale.high / scale.examples)
+        variance += (noise / (1 + noise) * half) ** 2
+    return _from_log(logs[1] - logs[0], math.sqrt(variance))
+
+
+def _from_log(log: float, half: float) -> Factor:
+    """A factor from its logarithm and half the width of that one's interval."""
+    return Factor(math.exp(log), math.exp(log - half), math.exp(log + half))
 
 
 def _outcome(
@@ -174,10 +187,8 @@ def _outcome(
         train_loss=settings.race.fitted_train_loss,
         unchanged=unchanged,
         changed=changed,
-        steps_factor=factor.factor if factor else None,
-        steps_factor_low=factor.low if factor else None,
-        steps_factor_high=factor.high if factor else None,
         direction=factor.direction if factor else None,
+        **(factor.fields("steps_factor") if factor else {}),
     )
     return outcome.with_reasons(comparison_reasons(outcome))
 
@@ -189,16 +200,17 @@ def _fastest_first(one: SeedSteps) -> float:
 def _side(settings: SweepSettings, races: dict[int, Race]) -> Side:
     seeds = []
     for seed, race in races.items():
-        found = steps_to_target(settings, race)
-        steps, trial = found or (None, race.best)
+        target = steps_to_target(settings, race)
+        steps, trial = target or (None, race.best)
         seeds.append(
             SeedSteps(
                 seed=seed,
-                status="too_early" if race.status == "found" and not found else race.status,
+                status="too_early" if race.status == "found" and not target else race.status,
                 steps=steps,
                 learning_rate=trial.base_learning_rate if trial else None,
                 trial=trial.trial if trial else None,
             )
         )
-    known = [one.steps for one in seeds if one.steps is not None]
-    return Side(seeds=tuple(seeds), median_steps=statistics.median(known) if known else None)
+    steps_of_seeds = [one.steps for one in seeds if one.steps is not None]
+    median_steps = statistics.median(steps_of_seeds) if steps_of_seeds else None
+    return Side(seeds=tuple(seeds), median_steps=median_steps)

@@ -1,9 +1,11 @@
-"""What a comparison has found, in sentences: facts in, words out."""
+"""The sentences of a comparison's outcome, and of studies that depart from a sweep."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
+from budgetflow.playbook.comparison.direction import Departure, Direction, Varied
 from budgetflow.playbook.comparison.gradient_noise import NoiseScale
 from budgetflow.playbook.comparison.outcome import (
     MIN_SEEDS,
@@ -16,6 +18,7 @@ from budgetflow.playbook.comparison.outcome import (
 # Left out of the keys of results: see budgetflow.base.source_code.
 CHANGES_NO_RESULT = True
 
+_MEASURE = "config.kind = 'comparison' measures it"
 _SIDES = ("without the change", "with the change")
 _EXPECTED = {
     "more": "more steps",
@@ -92,12 +95,64 @@ def noise_reasons(outcome: ComparisonOutcome, batch_sizes: tuple[int, int]) -> I
     )
 
 
-def changes_in_words(changes: tuple[Change, ...]) -> str:
+def changes_in_words(changes: Iterable[Change]) -> str:
     """What differs, like "data.batch_size = 32 instead of 128"."""
-    return ", ".join(
-        f"{change.field} = {_shown(change.after)} instead of {_shown(change.before)}"
-        for change in changes
-    )
+    return ", ".join(map(_in_words, changes))
+
+
+def departures(rows: Sequence[Departure], found_by: str, factor: float) -> Iterator[str]:
+    """What a study that takes its length from a sweep should know.
+
+    Args:
+        rows: how its config departs from the one that the sweep trained.
+        found_by: the sweep's name.
+        factor: ``config.max_train_steps_factor``, by which the answer is multiplied.
+    """
+    more, fewer, either = (_of(rows, way) for way in ("more", "fewer", "either"))
+    if more:
+        times = f"config.max_train_steps_factor = {factor:g}"
+        if factor > 1:
+            stands = f"{times} stands for that, unmeasured ({_MEASURE})"
+        else:
+            stands = f"{times} makes no allowance for that; how much is unmeasured ({_MEASURE})"
+        yield (
+            f"The answer of {found_by} was found on another configuration. Here "
+            f"{_joined(more)} {_verb(more, 'brings', 'bring')} more gradient noise or "
+            f"regularization, so more steps are needed: {stands}."
+        )
+    if fewer:
+        yield (
+            f"{_start(_joined(fewer))} {_verb(fewer, 'makes', 'make')} gradients less noisy than "
+            f"in {found_by}, so fewer steps may do; the longer run is the safe side."
+        )
+    if either:
+        yield (
+            f"{_start(_joined(either))} can push the number of steps either way from the answer "
+            f"of {found_by}: {'; '.join(dict.fromkeys(row.reason for row in either))}."
+        )
+
+
+def _joined(rows: Sequence[Departure]) -> str:
+    """The changes of some fields, as the subject of a sentence."""
+    *others, last = map(_in_words, rows)
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _in_words(one: Change | Departure) -> str:
+    return f"{one.field} = {_shown(one.after)} instead of {_shown(one.before)}"
+
+
+def _of(rows: Sequence[Departure], direction: Direction) -> list[Departure]:
+    return [row for row in rows if row.direction == direction]
+
+
+def _verb(rows: Sequence[Departure], one: str, several: str) -> str:
+    return one if len(rows) == 1 else several
+
+
+def _start(text: str) -> str:
+    """A text that begins with a field, for the beginning of a sentence."""
+    return f"config.{text}"
 
 
 def _steps(outcome: ComparisonOutcome) -> str:
@@ -201,5 +256,10 @@ def _interval(low: float | None, high: float | None) -> str:
     return f"95 % interval {low:.3g} to {high:.3g}"
 
 
-def _shown(value: object) -> str:
+def _shown(value: Any) -> str:
+    if isinstance(value, Varied):
+        numbers = all(isinstance(v, int | float) for v in value.values)
+        if numbers and len(value.values) > 1:
+            return f"{min(value.values):g} to {max(value.values):g}"
+        return " or ".join(_shown(v) for v in value.values)
     return f"{value:g}" if isinstance(value, float) else str(value)

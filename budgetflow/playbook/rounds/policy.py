@@ -82,12 +82,12 @@ def decide(
         if (trial.step < planned[trial.trial].length_steps or not trial.rows)
         and trial.status not in ("diverged", "failed")
     ]
-    known = {trial.trial for trial in trials}
-    over = known - {trial.trial for trial in running}
+    begun = {trial.trial for trial in trials}
+    over = begun - {trial.trial for trial in running}
     ready = {
         number: plan.hyperparameters
         for number, plan in enumerate(planned)
-        if number not in known and (plan.branch is None or plan.branch.trial in over)
+        if number not in begun and (plan.branch is None or plan.branch.trial in over)
     }
     if ready:
         return Add(ready)

@@ -1,4 +1,4 @@
-"""What rounds and cooldowns have found, in sentences: facts in, words out."""
+"""The sentences of the outcomes of rounds and cooldowns."""
 
 from __future__ import annotations
 
@@ -127,10 +127,10 @@ def _reuse(outcome: RoundOutcome | CooldownsOutcome) -> Iterator[str]:
 def _lengths(lengths: Sequence[LengthResult], selection: Selection) -> Iterator[str]:
     """What each length gives, and what each is better than the one before."""
     metric = selection.key.removeprefix("validation_")
-    known = [(r.length_steps, r.best_validation[metric]) for r in lengths if r.best_validation]
-    for steps, value in known[:1]:
+    figures = [(r.length_steps, r.best_validation[metric]) for r in lengths if r.best_validation]
+    for steps, value in figures[:1]:
         yield f"A run of {steps} steps gives {selection.words} {value:.4g}."
-    for (steps_before, before), (steps, value) in itertools.pairwise(known):
+    for (steps_before, before), (steps, value) in itertools.pairwise(figures):
         change, worse = "", selection.worse_by(value, before)
         counts = selection.count(before), selection.count(value)
         if worse and None not in counts:

@@ -1,4 +1,4 @@
-"""What a sweep's races show when they are over: all that its outcome and its sentences say."""
+"""The facts that a sweep's outcome and its sentences are made from, once its races are over."""
 
 from __future__ import annotations
 
@@ -125,5 +125,5 @@ def _after_fit(settings: SweepSettings, best: TrialRecord) -> AfterFit | None:
     worst = max(row[metric] if math.isfinite(row[metric]) else math.inf for row in after)
     # A mean of float32 may be off by its last bits.
     lowest = settings.lowest_evaluated_error_rate * (1 + 1e-6)
-    held = worst <= lowest if threshold is None else worst < threshold
-    return AfterFit(held, after[-1]["step"], metric, worst)
+    fits = worst <= lowest if threshold is None else worst < threshold
+    return AfterFit(fits, after[-1]["step"], metric, worst)

@@ -18,11 +18,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from budgetflow.playbook.common.measurement import Advance, Conclude, Decision, TrialRecord
+from budgetflow.playbook.common.measurement import SEED, Advance, Conclude, Decision, TrialRecord
 from budgetflow.playbook.common.outcomes import Regime, SeedAnswer, SweepOutcome
 from budgetflow.playbook.common.reasons import reasons_of
 from budgetflow.playbook.sweep.facts import SweepFacts, sweep_facts
-from budgetflow.playbook.sweep.race import SEED, Race, SweepSettings, around_best, merged, run_race
+from budgetflow.playbook.sweep.race import Race, SweepSettings, around_best, merged, run_race
 from budgetflow.playbook.sweep.words import sweep_reasons
 
 

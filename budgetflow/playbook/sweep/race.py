@@ -18,10 +18,13 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from budgetflow.playbook.common.measurement import Add, Advance, Decision, TrialRecord
-
-# What the trials of races differ in.
-LEARNING_RATE, SEED = "schedule.base_learning_rate", "seed"
+from budgetflow.playbook.common.measurement import (
+    LEARNING_RATE,
+    Add,
+    Advance,
+    Decision,
+    TrialRecord,
+)
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -235,12 +238,12 @@ def _best(
 
 def _extensions(settings: SweepSettings, trials: Sequence[TrialRecord]) -> int:
     """How many learning rates lay outside all those before them when they were added."""
-    known = list(settings.learning_rates)
+    tried = list(settings.learning_rates)
     count = 0
     for trial in sorted(trials, key=lambda t: t.trial):
         rate = trial.base_learning_rate
-        count += not min(known) <= rate <= max(known)
-        known.append(rate)
+        count += not min(tried) <= rate <= max(tried)
+        tried.append(rate)
     return count
 
 

@@ -1,4 +1,4 @@
-"""Which kind of workload it is, read off a training curve that did not reach a perfect fit."""
+"""The kind of workload, read off a training curve that did not reach a perfect fit."""
 
 from __future__ import annotations
 
@@ -136,8 +136,10 @@ def _is_within(step: int, part: tuple[float, float], max_train_steps: int) -> bo
 
 def _around(rows: Sequence[Row], part: tuple[float, float], max_train_steps: int) -> Row | None:
     """The mean of the measurements between two fractions of the run, None if there is none."""
-    found = [row for row in rows if _is_within(row["step"], part, max_train_steps)]
-    return {key: sum(row[key] for row in found) / len(found) for key in found[0]} if found else None
+    within = [row for row in rows if _is_within(row["step"], part, max_train_steps)]
+    if not within:
+        return None
+    return {key: sum(row[key] for row in within) / len(within) for key in within[0]}
 
 
 def _above_lowest(row: Row, settings: SweepSettings) -> Row:

@@ -1,4 +1,4 @@
-"""What a sweep has found, in sentences: facts in, words out; the sweep itself holds none."""
+"""The sentences of a sweep's outcome."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterator, Sequence
 
 from budgetflow.playbook.common.measurement import Row, TrialRecord
+from budgetflow.playbook.common.outcomes import Regime
 from budgetflow.playbook.common.reasons import Reason, Sentence
+from budgetflow.playbook.common.words import words
 from budgetflow.playbook.sweep.facts import AfterFit, NextBest, SweepFacts
 from budgetflow.playbook.sweep.race import SweepSettings
 from budgetflow.playbook.sweep.regime import MIN_EPOCHS, CurveReading
@@ -16,6 +18,18 @@ CHANGES_NO_RESULT = True
 
 BOUNDARY_WARNING = "THE BEST LEARNING RATE LIES AT THE BOUNDARY of those tried, extensions included"
 MOVE_GRID = "Move config.sweep.learning_rates or raise config.sweep.max_extensions."
+# Which of the playbook's two workflows follows from the kind of workload.
+_FOLLOWS = {
+    "not_compute_bound": (
+        "tune in one round of this length or more (config.kind = 'round'), and let its best steps "
+        "say whether the length is right"
+    ),
+    "compute_bound": (
+        "tune in rounds of growing length, the last as long as you can wait for (config.kind = "
+        "'rounds')"
+    ),
+    "undecided": "settle that first, or state it with config.regime",
+}
 
 
 def sweep_reasons(facts: SweepFacts) -> Iterator[Sentence]:
@@ -107,15 +121,15 @@ def _fitted_reasons(facts: SweepFacts, best: TrialRecord) -> Iterator[Sentence]:
         yield _after_fit(facts.after_fit)
 
 
-def _next_best(found: NextBest | None) -> str:
+def _next_best(second: NextBest | None) -> str:
     """How far behind the next best trial was, at the last evaluation before the fit."""
-    if found is None:
+    if second is None:
         return "No other trial came as far."
-    if found.step is None:
-        return f"Learning rate {found.learning_rate:g} fitted at the same step."
+    if second.step is None:
+        return f"Learning rate {second.learning_rate:g} fitted at the same step."
     return (
-        f"The next best learning rate, {found.learning_rate:g}, had "
-        f"{_shown(found.metric, found.value, found.examples)} at step {found.step}."
+        f"The next best learning rate, {second.learning_rate:g}, had "
+        f"{_shown(second.metric, second.value, second.examples)} at step {second.step}."
     )
 
 
@@ -132,22 +146,22 @@ def _spread(answers: Sequence[int | None], median: int) -> str:
             "The fastest trial is a minimum over noise, and this is one seed: config.sweep.seeds = "
             "5 would show how far the number moves with the seed."
         )
-    found = sorted(steps for steps in answers if steps)
-    lost = len(answers) - len(found)
+    fitted = sorted(steps for steps in answers if steps)
+    lost = len(answers) - len(fitted)
     return (
         f"Over {len(answers)} seeds the fastest trials fitted at steps "
-        f"{', '.join(map(str, found))}{f' ({lost} found no answer)' if lost else ''}: "
+        f"{', '.join(map(str, fitted))}{f' ({lost} found no answer)' if lost else ''}: "
         f"the answer is their median, {median}; a single seed's is off by up to "
-        f"{max(abs(steps / median - 1) for steps in found):.0%}."
+        f"{max(abs(steps / median - 1) for steps in fitted):.0%}."
     )
 
 
-def _after_fit(found: AfterFit) -> str:
-    if found.held:
-        return f"The fit held: the fastest trial was trained on to step {found.step}, and kept it."
+def _after_fit(fit: AfterFit) -> str:
+    if fit.held:
+        return f"The fit held: the fastest trial was trained on to step {fit.step}, and kept it."
     return (
-        f"The fit did not hold: trained on to step {found.step}, the fastest trial had "
-        f"{_shown(found.metric, found.worst)} again, so the number may be a little too small."
+        f"The fit did not hold: trained on to step {fit.step}, the fastest trial had "
+        f"{_shown(fit.metric, fit.worst)} again, so the number may be a little too small."
     )
 
 
@@ -228,3 +242,17 @@ def switched_off(names: Sequence[str]) -> str:
         f"Switched off for the sweep: {', '.join(names)}. They add gradient noise, so with them on "
         "more steps may be needed."
     )
+
+
+def workflow(seen: Regime, stated: Regime | None) -> str:
+    """What follows, in a sentence; what a config states holds over what a sweep has found."""
+    if stated is None or stated == seen:
+        return f"The workload is {_named(seen)}: {_FOLLOWS[seen]}."
+    return (
+        f"The config states that the workload is {_named(stated)}, which holds over what the sweep "
+        f"shows ({_named(seen)}): {_FOLLOWS[stated]}."
+    )
+
+
+def _named(regime: Regime) -> str:
+    return words(regime).replace("compute bound", "compute-bound")

@@ -1,4 +1,15 @@
-"""The kinds of study, a module each: what it checks, plans, decides and concludes."""
+"""The kinds of study, a module each: what it checks, plans, decides and concludes.
+
+- ``kind.py``: :class:`~budgetflow.studies.kinds.kind.Kind`, all that tells one kind from another.
+- ``sweep.py``, ``comparison.py``: kinds whose trials race at constant learning rates.
+- ``round.py``, ``cooldowns.py``, ``rounds.py``: kinds whose trials all run to their ends.
+- ``conclusions.py``, ``forecasts.py``: what a round concludes beside its best trial.
+
+To add a kind, make a :class:`Kind` in a module of its own, by ``dataclasses.replace`` of the
+nearest one, and enter it into :data:`KINDS`; one of your own needs no entry, its import path is its
+name. A kind with a section of its own has that in :mod:`budgetflow.config.schema`, and names it in
+``sections``; one that finds something else than the others has an outcome in the playbook.
+"""
 
 from __future__ import annotations
 
@@ -23,16 +34,16 @@ KINDS = {
     "cooldowns": COOLDOWNS,
     "comparison": COMPARISON,
 }
+_FOR_ROUNDS = "is for rounds; a sweep trains at constant learning rates and varies nothing else"
 # The sections of a config that not every kind of study reads, and what they are for.
 SECTIONS = {
-    "sweep": "is for config.kind = 'lr_sweep'",
-    "schedule": "is for rounds; a sweep trains at constant learning rates and varies nothing else",
-    "search": "is for rounds; a sweep trains at constant learning rates and varies nothing else",
+    **{
+        name: f"is for config.kind = {kind!r}" for kind, of in KINDS.items() for name in of.sections
+    },
+    "schedule": _FOR_ROUNDS,
+    "search": _FOR_ROUNDS,
     "transfer": "is for a round that builds on another; set config.builds_on",
-    "cooldowns": "is for config.kind = 'cooldowns'",
-    "rounds": "is for config.kind = 'rounds'",
     "ideas": "is for rounds",
-    "comparison": "is for config.kind = 'comparison'",
 }
 
 
@@ -85,34 +96,34 @@ def parse_study(config: config_dict.ConfigDict) -> StudyConfig:
     return study
 
 
-def check_follows(study: StudyConfig, earlier: StudyConfig) -> None:
+def check_follows(study: StudyConfig, built_on: StudyConfig) -> None:
     """Checks what a study takes from the one that it builds on, before that one has run.
 
     Raises:
         ConfigError: that one cannot have it.
     """
     promoted = study.search.promote_trials
-    if study.search.derive and kind_of(earlier) not in (ROUND, ROUNDS):
+    if study.search.derive and kind_of(built_on) not in (ROUND, ROUNDS):
         raise ConfigError(
-            f"config.search.derive: {earlier.name}, which the study builds on, is no round"
+            f"config.search.derive: {built_on.name}, which the study builds on, is no round"
         )
-    if not kind_of(earlier).gives_length:
+    if not kind_of(built_on).gives_length:
         raise ConfigError(
-            f"config.builds_on: {earlier.name} is a comparison, which finds a factor, no length; "
+            f"config.builds_on: {built_on.name} is a comparison, which finds a factor, no length; "
             "build on the study that the factor is for, and set config.max_train_steps_factor"
         )
-    if not kind_of(earlier).promotes:
+    if not kind_of(built_on).promotes:
         if study.transfer != type(study.transfer)():
             raise ConfigError(
-                f"config.transfer has no effect: {earlier.name}, which the study "
+                f"config.transfer has no effect: {built_on.name}, which the study "
                 "builds on, is a sweep, not a round"
             )
         if promoted:
             raise ConfigError(
-                f"config.search.promote_trials = {promoted}: {earlier.name}, which "
+                f"config.search.promote_trials = {promoted}: {built_on.name}, which "
                 "the study builds on, is a sweep; it should be a round"
             )
-    elif promoted > (most := kind_of(earlier).num_trials(earlier)):
+    elif promoted > (most := kind_of(built_on).num_trials(built_on)):
         raise ConfigError(
-            f"config.search.promote_trials = {promoted}, but {earlier.name} has only {most} trials"
+            f"config.search.promote_trials = {promoted}, but {built_on.name} has only {most} trials"
         )

@@ -19,15 +19,31 @@ from budgetflow.config.schema import FREE_FORM, DataConfig, StudyConfig, SweepCo
 from budgetflow.engine.data.source import Dataset
 from budgetflow.engine.schedules import Schedule
 from budgetflow.engine.training.spec import make_task
-from budgetflow.playbook.common.measurement import Decision, Selection, TrialRecord
+from budgetflow.playbook.common.measurement import (
+    LEARNING_RATE,
+    SEED,
+    Decision,
+    Selection,
+    TrialRecord,
+)
 from budgetflow.playbook.comparison import policy as comparison
-from budgetflow.playbook.comparison.gradient_noise import NoiseSample, noise_scale, predicted_factor
+from budgetflow.playbook.comparison.gradient_noise import NoiseSample, noise_scale
 from budgetflow.playbook.comparison.outcome import ComparisonOutcome, Side
-from budgetflow.playbook.comparison.policy import CHANGED, ComparisonSettings, changes_of
+from budgetflow.playbook.comparison.policy import (
+    CHANGED,
+    ComparisonSettings,
+    changes_of,
+    predicted_factor,
+)
 from budgetflow.playbook.comparison.words import noise_reasons
-from budgetflow.playbook.sweep.race import LEARNING_RATE, SEED, SweepSettings, lockstep_grid
-from budgetflow.studies.kinds.kind import Kind
-from budgetflow.studies.kinds.sweep import check_grid, expected_steps, racing_plan
+from budgetflow.playbook.sweep.race import SweepSettings
+from budgetflow.studies.kinds.sweep import (
+    LR_SWEEP,
+    check_grid,
+    most_trials,
+    race_rows,
+    racing_plan,
+)
 from budgetflow.studies.plan.trials import TrialPlan
 from budgetflow.studies.run.noise_scale import gradient_products
 
@@ -190,8 +206,8 @@ def finish(
     for side in (outcome.unchanged, outcome.changed):
         samples = list(_noise(study, side, records, live))
         rerun += sum(of_trial[-1].step for of_trial in samples)
-        found = [sample for of_trial in samples for sample in of_trial]
-        scale = noise_scale(found) if found else None
+        all_samples = [sample for of_trial in samples for sample in of_trial]
+        scale = noise_scale(all_samples) if all_samples else None
         sides.append(dataclasses.replace(side, noise_scale=scale))
     unchanged, changed_side = sides
     outcome = dataclasses.replace(
@@ -202,12 +218,7 @@ def finish(
         return outcome
     sizes = (study.config.data.batch_size, changed(study.config).data.batch_size)
     if before and after and (factor := predicted_factor(before, sizes[0], after, sizes[1])):
-        outcome = dataclasses.replace(
-            outcome,
-            predicted_steps_factor=factor.factor,
-            predicted_steps_factor_low=factor.low,
-            predicted_steps_factor_high=factor.high,
-        )
+        outcome = dataclasses.replace(outcome, **factor.fields("predicted_steps_factor"))
     return outcome.with_reasons(noise_reasons(outcome, sizes))
 
 
@@ -226,22 +237,17 @@ def _noise(
             run = live.start(plan, position=0)
             for step in steps if run.is_local else ():
                 run.train(step)
-                found = gradient_products(run, plan.config.seed, plan.config.data.batch_size)
-                samples.append(NoiseSample(step, **dataclasses.asdict(found)))
+                products = gradient_products(run, plan.config.seed, plan.config.data.batch_size)
+                samples.append(NoiseSample(step, **dataclasses.asdict(products)))
         yield processes.gather(samples)[0]
 
 
 def in_rows(study: Study) -> dict[str, Any]:
     """How many trials and steps the comparison will take at most."""
-    asked, length = study.config.comparison, study.max_train_steps
-    first, extensions = len(asked.learning_rates), SweepConfig.max_extensions
-    # Other seeds try the best learning rate and its neighbours; the rest is refinement.
-    most = first + extensions + (asked.seeds - 1) * (3 + extensions)
-    return {
-        "trials": f"{2 * first} to about {2 * most}",
-        "steps a trial": f"at most {length}, raced in {len(lockstep_grid(length))} stages",
-        "steps": f"at most about {2 * most * length}",
-    }
+    asked = study.config.comparison
+    first = len(asked.learning_rates)
+    most = most_trials(first, asked.seeds, SweepConfig.max_extensions)
+    return race_rows(study, 2 * first, 2 * most, "about ")
 
 
 def _checks_fit(config: StudyConfig) -> bool:
@@ -249,19 +255,20 @@ def _checks_fit(config: StudyConfig) -> bool:
     return config.comparison.train_loss is None
 
 
-COMPARISON = Kind(
+COMPARISON = dataclasses.replace(
+    LR_SWEEP,
     sections=frozenset({"comparison"}),
     num_trials=num_trials,
     plans=plans,
     plan=lambda study, _, hyperparameters: _plan(study.config, hyperparameters),
     decide=decide,
+    grows={"comparison.seeds": "seeds"},
     check=check,
-    stops=lambda study, plan: list(lockstep_grid(plan.length_steps)),
-    expected_steps=expected_steps,
+    rules=(),
     trials_held=num_trials,
     in_rows=in_rows,
+    regularizes=True,
     checks_fit=_checks_fit,
-    promotes=False,
     gives_length=False,
     variants=variants,
     finish=finish,

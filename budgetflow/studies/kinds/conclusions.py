@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from budgetflow.base.files import read_json
 from budgetflow.playbook.budget.planner import PlannedRound
-from budgetflow.playbook.common.measurement import OF_IDEAS, TrialRecord
+from budgetflow.playbook.common.measurement import LEARNING_RATE, OF_IDEAS, TrialRecord
 from budgetflow.playbook.common.outcomes import RoundOutcome
 from budgetflow.playbook.common.reasons import Sentence
 from budgetflow.playbook.derived.earlier_choice import choice_verdict
@@ -28,7 +28,6 @@ from budgetflow.playbook.derived.words import (
 )
 from budgetflow.playbook.rounds.best_setting import edges
 from budgetflow.playbook.rounds.words import edge_sentences
-from budgetflow.playbook.sweep.race import LEARNING_RATE
 from budgetflow.studies.plan.derived import read_earlier
 
 if TYPE_CHECKING:
@@ -39,14 +38,14 @@ PLAN = "plan.json"
 
 
 def with_conclusions(
-    study: Study, trials: Sequence[TrialRecord], found: RoundOutcome
+    study: Study, trials: Sequence[TrialRecord], outcome: RoundOutcome
 ) -> RoundOutcome:
     """An outcome with what the trials say of the earlier round, of ideas, and for the next round.
 
     Args:
         study: the round.
         trials: its trials, by number, all of them over.
-        found: what it has found so far.
+        outcome: what it has found so far.
     """
     selection = study.selection
     # The smallest step of the metric.
@@ -59,20 +58,20 @@ def with_conclusions(
         added["carried_over"] = earlier.derivation.rows
         reasons += derivation_caveats(earlier.derivation)
         before, choice = list(earlier.records.values()), earlier.best.trial
-        held = choice_verdict(before, choice, trials, selection, step)
-        if held is not None:
-            added["held"] = held
-            warning = held_warning(held)
-            reasons += [*([warning] if warning else []), *held_reasons(held, selection)]
-    elif found.best_trial is not None:
+        choice_held = choice_verdict(before, choice, trials, selection, step)
+        if choice_held is not None:
+            added["held"] = choice_held
+            warning = held_warning(choice_held)
+            reasons += [*([warning] if warning else []), *held_reasons(choice_held, selection)]
+    elif outcome.best_trial is not None:
         # Not by position: a trial that failed is not among them.
-        of_best = next(trial for trial in trials if trial.trial == found.best_trial)
+        of_best = next(trial for trial in trials if trial.trial == outcome.best_trial)
         space, best = study.config.search.space, of_best.hyperparameters
         added["at_edge"] = edges(space, best)
         # Of the learning rate, the first round of a plan says more.
         of_plan = study.config.rounds.production_steps is not None
-        told = [d for d in space if not (of_plan and d.name == LEARNING_RATE)]
-        reasons += edge_sentences(told, best, added["at_edge"])
+        dimensions = [d for d in space if not (of_plan and d.name == LEARNING_RATE)]
+        reasons += edge_sentences(dimensions, best, added["at_edge"])
     if not study.config.search.derive and study.config.rounds.production_steps is not None:
         reasons += _of_a_first_round(study, trials)
     if ledger := ideas_ledger(trials, selection, step):
@@ -81,7 +80,7 @@ def with_conclusions(
     if (path := study.folder / PLAN).exists():
         rounds = read_json(path)["rounds"]
         added["plan"] = tuple(PlannedRound(**each) for each in rounds)
-    return dataclasses.replace(found, **added).with_reasons(reasons)
+    return dataclasses.replace(outcome, **added).with_reasons(reasons)
 
 
 def _of_a_first_round(study: Study, trials: Sequence[TrialRecord]) -> Iterator[Sentence]:

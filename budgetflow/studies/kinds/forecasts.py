@@ -32,41 +32,45 @@ _LAST_BITS = ("varied", "devices", "libraries", "settings", "checks_fit")
 
 
 def with_forecast(
-    study: Study, trials: Sequence[TrialRecord], found: TrialsOutcome
+    study: Study, trials: Sequence[TrialRecord], outcome: TrialsOutcome
 ) -> TrialsOutcome:
     """An outcome with the receipts of what was forecast for it, and its forecast for longer runs.
 
     Args:
         study: the study.
         trials: its trials, by number, all of them over.
-        found: what it has found so far.
+        outcome: what it has found so far.
     """
     begun = begun_with(study.folder)
     receipts, reasons = _receipts(study, trials)
     reasons += [f"In the ledger of forecasts, {words}." for words in begun.damaged]
-    known = by_name([*begun.receipts, *receipts])
-    said = study_forecast(
-        trials, study.selection, lengths_ahead(study), widening(known.values()), list(known)
+    all_receipts = by_name([*begun.receipts, *receipts])
+    forecast = study_forecast(
+        trials,
+        study.selection,
+        lengths_ahead(study),
+        widening(all_receipts.values()),
+        list(all_receipts),
     )
-    found = dataclasses.replace(found, receipts=receipts or None)
-    if said is None:
-        return found.with_reasons(reasons)
+    outcome = dataclasses.replace(outcome, receipts=receipts or None)
+    if forecast is None:
+        return outcome.with_reasons(reasons)
     length, metric = study.max_train_steps, study.config.evaluation.selection_metric
-    reasons += forecast_sentences(said, length, metric)
-    if not isinstance(found, RoundOutcome):
-        found = dataclasses.replace(found, forecast=said)
-        return found.with_reasons([*reasons, worth(said, length)])
-    # Beside the rule of the best steps, which knows nothing of how much there is to gain.
-    means = f"{found.best_step_diagnosis.means} {worth(said, length)}"
-    diagnosis = dataclasses.replace(found.best_step_diagnosis, means=means)
-    found = dataclasses.replace(found, forecast=said, best_step_diagnosis=diagnosis)
-    parts = [reason.part for reason in found.reasons]
-    if DIAGNOSIS not in parts:  # a kind of study of one's own says something else of it
-        return found.with_reasons([*reasons, worth(said, length)])
+    reasons += forecast_sentences(forecast, length, metric)
+    outcome, gain = dataclasses.replace(outcome, forecast=forecast), worth(forecast, length)
+    if isinstance(outcome, RoundOutcome):
+        # Beside the rule of the best steps, which knows nothing of how much there is to gain.
+        before = outcome.best_step_diagnosis
+        diagnosis = dataclasses.replace(before, means=f"{before.means} {gain}")
+        outcome = dataclasses.replace(outcome, best_step_diagnosis=diagnosis)
+    parts = [reason.part for reason in outcome.reasons]
+    if DIAGNOSIS not in parts:
+        return outcome.with_reasons([*reasons, gain])
     at = parts.index(DIAGNOSIS)
-    longer = dataclasses.replace(found.reasons[at], text=means)
-    rewritten = (*found.reasons[:at], *reasons_of(reasons), longer, *found.reasons[at + 1 :])
-    return dataclasses.replace(found, reasons=rewritten)
+    means = outcome.reasons[at]
+    means = dataclasses.replace(means, text=f"{means.text} {gain}")
+    rewritten = (*outcome.reasons[:at], *reasons_of(reasons), means, *outcome.reasons[at + 1 :])
+    return dataclasses.replace(outcome, reasons=rewritten)
 
 
 def lengths_ahead(study: Study) -> list[int]:
@@ -80,19 +84,19 @@ def _receipts(study: Study, trials: Sequence[TrialRecord]) -> tuple[tuple[Receip
     """The receipts of what the round before forecast for this one, and sentences about them."""
     if study.earlier is None or not (path := study.earlier / "outcome.json").exists():
         return (), []
-    before = from_json(read_json(path))
-    if not (isinstance(before, TrialsOutcome) and before.forecast):
+    earlier_outcome = from_json(read_json(path))
+    if not (isinstance(earlier_outcome, TrialsOutcome) and earlier_outcome.forecast):
         return (), []
-    said = before.forecast
-    by = next(trial for trial in read_trials(study.earlier) if trial.trial == said.trial)
+    forecast = earlier_outcome.forecast
+    by = next(trial for trial in read_trials(study.earlier) if trial.trial == forecast.trial)
     receipt = scored(
-        said,
+        forecast,
         by,
         trials,
         study.selection,
         _is_same,
         study=study.earlier.name,
-        fingerprint=before.fingerprint,
+        fingerprint=earlier_outcome.fingerprint,
         scored_by=study.config.name,
     )
     if receipt is None:

@@ -6,7 +6,7 @@ Whoever runs, plans, checks or reads a study asks its kind, and compares no name
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -119,6 +119,8 @@ class Kind:
         plans: (config, data, devices, selection, folder of the study that it builds on) -> the
             trials that are known before it runs, by number; at least one.
         decide: (study, records of its trials, by number) -> what to do next.
+        grows: the fields that may be raised when a study has run, since what was trained for the
+            smaller number is a part of the larger: dotted key to what it is a number of.
         check: checks what the fields of a config mean together in this kind of study; raises
             ConfigError.
         rules: when a field has an effect in it; see :class:`budgetflow.config.checks.Rule`.
@@ -150,6 +152,7 @@ class Kind:
         [StudyConfig, Dataset, Mesh, Selection, epath.Path | None], tuple[TrialPlan, ...]
     ]
     decide: Callable[[Study, Sequence[TrialRecord]], Decision]
+    grows: Mapping[str, str] = dataclasses.field(default_factory=dict)
     check: Callable[[StudyConfig], None] = check_length
     rules: tuple[Rule, ...] = ()
     lengths: Lengths = lambda config: ()

@@ -38,8 +38,8 @@ def decide(study: Study, trials: Sequence[TrialRecord]) -> Decision:
     decision = rounds.decide(settings(study), trials, rounds.outcome)
     if isinstance(decision, Conclude) and isinstance(decision.outcome, RoundOutcome):
         sound = [trial for trial in trials if not trial.failed]
-        found = with_conclusions(study, sound, decision.outcome)
-        return Conclude(with_forecast(study, sound, found))
+        outcome = with_conclusions(study, sound, decision.outcome)
+        return Conclude(with_forecast(study, sound, outcome))
     return decision
 
 
@@ -57,6 +57,7 @@ ROUND = Kind(
     num_trials=num_points,
     plans=round_plans,
     decide=decide,
+    grows={"search.trials": "trials"},
     rules=(
         Rule(
             ("weight_decay_mask",),

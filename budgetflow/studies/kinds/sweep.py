@@ -20,12 +20,19 @@ from budgetflow.engine.data.source import Dataset
 from budgetflow.engine.schedules import Schedule
 from budgetflow.engine.tasks import Classification
 from budgetflow.engine.training.spec import make_task
-from budgetflow.playbook.common.measurement import Conclude, Decision, Selection, TrialRecord
+from budgetflow.playbook.common.measurement import (
+    LEARNING_RATE,
+    SEED,
+    Conclude,
+    Decision,
+    Selection,
+    TrialRecord,
+)
 from budgetflow.playbook.common.outcomes import SweepOutcome
 from budgetflow.playbook.sweep import policy as lr_sweep
-from budgetflow.playbook.sweep.race import LEARNING_RATE, SEED, SweepSettings, lockstep_grid
+from budgetflow.playbook.sweep.race import SweepSettings, lockstep_grid
 from budgetflow.playbook.sweep.regime import steps_read
-from budgetflow.playbook.sweep.workflow import workflow
+from budgetflow.playbook.sweep.words import workflow
 from budgetflow.studies.kinds.kind import NO_LENGTH, Kind, switch_off
 from budgetflow.studies.plan.trials import TrialPlan
 
@@ -125,10 +132,10 @@ def expected_steps(study: Study) -> int:
 def decide(study: Study, trials: Sequence[TrialRecord]) -> Decision:
     """See :func:`budgetflow.playbook.sweep.policy.decide`; and which workflow follows."""
     decision = lr_sweep.decide(settings(study), trials)
-    if isinstance(decision, Conclude) and isinstance(found := decision.outcome, SweepOutcome):
+    if isinstance(decision, Conclude) and isinstance(concluded := decision.outcome, SweepOutcome):
         stated = study.config.regime
-        outcome = found.with_reasons([workflow(found.regime, stated)])
-        return Conclude(dataclasses.replace(outcome, regime=stated or found.regime))
+        outcome = concluded.with_reasons([workflow(concluded.regime, stated)])
+        return Conclude(dataclasses.replace(outcome, regime=stated or concluded.regime))
     return decision
 
 
@@ -146,7 +153,7 @@ def settings(study: Study) -> SweepSettings:
         refine=config.sweep.refine,
         seeds=tuple(range(config.seed, config.seed + config.sweep.seeds)),
     )
-    if (found := contradictions(train)) is None:
+    if (contradicting := contradictions(train)) is None:
         return asked
     assert train.arrays is not None
     evaluated = train.arrays["targets"][: config.evaluation.train_examples]
@@ -154,23 +161,35 @@ def settings(study: Study) -> SweepSettings:
     is_cross_entropy = isinstance(make_task(config.task), Classification)
     return dataclasses.replace(
         asked,
-        contradicting_examples=found.examples,
-        lowest_train_errors=found.lowest_errors,
-        lowest_train_loss=found.lowest_loss if is_cross_entropy else 0.0,
-        lowest_evaluated_error_rate=found.most_errors_within(evaluated) / len(evaluated),
+        contradicting_examples=contradicting.examples,
+        lowest_train_errors=contradicting.lowest_errors,
+        lowest_train_loss=contradicting.lowest_loss if is_cross_entropy else 0.0,
+        lowest_evaluated_error_rate=contradicting.most_errors_within(evaluated) / len(evaluated),
     )
 
 
 def in_rows(study: Study) -> dict[str, Any]:
     """How many trials and steps the sweep will take at most."""
-    sweep, length = study.config.sweep, study.max_train_steps
+    sweep = study.config.sweep
     first = len(sweep.learning_rates)
-    # Other seeds try the best learning rate and its neighbours, and may be extended too.
-    most = first + sweep.max_extensions + (sweep.seeds - 1) * (3 + sweep.max_extensions)
+    return race_rows(study, first, most_trials(first, sweep.seeds, sweep.max_extensions))
+
+
+def most_trials(first: int, seeds: int, max_extensions: int) -> int:
+    """The most trials that the races of some seeds take, refinement aside.
+
+    Seeds after the first try the best learning rate and its neighbours, and may be extended too.
+    """
+    return first + max_extensions + (seeds - 1) * (3 + max_extensions)
+
+
+def race_rows(study: Study, first: int, most: int, about: str = "") -> dict[str, Any]:
+    """The plan of races: from ``first`` to ``most`` trials."""
+    length = study.max_train_steps
     return {
-        "trials": f"{first} to {most}",
+        "trials": f"{first} to {about}{most}",
         "steps a trial": f"at most {length}, raced in {len(lockstep_grid(length))} stages",
-        "steps": f"at most {most * length}",
+        "steps": f"at most {about}{most * length}",
     }
 
 
@@ -191,6 +210,7 @@ LR_SWEEP = Kind(
     plans=plans,
     plan=lambda study, _, hyperparameters: _plan(study.config, hyperparameters),
     decide=decide,
+    grows={"sweep.seeds": "seeds"},
     check=check,
     rules=(
         Rule(

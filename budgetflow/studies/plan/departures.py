@@ -10,7 +10,7 @@ from budgetflow.config.fields import Changes, changing
 from budgetflow.config.keys import value_of
 from budgetflow.config.schema import FREE_FORM, StudyConfig, part
 from budgetflow.engine.data.source import Dataset
-from budgetflow.playbook.comparison import direction_words as direction_wording
+from budgetflow.playbook.comparison import words as wording
 from budgetflow.playbook.comparison.direction import NOT_RANDOM, RANDOM, Varied, directions
 from budgetflow.studies.kinds.kind import STRENGTHS, Kind
 from budgetflow.studies.store.keys import differing_fields
@@ -37,7 +37,7 @@ def departures(
         return ()
     rows = directions(_changed(config, earlier, dataset))
     factor = config.max_train_steps_factor
-    return tuple(direction_wording.departures(rows, earlier["name"], factor))
+    return tuple(wording.departures(rows, earlier["name"], factor))
 
 
 def _changed(config: StudyConfig, earlier: dict[str, Any], dataset: Dataset) -> Changed:

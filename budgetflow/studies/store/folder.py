@@ -26,9 +26,6 @@ from budgetflow.studies.store.receipts import begin_with_receipts
 from budgetflow.studies.store.trial import read_outcome
 from budgetflow.studies.study import Study
 
-# Numbers that can be raised later: what was trained for the smaller one is a part of the larger.
-GROWING = {"search.trials": "trials", "sweep.seeds": "seeds", "comparison.seeds": "seeds"}
-
 
 def is_complete(study: Study) -> bool:
     """Whether a study's folder holds its outcome, and not that of fewer trials or seeds."""
@@ -118,7 +115,7 @@ def _grown_from(study: Study, recorded: dict[str, Any]) -> str | None:
     begun = as_begun(study.found_on, recorded, study.builds_on)
     code = of_code(differing_fields(found_on, study.found_on))
     names = sorted({*code, *differing_fields(found_on, begun)})
-    for field, what in GROWING.items():
+    for field, what in study.kind.grows.items():
         before, now = value_of(found_on, field), value_of(study.config, field)
         if names == [field] and before and now and _is(study, field, before, recorded):
             if before < now:

@@ -5,7 +5,7 @@ from conftest import trial_record
 
 from budgetflow.engine.schedules import Schedule
 from budgetflow.playbook.common.decision_words import joining_in_words, trials_in_words
-from budgetflow.playbook.sweep.race import LEARNING_RATE as RATE
+from budgetflow.playbook.common.measurement import LEARNING_RATE as RATE
 
 KNOWN = {
     number: dataclasses.replace(trial_record(number, Schedule(rate, 0, 9)))

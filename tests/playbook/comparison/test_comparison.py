@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from budgetflow.base.errors import ConfigError
 from budgetflow.config import default_config
 from budgetflow.engine.schedules import Schedule
-from budgetflow.playbook.common.measurement import Add, Advance
+from budgetflow.playbook.common.measurement import LEARNING_RATE, SEED, Add, Advance
 from budgetflow.playbook.common.outcomes import from_json
 from budgetflow.playbook.comparison.policy import (
     CHANGED,
@@ -21,7 +21,7 @@ from budgetflow.playbook.comparison.policy import (
     decide,
     steps_factor,
 )
-from budgetflow.playbook.sweep.race import LEARNING_RATE, SEED, SweepSettings
+from budgetflow.playbook.sweep.race import SweepSettings
 from budgetflow.results.reading import open_study
 from budgetflow.studies.kinds import parse_study
 

@@ -1,7 +1,7 @@
 """Whole sentences about departures, from facts made by hand."""
 
 from budgetflow.playbook.comparison.direction import Varied, directions
-from budgetflow.playbook.comparison.direction_words import departures
+from budgetflow.playbook.comparison.words import departures
 
 NOISE = {
     "regularization.dropout_rate": (0.0, Varied((0.0, 0.4))),

@@ -11,9 +11,9 @@ from budgetflow.playbook.comparison.gradient_noise import (
     NoiseScale,
     _estimates,
     noise_scale,
-    predicted_factor,
     student_t,
 )
+from budgetflow.playbook.comparison.policy import predicted_factor
 
 
 def sampled(generator, gradient, deviation, batch_size, batches=16, step=0):

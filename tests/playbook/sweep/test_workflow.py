@@ -1,6 +1,6 @@
 import pytest
 
-from budgetflow.playbook.sweep.workflow import workflow
+from budgetflow.playbook.sweep.words import workflow
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from budgetflow.playbook.common.measurement import LEARNING_RATE, SEED
 from budgetflow.playbook.common.outcomes import SweepOutcome
-from budgetflow.playbook.sweep.race import LEARNING_RATE, SEED
 from budgetflow.results.report.page_data import PageData, number
 from budgetflow.results.report.vega import Panel, layers, metric_axis, points, quantity, rules
 
