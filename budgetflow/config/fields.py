@@ -130,6 +130,10 @@ class Changes(enum.IntEnum):
     STATES = 3
 
 
+# Marks fields and sections of a config that a study does not take from the one that it builds on.
+OWN = "own"
+
+
 def changing(least: Changes, schema: type, values: Any) -> dict[str, Any]:
     """The values of those fields of a config (or section) that can change ``least`` or more.
 

@@ -6,6 +6,7 @@ import dataclasses
 import importlib.machinery
 import importlib.util
 import sys
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +16,12 @@ from ml_collections import config_dict
 from budgetflow.base.errors import ConfigError, nearest, shown
 from budgetflow.base.user_code import user_code
 from budgetflow.config.checks import check_combinations
-from budgetflow.config.fields import option_type, should
+from budgetflow.config.fields import OWN, option_type, should
 from budgetflow.config.schema import FREE_FORM, StudyConfig
 from budgetflow.config.values import as_config_dict, clear_errors, plain
 
 # More studies than build on each other; a chain of more has no end.
 MOST_STUDIES = 50
-# What is a study's own; all else is the workload, which the studies that build on it start from.
-_OWN_FIELDS = (
-    "kind",
-    "name",
-    "description",
-    "builds_on",
-    "max_train_steps",
-    "max_train_steps_factor",
-)
-_OWN_SECTIONS = (
-    *("schedule", "sweep", "search", "transfer", "cooldowns", "comparison", "rounds", "ideas"),
-)
 
 
 def default_config(kind: str) -> config_dict.ConfigDict:
@@ -61,8 +50,8 @@ def building_on(path: str | Path, kind: str) -> config_dict.ConfigDict:
     earlier = load_config_file(path)
     config = default_config(kind)
     config.builds_on = str(Path(path).resolve())
-    for section in config:
-        if section not in (*_OWN_FIELDS, *_OWN_SECTIONS):
+    for section, hint in typing.get_type_hints(StudyConfig, include_extras=True).items():
+        if OWN not in getattr(hint, "__metadata__", ()):
             config[section] = earlier[section]
     return config
 

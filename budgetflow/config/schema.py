@@ -17,6 +17,7 @@ from budgetflow.base.files import json_text
 from budgetflow.config.fields import (
     CHECKED,
     MAX_RATE,
+    OWN,
     AxisSize,
     Bytes,
     Changes,
@@ -328,15 +329,15 @@ class StudyConfig:
             see :mod:`budgetflow.results.tracking`.
     """
 
-    kind: Annotated[Text, Changes.OUTCOME]
-    name: Annotated[Name, Changes.NOTHING] = ""
-    description: Annotated[str, Changes.NOTHING] = ""
+    kind: Annotated[Text, Changes.OUTCOME, OWN]
+    name: Annotated[Name, Changes.NOTHING, OWN] = ""
+    description: Annotated[str, Changes.NOTHING, OWN] = ""
     # The fingerprint of that study counts, not where its config lies.
-    builds_on: Annotated[Text | None, Changes.NOTHING] = None
+    builds_on: Annotated[Text | None, Changes.NOTHING, OWN] = None
     seed: Seed = 0
     # The learning rates of each trial are compared one by one.
-    max_train_steps: Annotated[Steps | None, Changes.OUTCOME] = None
-    max_train_steps_factor: Annotated[Rate, Changes.NOTHING] = 1.0
+    max_train_steps: Annotated[Steps | None, Changes.OUTCOME, OWN] = None
+    max_train_steps_factor: Annotated[Rate, Changes.NOTHING, OWN] = 1.0
     regime: Annotated[Literal["not_compute_bound", "compute_bound"] | None, Changes.OUTCOME] = None
     data: DataConfig = DataConfig()
     model: dict[str, Any] = Field(
@@ -359,7 +360,7 @@ class StudyConfig:
             "noise_std": 0.0,
         }
     )
-    schedule: Annotated[ScheduleConfig, Changes.OUTCOME] = ScheduleConfig()
+    schedule: Annotated[ScheduleConfig, Changes.OUTCOME, OWN] = ScheduleConfig()
     precision: Literal["float32", "bfloat16"] = "float32"
     gradient_accumulation: Positive = 1
     ema_decay: DecayRate = 0.0
@@ -369,14 +370,14 @@ class StudyConfig:
     mesh: Annotated[MeshConfig, Changes.NOTHING] = MeshConfig()
     evaluation: Annotated[EvaluationConfig, Changes.MEASUREMENTS] = EvaluationConfig()
     checkpoints: Annotated[CheckpointConfig, Changes.NOTHING] = CheckpointConfig()
-    sweep: Annotated[SweepConfig, Changes.OUTCOME] = SweepConfig()
-    search: Annotated[SearchConfig, Changes.OUTCOME] = SearchConfig()
-    transfer: Annotated[TransferConfig, Changes.OUTCOME] = TransferConfig()
-    cooldowns: Annotated[CooldownsConfig, Changes.OUTCOME] = CooldownsConfig()
+    sweep: Annotated[SweepConfig, Changes.OUTCOME, OWN] = SweepConfig()
+    search: Annotated[SearchConfig, Changes.OUTCOME, OWN] = SearchConfig()
+    transfer: Annotated[TransferConfig, Changes.OUTCOME, OWN] = TransferConfig()
+    cooldowns: Annotated[CooldownsConfig, Changes.OUTCOME, OWN] = CooldownsConfig()
     # Each of the rounds has its length and its number of trials from it.
-    rounds: Annotated[RoundsConfig, Changes.NOTHING] = RoundsConfig()
-    ideas: Annotated[dict[str, dict[str, Any]], Changes.OUTCOME] = Field(default_factory=dict)
-    comparison: Annotated[ComparisonConfig, Changes.OUTCOME] = ComparisonConfig()
+    rounds: Annotated[RoundsConfig, Changes.NOTHING, OWN] = RoundsConfig()
+    ideas: Annotated[dict[str, dict[str, Any]], Changes.OUTCOME, OWN] = Field(default_factory=dict)
+    comparison: Annotated[ComparisonConfig, Changes.OUTCOME, OWN] = ComparisonConfig()
     trackers: Annotated[tuple[Literal["tensorboard", "wandb"], ...], Changes.NOTHING] = ()
     ray: Annotated[RayConfig, Changes.NOTHING] = RayConfig()
 

@@ -7,25 +7,15 @@ import typing
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from etils import epath
-from jax.sharding import Mesh
-
 from budgetflow.base import processes
 from budgetflow.base.errors import ConfigError, nearest, shown
 from budgetflow.config.checks import check_combinations
 from budgetflow.config.fields import option_type, should
 from budgetflow.config.keys import replace_fields, value_of
 from budgetflow.config.schema import FREE_FORM, DataConfig, StudyConfig, SweepConfig
-from budgetflow.engine.data.source import Dataset
 from budgetflow.engine.schedules import Schedule
 from budgetflow.engine.training.spec import make_task
-from budgetflow.playbook.common.measurement import (
-    LEARNING_RATE,
-    SEED,
-    Decision,
-    Selection,
-    TrialRecord,
-)
+from budgetflow.playbook.common.measurement import LEARNING_RATE, SEED, Decision, TrialRecord
 from budgetflow.playbook.comparison import policy as comparison
 from budgetflow.playbook.comparison.gradient_noise import NoiseSample, noise_scale
 from budgetflow.playbook.comparison.outcome import ComparisonOutcome, Side
@@ -37,13 +27,7 @@ from budgetflow.playbook.comparison.policy import (
 )
 from budgetflow.playbook.comparison.words import noise_reasons
 from budgetflow.playbook.sweep.race import SweepSettings
-from budgetflow.studies.kinds.sweep import (
-    LR_SWEEP,
-    check_grid,
-    most_trials,
-    race_rows,
-    racing_plan,
-)
+from budgetflow.studies.kinds.sweep import LR_SWEEP, check_grid, most_trials, race_rows, racing_plan
 from budgetflow.studies.plan.trials import TrialPlan
 from budgetflow.studies.run.noise_scale import gradient_products
 
@@ -134,13 +118,7 @@ def num_trials(config: StudyConfig) -> int:
     return 2 * len(config.comparison.learning_rates)
 
 
-def plans(
-    config: StudyConfig,
-    dataset: Dataset,
-    mesh: Mesh,
-    selection: Selection,
-    earlier: epath.Path | None,
-) -> tuple[TrialPlan, ...]:
+def plans(config: StudyConfig, *_: Any) -> tuple[TrialPlan, ...]:
     """The trials of the first grid, first those without the changes."""
     return tuple(
         _plan(config, {LEARNING_RATE: rate, **side, SEED: config.seed})

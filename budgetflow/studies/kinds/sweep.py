@@ -8,15 +8,11 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from etils import epath
-from jax.sharding import Mesh
-
 from budgetflow.base.errors import ConfigError, shown
 from budgetflow.base.life_cache import cached_for_its_life
 from budgetflow.config.checks import Rule
 from budgetflow.config.schema import StudyConfig
 from budgetflow.engine.data.contradictions import contradictions
-from budgetflow.engine.data.source import Dataset
 from budgetflow.engine.schedules import Schedule
 from budgetflow.engine.tasks import Classification
 from budgetflow.engine.training.spec import make_task
@@ -25,7 +21,6 @@ from budgetflow.playbook.common.measurement import (
     SEED,
     Conclude,
     Decision,
-    Selection,
     TrialRecord,
 )
 from budgetflow.playbook.common.outcomes import SweepOutcome
@@ -89,13 +84,7 @@ def num_trials(config: StudyConfig) -> int:
     return len(config.sweep.learning_rates)
 
 
-def plans(
-    config: StudyConfig,
-    dataset: Dataset,
-    mesh: Mesh,
-    selection: Selection,
-    earlier: epath.Path | None,
-) -> tuple[TrialPlan, ...]:
+def plans(config: StudyConfig, *_: Any) -> tuple[TrialPlan, ...]:
     """The trials of the first grid."""
     return tuple(_plan(config, {LEARNING_RATE: rate}) for rate in config.sweep.learning_rates)
 
