@@ -25,7 +25,7 @@ from budgetflow.playbook.common.measurement import Advance, TrialRecord
 from budgetflow.playbook.common.outcomes import Outcome
 from budgetflow.studies.run.live_trials import LiveTrials
 from budgetflow.studies.run.own_devices import OwnDevices
-from budgetflow.studies.store.keys import differing_fields, in_words, libraries
+from budgetflow.studies.store.keys import differing_fields, fields_in_words, libraries
 from budgetflow.studies.store.lock import Launcher, holder
 from budgetflow.studies.store.trial import read_trials
 from budgetflow.studies.study import Study, resolve
@@ -225,8 +225,8 @@ class Worker:
             ours = {**study.found_on, "libraries": libraries()}
             if names := differing_fields(theirs, ours):
                 raise UserError(
-                    f"what is there differs from the launcher's in {in_words(names)}; have the "
-                    "same code, data and libraries on all nodes"
+                    f"what is there differs from the launcher's in {fields_in_words(names)}; have "
+                    "the same code, data and libraries on all nodes"
                 )
             to_come = assignment.lengths_to_come
             self._study = dataclasses.replace(study, lengths_to_come=to_come)

@@ -97,11 +97,11 @@ def should(kind: Any, value: Any) -> str | None:
     try:
         _adapter(kind).validate_python(value)
     except pydantic.ValidationError as error:
-        return in_words(problem["msg"] for problem in error.errors(include_url=False))
+        return what_it_should(problem["msg"] for problem in error.errors(include_url=False))
     return None
 
 
-def in_words(messages: Iterable[str]) -> str:
+def what_it_should(messages: Iterable[str]) -> str:
     """What pydantic says that a value should, as the end of a sentence."""
     wanted = (re.sub(r"^(Value error, |\w+ should )", "", message) for message in messages)
     joined = " or ".join(dict.fromkeys(wanted)).replace(" or be ", " or ")

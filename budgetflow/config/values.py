@@ -17,7 +17,7 @@ from ml_collections import config_dict
 
 from budgetflow.base.errors import ConfigError, nearest, shown
 from budgetflow.base.user_code import location
-from budgetflow.config.fields import in_words
+from budgetflow.config.fields import what_it_should
 
 
 def as_config_dict(value: Any) -> config_dict.ConfigDict:
@@ -110,7 +110,7 @@ def first_problem(error: pydantic.ValidationError, schema: type) -> str:
         options = [repr(option) for option in typing.get_args(hint)]
         hint = nearest("", options) if options else "it should be set"
         return f"{field} is missing in {shown(problem['input'])}; {hint}"
-    return f"{field} = {shown(problem['input'])}: should {in_words(p['msg'] for p in same)}"
+    return f"{field} = {shown(problem['input'])}: should {what_it_should(p['msg'] for p in same)}"
 
 
 def _walk(schema: Any, location: tuple[str | int, ...]) -> tuple[list[str], Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Direction = Literal["more", "fewer", "either", "none"]
 
@@ -47,21 +47,33 @@ class Varied:
     values: tuple[Any, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class Departure:
-    """A field that differs from the configuration on which a number of steps was found.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Change:
+    """A field that differs between two configurations.
 
     Attributes:
         field: its dotted key.
-        before, after: its values there and here; a :class:`Varied` where a study varies it.
-        direction: whether more or fewer steps are needed here; "either" where that cannot be said.
-        reason: why.
+        before, after: its values without and with the change; a :class:`Varied` where a study
+            varies it.
+        expected: which way the playbook says that this pushes the number of steps; "either" where
+            it does not say.
     """
 
     field: str
     before: Any
     after: Any
-    direction: Direction
+    expected: Direction = "either"
+
+
+class Departure(NamedTuple):
+    """A change from the configuration on which a number of steps was found.
+
+    Attributes:
+        change: what differs.
+        reason: why it pushes the number of steps that way.
+    """
+
+    change: Change
     reason: str
 
 
@@ -81,7 +93,8 @@ def directions(changed: Mapping[str, tuple[Any, Any]]) -> tuple[Departure, ...]:
         direction, reason = ways_and_reasons.pop()
         if len(ways) > 1:
             direction, reason = "either", "its values lie on both sides"
-        rows.append(Departure(field, before, after, direction, reason))
+        change = Change(field=field, before=before, after=after, expected=direction)
+        rows.append(Departure(change, reason))
     return tuple(rows)
 
 

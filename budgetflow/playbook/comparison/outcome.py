@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any, ClassVar, Literal
 
 from budgetflow.playbook.common.outcomes import Outcome
-from budgetflow.playbook.comparison.direction import Direction
+from budgetflow.playbook.comparison.direction import Change
 from budgetflow.playbook.comparison.gradient_noise import NoiseScale
 
 # Fewer seeds say nothing about the spread between them.
@@ -31,22 +31,6 @@ class Factor:
     def fields(self, name: str) -> dict[str, Any]:
         """The fields of an outcome that hold it: ``name``, with "_low" and "_high"."""
         return {name: self.factor, f"{name}_low": self.low, f"{name}_high": self.high}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Change:
-    """One field that differs between the two sides.
-
-    Attributes:
-        field: its dotted key.
-        before, after: its values without and with the change.
-        expected: which way the playbook says that this pushes the number of steps.
-    """
-
-    field: str
-    before: Any
-    after: Any
-    expected: Direction = "either"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -21,11 +21,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from budgetflow.playbook.common.measurement import SEED, Conclude, Decision, TrialRecord
-from budgetflow.playbook.comparison.direction import directions
+from budgetflow.playbook.comparison.direction import Change, directions
 from budgetflow.playbook.comparison.gradient_noise import NoiseScale, student_t
 from budgetflow.playbook.comparison.outcome import (
     MIN_SEEDS,
-    Change,
     ComparisonOutcome,
     Factor,
     SeedSteps,
@@ -56,11 +55,7 @@ class ComparisonSettings:
 
 def changes_of(changed: dict[str, tuple[Any, Any]]) -> tuple[Change, ...]:
     """The changes of some fields, from their values before and after."""
-    expected = {row.field: row.direction for row in directions(changed)}
-    return tuple(
-        Change(field=field, before=before, after=after, expected=expected[field])
-        for field, (before, after) in changed.items()
-    )
+    return tuple(departure.change for departure in directions(changed))
 
 
 def decide(settings: ComparisonSettings, trials: Sequence[TrialRecord]) -> Decision:

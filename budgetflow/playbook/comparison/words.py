@@ -5,15 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from budgetflow.playbook.comparison.direction import Departure, Direction, Varied
+from budgetflow.playbook.comparison.direction import Change, Departure, Direction, Varied
 from budgetflow.playbook.comparison.gradient_noise import NoiseScale
-from budgetflow.playbook.comparison.outcome import (
-    MIN_SEEDS,
-    Change,
-    ComparisonOutcome,
-    SeedSteps,
-    Side,
-)
+from budgetflow.playbook.comparison.outcome import MIN_SEEDS, ComparisonOutcome, SeedSteps, Side
 
 # Left out of the keys of results: see budgetflow.base.source_code.
 CHANGES_NO_RESULT = True
@@ -134,16 +128,16 @@ def departures(rows: Sequence[Departure], found_by: str, factor: float) -> Itera
 
 def _joined(rows: Sequence[Departure]) -> str:
     """The changes of some fields, as the subject of a sentence."""
-    *others, last = map(_in_words, rows)
+    *others, last = (_in_words(row.change) for row in rows)
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def _in_words(one: Change | Departure) -> str:
+def _in_words(one: Change) -> str:
     return f"{one.field} = {_shown(one.after)} instead of {_shown(one.before)}"
 
 
 def _of(rows: Sequence[Departure], direction: Direction) -> list[Departure]:
-    return [row for row in rows if row.direction == direction]
+    return [row for row in rows if row.change.expected == direction]
 
 
 def _verb(rows: Sequence[Departure], one: str, several: str) -> str:

@@ -18,7 +18,7 @@ from budgetflow.base.errors import DamagedFileError
 from budgetflow.engine.checkpoints import TrialCheckpoints, steps_to_keep
 from budgetflow.playbook.common.measurement import Selection, Status
 from budgetflow.playbook.common.shared_steps import shared_steps
-from budgetflow.studies.store.keys import differing_fields, in_words, measurement_key
+from budgetflow.studies.store.keys import differing_fields, fields_in_words, measurement_key
 from budgetflow.studies.store.trial import TrialRecord, trial_folder
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def why_not_reused(theirs: dict[str, Any], ours: dict[str, Any]) -> str | None:
     if not theirs:
         return "it does not say what its states depend on"
     names = differing_fields(theirs, ours)
-    return f"they differ in {in_words(names)}" if names else None
+    return f"they differ in {fields_in_words(names)}" if names else None
 
 
 def kept_steps(
@@ -166,7 +166,9 @@ def with_reused_steps(
             rows=rows,
             damaged=tuple(damaged),
             reused_from={"study": folder.name, "trial": source.trial, "step": step},
-            measured_anew_because=f"they differ in {in_words(otherwise)}" if otherwise else None,
+            measured_anew_because=f"they differ in {fields_in_words(otherwise)}"
+            if otherwise
+            else None,
         )
         is_over = rows and step == record.max_train_steps
         status: Status = "complete" if is_over else "running"

@@ -22,7 +22,13 @@ from budgetflow.playbook.rounds.words import (
 from budgetflow.playbook.sweep.words import switched_off
 from budgetflow.studies.kinds.kind import switch_off
 from budgetflow.studies.run.live_trials import LiveTrials
-from budgetflow.studies.store.keys import code, dependencies, differing_fields, in_words, of_code
+from budgetflow.studies.store.keys import (
+    code,
+    dependencies,
+    differing_fields,
+    fields_in_words,
+    of_code,
+)
 from budgetflow.studies.store.trial import TrialRecord
 from budgetflow.studies.study import Study
 
@@ -43,7 +49,7 @@ def completed(
     outcome = study.kind.finish(study, outcome, sound, live)
     reasons: list[Sentence] = [*study.departures]
     if changed := changed_code(study, sound):
-        reasons.append(wording.gone_on(in_words(changed)))
+        reasons.append(wording.gone_on(fields_in_words(changed)))
     added: dict[str, Any] = {}
     if not study.kind.regularizes:
         names = switch_off(study.config)[1]

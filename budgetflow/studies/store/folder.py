@@ -17,8 +17,8 @@ from budgetflow.config.schema import to_json
 from budgetflow.studies.store.keys import (
     as_begun,
     differing_fields,
+    fields_in_words,
     fingerprint,
-    in_words,
     libraries,
     of_code,
 )
@@ -130,7 +130,7 @@ def _grown_from(study: Study, recorded: dict[str, Any]) -> str | None:
     is_all_new = bool(code) or any(name.partition(".")[0] == "content" for name in names)
     if study.kind.promotes and not is_all_new:
         remedy += "go on beside it with what is still the same by --fork=NAME, "
-    words = [in_words(names)] if names else []
+    words = [fields_in_words(names)] if names else []
     if fingerprint(found_on, study.builds_on) != recorded["fingerprint"]:
         words.append("the study it builds on")
     raise UserError(

@@ -220,7 +220,7 @@ def of_code(names: Iterable[str]) -> list[str]:
     return [name for name in names if name.partition(".")[0] in _ALL_CODE]
 
 
-def in_words(names: Sequence[str]) -> str:
+def fields_in_words(names: Sequence[str]) -> str:
     """The fields in which two keys differ, for people."""
     words = []
     for name in names:

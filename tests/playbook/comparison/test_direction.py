@@ -7,8 +7,9 @@ from budgetflow.playbook.comparison.direction import NOT_RANDOM, RANDOM, Varied,
 
 def way(field, before, after):
     (row,) = directions({field: (before, after)})
-    assert (row.field, row.before, row.after) == (field, before, after) and row.reason
-    return row.direction
+    change = row.change
+    assert (change.field, change.before, change.after) == (field, before, after) and row.reason
+    return change.expected
 
 
 @pytest.mark.parametrize(

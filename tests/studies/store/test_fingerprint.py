@@ -27,8 +27,8 @@ from budgetflow.studies.store.keys import (
     as_begun,
     dependencies,
     differing_fields,
+    fields_in_words,
     fingerprint,
-    in_words,
     measurement_key,
     state_key,
 )
@@ -307,14 +307,14 @@ def test_differences_are_named_for_people(splits, words):
         base, dict(zip(("data.train_split", "data.validation_split"), splits, strict=True))
     )
     found = [dependencies(c, study_dataset(c), Changes.OUTCOME) for c in (base, other)]
-    assert in_words(sorted(differing_fields(*found), reverse=True)) == words
+    assert fields_in_words(sorted(differing_fields(*found), reverse=True)) == words
     names = [
         "budgetflow.source",
         "code.model.name.my_lab.layers",
         "code.kind.budgetflow",
         "settings",
     ]
-    assert in_words(names) == (
+    assert fields_in_words(names) == (
         "budgetflow's code, the code behind config.model.name (my_lab.layers), settings of JAX and "
         "XLA"
     )
@@ -325,7 +325,7 @@ def test_states_made_under_another_setting_of_jax_are_others():
     with jax.default_matmul_precision("float32"):
         precise = keys(small_config())[0]
     names = differing_fields(as_usual, precise)
-    assert in_words(names) == "settings of JAX and XLA"
+    assert fields_in_words(names) == "settings of JAX and XLA"
     assert differing_fields(precise, precise | {"settings": {}}) == [
         "settings.jax_default_matmul_precision"
     ]
