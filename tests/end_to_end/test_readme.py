@@ -1,5 +1,6 @@
 """The lines that README.md prints run as they are printed."""
 
+import ast
 import os
 import re
 import subprocess
@@ -26,6 +27,15 @@ def run_as_printed(snippet, folder, **environment):
         capture_output=True,
         text=True,
     )
+
+
+def test_the_ten_steps_from_config_to_outcome_are_where_the_readme_says():
+    steps = re.findall(r"^\| \d+ \| `([^`]+)` \| `(\w+)` \|", README, flags=re.MULTILINE)
+    assert len(steps) == 10
+    for file, function in steps:
+        tree = ast.parse((REPOSITORY / "budgetflow" / file).read_text())
+        defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+        assert function in defined, f"{file} has no {function}"
 
 
 def test_every_snippet_is_a_config_or_reads_a_study():
