@@ -16,7 +16,7 @@ from budgetflow.engine.training.mesh import make_mesh
 from budgetflow.results.kind_views import longer_in_words
 from budgetflow.results.reading import open_study
 from budgetflow.studies.kinds import kind_of
-from budgetflow.studies.plan.departures import departures
+from budgetflow.studies.plan.config_changes import changes_since_sweep
 from budgetflow.studies.plan.trials import TrialPlan
 from budgetflow.studies.store.folder import check_folder, is_complete
 from budgetflow.studies.study import resolve, study_dataset, study_memory
@@ -82,7 +82,7 @@ def dry_run_notes(
     """
     for earlier, config in itertools.pairwise(chain):
         kind = kind_of(earlier)
-        found = departures(config, to_json(earlier), kind, study_dataset(config))
+        found = changes_since_sweep(config, to_json(earlier), kind, study_dataset(config))
         yield from (f"{config.name}: {sentence}" for sentence in found)
     for row in rows:
         if row["status"] == "complete":

@@ -22,7 +22,7 @@ from budgetflow.playbook.common.outcomes import (
 )
 from budgetflow.playbook.comparison.outcome import ComparisonOutcome
 from budgetflow.playbook.comparison.words import comparison_headline
-from budgetflow.playbook.derived import ranking_held_words
+from budgetflow.playbook.derived import earlier_choice_words
 from budgetflow.playbook.derived import words as carry_over_words
 from budgetflow.playbook.derived.ideas_words import LEDGER_COLUMNS, ledger_rows
 from budgetflow.playbook.derived.search_space import PlannedField
@@ -147,9 +147,9 @@ def _tables_of_a_round(study: StudyResult) -> Iterator[ShownTable]:
         rows = carry_over_words.table(outcome.carried_over)
         yield ShownTable(title, carry_over_words.COLUMNS, rows)
     if outcome.held and outcome.held.moved:
-        title = ranking_held_words.held_title(outcome.held)
-        rows = ranking_held_words.held_rows(outcome.held)
-        yield ShownTable(title, ranking_held_words.COLUMNS, rows)
+        title = earlier_choice_words.held_title(outcome.held)
+        rows = earlier_choice_words.held_rows(outcome.held)
+        yield ShownTable(title, earlier_choice_words.COLUMNS, rows)
     if outcome.ideas:
         rows = ledger_rows(outcome.ideas, study.selection)
         yield ShownTable("Ideas", LEDGER_COLUMNS, rows)

@@ -31,7 +31,7 @@ from budgetflow.engine.training.trial_run import trial_program
 from budgetflow.playbook.common.measurement import Selection
 from budgetflow.studies.kinds import kind_named, kind_of
 from budgetflow.studies.kinds.kind import Kind, switch_off
-from budgetflow.studies.plan.departures import departures
+from budgetflow.studies.plan.config_changes import changes_since_sweep
 from budgetflow.studies.plan.derived import derivation_basis
 from budgetflow.studies.plan.memory import (
     DeviceMemory,
@@ -152,7 +152,7 @@ def resolve(
     if config.max_train_steps is None:
         assert earlier is not None and earlier_outcome is not None and earlier_config is not None
         kind = kind_named(earlier_config["kind"])
-        departed = departures(config, earlier_config, kind, dataset)
+        departed = changes_since_sweep(config, earlier_config, kind, dataset)
         length = _length(config, earlier, earlier_outcome)
         config = replace_fields(config, {"max_train_steps": length})
     builds_on = earlier_outcome["fingerprint"] if earlier_outcome else None

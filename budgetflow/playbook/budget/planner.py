@@ -111,11 +111,11 @@ class BudgetRequest:
     @property
     def shares(self) -> list[Fraction]:
         """The share of the budget of each round."""
-        earlier = self.num_rounds - 1
-        if not earlier:
+        others = self.num_rounds - 1
+        if not others:
             return [Fraction(1)]
         last = exact(self.last_round_share)
-        return [(1 - last) / earlier] * earlier + [last]
+        return [(1 - last) / others] * others + [last]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,14 +155,6 @@ class RoundsPlan:
     left_over_steps: int
     reused_steps_expected: int
     first_round_is_short: bool
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class WhatIf:
-    """The plans for half and for twice a budget; None where it is not enough for any."""
-
-    half: RoundsPlan | None
-    twice: RoundsPlan | None
 
 
 def plan_rounds(request: BudgetRequest) -> RoundsPlan:
@@ -215,16 +207,12 @@ def plan_rounds(request: BudgetRequest) -> RoundsPlan:
     )
 
 
-def what_if(request: BudgetRequest) -> WhatIf:
-    """The same request with half and with twice the budget."""
-
-    def plan(budget_steps: int) -> RoundsPlan | None:
-        try:
-            return plan_rounds(dataclasses.replace(request, budget_steps=budget_steps))
-        except InfeasibleBudgetError:
-            return None
-
-    return WhatIf(half=plan(request.budget_steps // 2), twice=plan(2 * request.budget_steps))
+def plan_if_feasible(request: BudgetRequest, budget_steps: int) -> RoundsPlan | None:
+    """The plan of a request with another budget; None where that is too small for any."""
+    try:
+        return plan_rounds(dataclasses.replace(request, budget_steps=budget_steps))
+    except InfeasibleBudgetError:
+        return None
 
 
 def _divided(request: BudgetRequest, lengths: Sequence[int], least: Sequence[int]) -> list[int]:

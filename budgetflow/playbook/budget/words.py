@@ -11,7 +11,7 @@ from budgetflow.playbook.budget.planner import (
     SHORT_FIRST_ROUND,
     BudgetRequest,
     RoundsPlan,
-    WhatIf,
+    plan_if_feasible,
     plan_rounds,
 )
 
@@ -38,13 +38,13 @@ def plan_rows(plan: RoundsPlan) -> list[dict[str, Any]]:
 
 
 def plan_sentences(
-    plan: RoundsPlan, alternatives: WhatIf, budget: Budget, cost: StepCost
+    plan: RoundsPlan, request: BudgetRequest, budget: Budget, cost: StepCost
 ) -> Iterator[str]:
     """The words of a dry run on a plan.
 
     Args:
         plan: the plan.
-        alternatives: what half and twice the budget buy.
+        request: the request that it is of, for what half and twice the budget buy.
         budget: as the config gives it.
         cost: of a step.
     """
@@ -59,9 +59,11 @@ def plan_sentences(
             f"About {reused} of them ({reused / plan.total_steps:.0%}) or more need not be "
             "trained, if trials of the last round continue those of the round before."
         )
+    twice = plan_if_feasible(request, 2 * request.budget_steps)
+    half = plan_if_feasible(request, request.budget_steps // 2)
     yield (
-        f"Twice the budget ({_amount(2 * amount, unit)}) {_buys(alternatives.twice)}; half of it "
-        f"({_amount(amount / 2, unit)}) {_buys(alternatives.half)}."
+        f"Twice the budget ({_amount(2 * amount, unit)}) {_buys(twice)}; half of it "
+        f"({_amount(amount / 2, unit)}) {_buys(half)}."
     )
     if plan.first_round_is_short:
         first, last = plan.rounds[0].length_steps, plan.rounds[-1].length_steps

@@ -167,6 +167,11 @@ class Selection:
     higher_is_better: bool = False
     examples: int | None = None
 
+    @property
+    def resolution(self) -> float:
+        """The smallest step of the metric; 0 where it counts no examples."""
+        return 1 / self.examples if self.examples else 0.0
+
     def count(self, value: float) -> int | None:
         """The number of examples that a value stands for; None where it counts none."""
         if self.examples is None or not 0 <= value <= 1:

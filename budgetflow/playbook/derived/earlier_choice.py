@@ -183,7 +183,6 @@ def judge_choice(
     settings: Sequence[Setting],
     noise: Noise | None = None,
     resolution: float = 0.0,
-    alpha: float = ALPHA,
 ) -> ChoiceVerdict:
     """The verdict on the earlier round's choice, by the tests of the module's docstring.
 
@@ -192,23 +191,22 @@ def judge_choice(
         noise: between seeds, as measured elsewhere (say, in the earlier round); only used where no
             setting has two seeds in the later round.
         resolution: the smallest step of the metric: the noise is never taken to be less.
-        alpha: the error rate of a confident verdict.
 
     Raises:
         ValueError: there is nothing to compare.
     """
-    _check(settings, noise, resolution, alpha)
+    _check(settings)
     promoted = next(i for i, setting in enumerate(settings) if setting.promoted)
     choice = settings[promoted]
     noise = pooled_noise([s.later for s in settings], resolution) or _at_least(noise, resolution)
     preferred = _preferred(settings)
     still_best, is_better = _probabilities(settings, promoted, preferred, noise)
-    verdict = _verdict(settings, choice, alpha, (still_best, is_better))
+    verdict = _verdict(settings, choice, still_best, is_better)
     moved = _moved(settings, promoted, preferred, verdict)
     retune = [m.field for m in moved if verdict == "did_not_hold" and m.direction != "same"]
     return ChoiceVerdict(
         verdict=verdict,
-        alpha=alpha,
+        alpha=ALPHA,
         settings=len(settings),
         fewest_seeds=min(len(setting.later) for setting in settings),
         most_seeds=max(len(setting.later) for setting in settings),
@@ -229,9 +227,7 @@ def judge_choice(
     )
 
 
-def _check(
-    settings: Sequence[Setting], noise: Noise | None, resolution: float, alpha: float
-) -> None:
+def _check(settings: Sequence[Setting]) -> None:
     if len(settings) < 2:
         raise ValueError("fewer than two settings run in both rounds: it takes two to compare")
     if (promoted := sum(setting.promoted for setting in settings)) != 1:
@@ -239,12 +235,6 @@ def _check(
     for number, setting in enumerate(settings):
         if not setting.earlier or not setting.later:
             raise ValueError(f"setting {number} has no cost in one of the rounds: it takes 1 seed")
-    if noise and not (0 <= noise.sd < math.inf and 0 < noise.degrees_of_freedom < math.inf):
-        raise ValueError(f"{noise}: should be finite, with 1 degree of freedom or more")
-    if not 0 <= resolution < math.inf:
-        raise ValueError(f"resolution = {resolution}: should be 0 or more, and finite")
-    if not 0 < alpha <= 0.5:
-        raise ValueError(f"alpha = {alpha}: should be above 0 and at most 0.5, like {ALPHA}")
 
 
 def _at_least(noise: Noise | None, resolution: float) -> Noise | None:
@@ -276,18 +266,17 @@ def _probabilities(
 def _verdict(
     settings: Sequence[Setting],
     choice: Setting,
-    alpha: float,
-    probabilities: tuple[float | None, float | None],
+    still_best: float | None,
+    is_better: float | None,
 ) -> Verdict:
-    still_best, is_better = probabilities
-    if still_best is not None and still_best >= 1 - alpha:
+    if still_best is not None and still_best >= 1 - ALPHA:
         return "held"
     error = 1.0
     if is_better is not None:
         error = (1 - is_better) * (len(settings) - 1)
     elif choice.diverged and any(not setting.diverged for setting in settings):
         error = _diverges_more(settings, choice)
-    return "did_not_hold" if error <= alpha else "cannot_tell"
+    return "did_not_hold" if error <= ALPHA else "cannot_tell"
 
 
 def _probability_below(one: Setting, other: Setting, noise: Noise) -> float:

@@ -75,7 +75,6 @@ def ideas_ledger(
 def judge(
     ideas: Mapping[str, Mapping[int, float]],
     baseline: Mapping[int, float],
-    alpha: float = ALPHA,
     resolution: float = 0.0,
 ) -> tuple[IdeaResult, ...]:
     """The ledger: which ideas are better than the baseline.
@@ -101,16 +100,11 @@ def judge(
         ideas: name to the cost of each seed, such that lower is better; NaN or infinite if it
             diverged.
         baseline: the cost of each seed; those in which it diverged are left out.
-        alpha: the error rate.
         resolution: the smallest step of the metric, like one example's worth of an error rate.
 
     Returns:
         A result for each idea, in the order given.
     """
-    if not 0 < alpha < 0.5:
-        raise ValueError(f"alpha = {alpha}: should be between 0 and 0.5, like {ALPHA}")
-    if not 0 <= resolution < math.inf:
-        raise ValueError(f"resolution = {resolution}: should be 0 or more, and finite")
     tested = []
     for name, costs in ideas.items():
         common = [s for s in costs if math.isfinite(costs[s] + baseline.get(s, math.nan))]
@@ -121,7 +115,7 @@ def judge(
             seeds=len(common),
             diverged=diverged,
             ideas=len(ideas),
-            alpha=alpha,
+            alpha=ALPHA,
         )
         if common:
             pairs = np.array([(costs[seed], baseline[seed]) for seed in common])

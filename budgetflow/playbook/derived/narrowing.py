@@ -1,4 +1,4 @@
-"""A smaller range for a hyperparameter, from the values of the trials that compete."""
+"""A smaller range or set of choices for a hyperparameter, from the trials that compete."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MISSING_BY_CHANCE = 0.10
 
 
 class Narrowed(NamedTuple):
-    """What is searched of a dimension, and how it was found.
+    """The dimension to search, and how it was chosen.
 
     Attributes:
         how: see :attr:`budgetflow.playbook.derived.search_space.CarriedField.searched`.
@@ -125,11 +125,11 @@ def _range(dimension: Dimension, low: float, high: float, winner: float) -> Dime
 
 def _narrow_choices(dimension: Dimension, values: Sequence[Value]) -> Narrowed:
     winner, competing = values[0], tuple(dict.fromkeys(values))
-    known = tuple(dict.fromkeys((winner, *dimension.values)))
-    missing = len(known) * (1 - 1 / len(known)) ** len(values)
+    all_values = tuple(dict.fromkeys((winner, *dimension.values)))
+    missing = len(all_values) * (1 - 1 / len(all_values)) ** len(values)
     if len(values) < MIN_SETTINGS or missing > MISSING_BY_CHANCE:
-        return Narrowed("too_few", _choices(dimension, known))
-    kept = (*competing, *_neighbours(known, winner))
+        return Narrowed("too_few", _choices(dimension, all_values))
+    kept = (*competing, *_neighbours(all_values, winner))
     return Narrowed("spread", _choices(dimension, tuple(dict.fromkeys(kept))))
 
 

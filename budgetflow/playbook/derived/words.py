@@ -1,4 +1,4 @@
-"""What carries over to the next round, in tables and sentences: facts in, words out."""
+"""The search space of the next round and a first round's findings, in tables and sentences."""
 
 from __future__ import annotations
 
@@ -45,30 +45,17 @@ COLUMNS = TableRow("field", "likely to transfer", "what becomes of it", "reason"
 
 
 def table(rows: Sequence[CarriedField]) -> list[TableRow]:
-    """What becomes of each hyperparameter, and why."""
+    """A row for each hyperparameter: what becomes of it, and why."""
     return [TableRow(row.field, _tag(row), _becomes(row), " ".join(_reasons(row))) for row in rows]
 
 
 def plan_table(planned: Sequence[PlannedField]) -> list[TableRow]:
-    """What will become of each hyperparameter of a round that has not run yet."""
-    becomes = {
-        "pinned": "pinned to the winner's value",
-        "winner_only": "the winner's value only",
-        "narrowed": "narrowed to the neighbourhood of the trials that compete",
-    }
-    return [
-        TableRow(
-            row.field,
-            _tag(row),
-            becomes.get(row.action) or _will_be_swept(row),
-            _why(row),
-        )
-        for row in planned
-    ]
+    """A row for each hyperparameter of a round that has not run yet."""
+    return [TableRow(row.field, _tag(row), _will_become(row), _why(row)) for row in planned]
 
 
 def derivation_caveats(derivation: Derivation) -> Iterator[str]:
-    """What to know beside the table."""
+    """A note beside the table where no rule carries the schedule over."""
     if derivation.no_schedule_because:
         yield (
             "The lengths of the winner's schedule stay as they are, in steps, since no rule "
@@ -80,7 +67,13 @@ def _tag(row: PlannedField) -> str:
     return words(row.tag) + (" (config)" if row.tagged_by == "config" else "")
 
 
-def _will_be_swept(row: PlannedField) -> str:
+def _will_become(row: PlannedField) -> str:
+    if row.action == "pinned":
+        return "pinned to the winner's value"
+    if row.action == "winner_only":
+        return "the winner's value only"
+    if row.action == "narrowed":
+        return "narrowed to the neighbourhood of the trials that compete"
     if row.overridden:
         return "searched anew"
     if row.field in DECAY_LENGTHS:
@@ -102,7 +95,7 @@ def _becomes(row: CarriedField) -> str:
 
 
 def _why(row: PlannedField) -> str:
-    """The reason that tag or config gives, without any results."""
+    """The reason by tag or config, without any results."""
     if row.overridden:
         return "The config says so."
     whose = ", says the config" if row.tagged_by == "config" else ""
@@ -172,65 +165,67 @@ def _numbers(trials: Sequence[int]) -> str:
     return f" ({', '.join(map(str, trials[:MOST_NUMBERS]))}{more})"
 
 
-def instability_sentences(found: Instability) -> Iterator[str]:
-    """How stable training was early on, and what settles it."""
-    unstable = len(found.diverged) + len(found.spiked)
-    if not unstable:
-        yield f"None of {found.trials} trials diverged or had a loss spike at an evaluation."
+def instability_sentences(instability: Instability) -> Iterator[str]:
+    """The stability of early training, and the hyperparameters that settle it."""
+    trials, diverged, spiked = instability.trials, instability.diverged, instability.spiked
+    if not diverged and not spiked:
+        yield f"None of {trials} trials diverged or had a loss spike at an evaluation."
         return
     yield (
-        f"Of {found.trials} trials, {len(found.diverged)} diverged{_numbers(found.diverged)} and "
-        f"{len(found.spiked)} had a loss spike at an evaluation{_numbers(found.spiked)}. Warmup "
-        "and initialisation settle early instability, and short runs are enough for that."
+        f"Of {trials} trials, {len(diverged)} diverged{_numbers(diverged)} and {len(spiked)} had a "
+        f"loss spike at an evaluation{_numbers(spiked)}. Warmup and initialisation settle early "
+        "instability, and short runs are enough for that."
     )
-    yield from map(_separation, found.separations)
-    if not found.settles:
+    yield from map(_separation, instability.separations)
+    if not instability.settles:
         yield (
             "The search space varies neither: add schedule.warmup_steps to it, or lower the base "
             "learning rate."
         )
-    elif not found.separations:
+    elif not instability.separations:
         yield (
-            f"No value of {', '.join(found.settles)} parts unstable from stable trials in a way "
-            f"that chance would not in {BY_CHANCE:.0%} of cases."
+            f"No value of {', '.join(instability.settles)} parts unstable from stable trials in a "
+            f"way that chance would not in {BY_CHANCE:.0%} of cases."
         )
 
 
-def _separation(found: Separation) -> str:
-    chance = f"chance parts them so in {found.by_chance:.2g} of cases"
-    if found.unstable == "values":
-        values = ", ".join(map(in_words, found.unstable_values))
-        return f"All unstable trials have {found.field} {values}, and no stable one has ({chance})."
-    less, more = ("or less", "or more") if found.unstable == "below" else ("or more", "or less")
+def _separation(separation: Separation) -> str:
+    field = separation.field
+    chance = f"chance parts them so in {separation.by_chance:.2g} of cases"
+    if separation.unstable == "values":
+        values = ", ".join(map(in_words, separation.unstable_values))
+        return f"All unstable trials have {field} {values}, and no stable one has ({chance})."
+    below = separation.unstable == "below"
+    less, more = ("or less", "or more") if below else ("or more", "or less")
     return (
-        f"All unstable trials have {found.field} {in_words(found.last_unstable)} {less}, all "
-        f"stable ones {in_words(found.first_stable)} {more} ({chance})."
+        f"All unstable trials have {field} {in_words(separation.last_unstable)} {less}, all stable "
+        f"ones {in_words(separation.first_stable)} {more} ({chance})."
     )
 
 
-def regularization_sentence(found: RegularizationWithoutFit) -> str:
-    """That regularization is tuned where it is unlikely to help."""
+def regularization_sentence(finding: RegularizationWithoutFit) -> str:
+    """The finding that regularization is tuned where it is unlikely to help."""
     evidence = (
         "No trial of the round fitted it, though without regularization or with more steps one may"
     )
-    if found.shown_by == "regime":
+    if finding.shown_by == "regime":
         evidence = "The workload is compute-bound"
     lowest = ""
-    if found.fitted_train_loss is not None and found.lowest_train_loss is not None:
+    if finding.fitted_train_loss is not None and finding.lowest_train_loss is not None:
         lowest = (
-            f" (the lowest training loss is {found.lowest_train_loss:.4g}; "
-            f"{found.fitted_train_loss:.4g} counts as fitted)"
+            f" (the lowest training loss is {finding.lowest_train_loss:.4g}; "
+            f"{finding.fitted_train_loss:.4g} counts as fitted)"
         )
-    elif found.lowest_train_error_rate is not None:
-        lowest = f" (the lowest training error rate is {found.lowest_train_error_rate:.4g})"
+    elif finding.lowest_train_error_rate is not None:
+        lowest = f" (the lowest training error rate is {finding.lowest_train_error_rate:.4g})"
     return (
-        f"The search space tunes {', '.join(found.fields)}: regularization is unlikely to help "
+        f"The search space tunes {', '.join(finding.fields)}: regularization is unlikely to help "
         f"where the training set cannot be fitted perfectly. {evidence}{lowest}."
     )
 
 
-def rate_sentences(found: RateAtEdge) -> Iterator[Sentence]:
-    """What kind of runs chose the base learning rate, and whether it lies at an edge."""
+def rate_sentences(rate: RateAtEdge) -> Iterator[Sentence]:
+    """The kind of runs that chose the base learning rate, and whether it lies at an edge."""
     share = f"{DECAYED_TO:.0%} of the base learning rate or less"
     yield {
         "complete": (
@@ -245,24 +240,24 @@ def rate_sentences(found: RateAtEdge) -> Iterator[Sentence]:
             f"Some trials were decayed to {share} and some were not, so that their ranking mixes "
             "decays with learning rates."
         ),
-    }[found.runs]
-    if found.edge is None:
+    }[rate.runs]
+    if rate.edge is None:
         return
-    end = "lowest" if found.edge == "low" else "highest"
+    end = "lowest" if rate.edge == "low" else "highest"
     inner = (
         "No trial away from that end competes."
-        if not found.inner_competing
+        if not rate.inner_competing
         else "A trial away from that end competes, too."
-        if found.inner_competing == 1
-        else f"{found.inner_competing} trials away from that end compete, too."
+        if rate.inner_competing == 1
+        else f"{rate.inner_competing} trials away from that end compete, too."
     )
     text = (
-        f"THE BEST BASE LEARNING RATE, {found.best:.4g}, IS AT THE {found.edge.upper()} END of "
-        f"what was tried ({found.lowest:.4g} to {found.highest:.4g}; within {AT_EDGE:.0%} of it, "
+        f"THE BEST BASE LEARNING RATE, {rate.best:.4g}, IS AT THE {rate.edge.upper()} END of "
+        f"what was tried ({rate.lowest:.4g} to {rate.highest:.4g}; within {AT_EDGE:.0%} of it, "
         f"in decades). {inner} Try beyond the {end}."
     )
     yield Reason(text, loud=True)
-    if found.edge == "low":
+    if rate.edge == "low":
         yield f"A long run may want a higher one: {BIAS} favours small learning rates."
-    elif found.runs != "complete":
+    elif rate.runs != "complete":
         yield "A long run, or one with a decay, may want a lower one."

@@ -1,4 +1,4 @@
-"""Forecasts, their receipts and what longer is worth, in sentences and tables."""
+"""Forecasts, their scores and the worth of longer runs, in sentences and tables."""
 
 from __future__ import annotations
 
@@ -20,98 +20,99 @@ RECEIPT_COLUMNS = ("forecast", "steps", "said", "came", "off", "inside", "width 
 
 
 def forecast_sentences(
-    said: StudyForecast, length: int, metric: str, seconds_per_step: float | None = None
+    forecast: StudyForecast, length: int, metric: str, seconds_per_step: float | None = None
 ) -> Iterator[str]:
-    """What longer runs would give and what they cost, four times the steps first.
+    """The results and the costs of longer runs, four times the steps first.
 
     Twice the steps are left to :func:`worth`, unless they are all that can be told.
 
     Args:
-        said: the forecast.
+        forecast: the forecast.
         length: of the study's trials, in steps.
         metric: the name of the selection metric.
         seconds_per_step: where it is known, for the cost.
     """
-    told = [run for run in said.longer if run.loss]
+    told = [run for run in forecast.longer if run.loss]
     shown = [run for run in told if run.length_steps != 2 * length] or told
     for run in sorted(shown, key=lambda run: (run.length_steps != 4 * length, run.length_steps)):
-        yield _longer(said, run, length, metric, seconds_per_step)
-    yield from _not_told({run.length_steps: run.cannot_tell for run in said.longer})
+        yield _longer(forecast, run, length, metric, seconds_per_step)
+    yield from _not_told({run.length_steps: run.cannot_tell for run in forecast.longer})
     if why := next((run.metric_cannot_tell for run in told if run.metric_cannot_tell), None):
         yield f"What the validation {words(metric)} would be cannot be told: {why}."
-    if told and _times(said.wider) != "1":
+    if told and _times(forecast.wider) != "1":
+        wider = _times(forecast.wider)
         yield (
-            f"Forecasts here are {_times(said.wider)} times as wide as their law says, after what "
-            f"{counted(len(said.receipts), 'earlier one')} in this workdir needed."
+            f"Forecasts here are {wider} times as wide as their law says, after what "
+            f"{counted(len(forecast.receipts), 'earlier one')} in this workdir needed."
         )
 
 
-def worth(said: StudyForecast, length: int, seconds_per_step: float | None = None) -> str:
-    """What twice the steps would gain, and up to which length that goes on, in one sentence."""
-    run = said.at(2 * length)
+def worth(forecast: StudyForecast, length: int, seconds_per_step: float | None = None) -> str:
+    """The gain of twice the steps, and the length up to which that goes on, in one sentence."""
+    run = forecast.at(2 * length)
     if run is None or run.gain is None:
         return "What twice the steps would gain cannot be told."
     gain = (
         f"Twice the steps ({run.length_steps}) are expected to lower the validation loss by "
         f"{with_ends(run.gain)}{_at_what_cost(run, seconds_per_step)}"
     )
-    noise = f"the noise between seeds ({said.seed_noise:.2g})" if said.seed_noise else ""
-    if said.worth_until_steps == length:
+    noise = f"the noise between seeds ({forecast.seed_noise:.2g})" if forecast.seed_noise else ""
+    if forecast.worth_until_steps == length:
         return f"{gain}, less than {noise}: longer training is not expected to show."
-    if said.worth_until_steps is not None:
+    if (steps := forecast.worth_until_steps) is not None:
         return (
-            f"{gain}; from {said.worth_until_steps} steps on, twice as many are expected to gain "
-            f"less than {noise}."
+            f"{gain}; from {steps} steps on, twice as many are expected to gain less than {noise}."
         )
-    return f"{gain}; up to which length that is worth it cannot be told: {said.not_told_because}."
+    why = forecast.not_told_because
+    return f"{gain}; up to which length that is worth it cannot be told: {why}."
 
 
 def _not_told(reasons: Mapping[int, str | None]) -> Iterator[str]:
-    """That the forecasts of some lengths cannot be told, a sentence for each reason."""
+    """The lengths without a forecast, a sentence for each reason."""
     for reason in dict.fromkeys(filter(None, reasons.values())):
         lengths = [str(steps) for steps, why in reasons.items() if why == reason]
         yield f"What {' and '.join(lengths)} steps would give cannot be told: {reason}."
 
 
 def receipt_sentence(receipt: Receipt) -> str:
-    """How a forecast turned out."""
+    """The score of a forecast."""
     sides = "inside" if receipt.inside else "OUTSIDE"
-    found = (
+    text = (
         f"Before these {receipt.length_steps} steps were run, {receipt.study} forecast a "
         f"validation loss of {with_ends(receipt.loss)} at their end"
     )
     if receipt.diverged:
-        return f"{found}: trial {receipt.scored_trial}, which it is of, DIVERGED."
-    found += (
+        return f"{text}: trial {receipt.scored_trial}, which it is of, DIVERGED."
+    text += (
         f": {receipt.came:.4g} came, {sides} the interval, and the middle was "
         f"{abs(receipt.error):.1%} too {'high' if receipt.error > 0 else 'low'}."
     )
     if receipt.metric and receipt.metric_expected:
         inside = "inside" if receipt.metric_inside else "outside"
-        found += (
+        text += (
             f" Of the {words(receipt.metric)} it said {with_ends(receipt.metric_expected)}, and "
             f"{receipt.metric_came:.4g} came, {inside}."
         )
     if not receipt.inside:
-        found += (
+        text += (
             f" It had to be {_times(receipt.needed)} times as wide, and the next ones here are "
             "wider for it."
         )
-    return found
+    return text
 
 
 def _times(factor: float) -> str:
-    """As in "0.4 times", "1.04 times" and "12 times": 1 is said of nothing else."""
+    """As in "0.4 times", "1.04 times" and "12 times"; "1" stands for 1 alone."""
     return f"{factor:.3g}" if factor < 10 else f"{factor:.0f}"
 
 
 def not_scored(study: str, length: int, reason: str) -> str:
-    """That a forecast of this length got no receipt, and why."""
+    """Why a forecast of this length got no receipt."""
     return f"What {study} forecast for {length} steps is not scored: {reason}."
 
 
 def coverage(receipts: Sequence[Receipt]) -> str:
-    """How often forecasts held so far."""
+    """The share of forecasts that held so far."""
     inside = sum(receipt.inside for receipt in receipts)
     level = receipts[-1].level
     return (
@@ -121,12 +122,12 @@ def coverage(receipts: Sequence[Receipt]) -> str:
 
 
 def longer_rows(
-    said: StudyForecast, seconds_per_step: float | None = None
+    forecast: StudyForecast, seconds_per_step: float | None = None
 ) -> list[tuple[str, ...]]:
     """A row for each length that was asked for.
 
     Args:
-        said: the forecast.
+        forecast: the forecast.
         seconds_per_step: where it is known, for the time that training takes.
     """
 
@@ -144,7 +145,7 @@ def longer_rows(
             with_ends(run.gain) if run.gain else "-",
             with_ends(run.metric) if run.metric else "-",
         )
-        for run in said.longer
+        for run in forecast.longer
     ]
 
 
@@ -165,25 +166,25 @@ def receipt_rows(receipts: Sequence[Receipt]) -> list[tuple[str, ...]]:
 
 
 def _longer(
-    said: StudyForecast,
+    forecast: StudyForecast,
     run: LongerRun,
     length: int,
     metric: str,
     seconds_per_step: float | None,
 ) -> str:
-    """What one longer run would give, for somebody who has never seen a forecast."""
+    """The forecast of one longer run, for a reader who has never seen one."""
     assert run.loss is not None
-    now = f"from {said.loss:.4g} " if said.loss is not None else ""
+    now = f"from {forecast.loss:.4g} " if forecast.loss is not None else ""
     times = run.length_steps / length
     who = f"A run of {run.length_steps} steps"
     if times in _TIMES:
         who = f"{_TIMES[int(times)]} the steps ({run.length_steps})"
-    found = f"{who} would bring the validation loss of trial {said.trial} {now}to about "
-    found += with_ends(run.loss)
+    text = f"{who} would bring the validation loss of trial {forecast.trial} {now}to about "
+    text += with_ends(run.loss)
     if run.metric:
-        before = f"from {said.metric:.4g} " if said.metric is not None else ""
-        found += f", and the {words(metric)} {before}to about {with_ends(run.metric)}"
-    return f"{found}{_at_what_cost(run, seconds_per_step)}."
+        before = f"from {forecast.metric:.4g} " if forecast.metric is not None else ""
+        text += f", and the {words(metric)} {before}to about {with_ends(run.metric)}"
+    return f"{text}{_at_what_cost(run, seconds_per_step)}."
 
 
 def _at_what_cost(run: LongerRun, seconds_per_step: float | None) -> str:

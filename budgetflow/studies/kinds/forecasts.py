@@ -1,4 +1,4 @@
-"""What a study forecasts for longer ones, and the receipts of what was forecast for it."""
+"""A study's forecast of longer runs, and the scores of what was forecast for it."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _LAST_BITS = ("varied", "devices", "libraries", "settings", "checks_fit")
 def with_forecast(
     study: Study, trials: Sequence[TrialRecord], outcome: TrialsOutcome
 ) -> TrialsOutcome:
-    """An outcome with the receipts of what was forecast for it, and its forecast for longer runs.
+    """An outcome with the scores of earlier forecasts and its own forecast of longer runs.
 
     Args:
         study: the study.
         trials: its trials, by number, all of them over.
-        outcome: what it has found so far.
+        outcome: its outcome so far.
     """
     begun = begun_with(study.folder)
     receipts, reasons = _receipts(study, trials)
@@ -81,7 +81,7 @@ def lengths_ahead(study: Study) -> list[int]:
 
 
 def _receipts(study: Study, trials: Sequence[TrialRecord]) -> tuple[tuple[Receipt, ...], list[str]]:
-    """The receipts of what the round before forecast for this one, and sentences about them."""
+    """The scores of what the round before forecast for this one, and sentences about them."""
     if study.earlier is None or not (path := study.earlier / "outcome.json").exists():
         return (), []
     earlier_outcome = from_json(read_json(path))

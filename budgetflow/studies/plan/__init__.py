@@ -4,6 +4,6 @@
 - ``derived``: what a round takes from the one before.
 - ``chain``: the studies of a launch, each after the one that it builds on.
 - ``reuse``, ``fork``: which steps are taken over from trials that exist, and why others are not.
-- ``departures``: how the config differs from the one that a length was found on.
+- ``config_changes``: the changes of the config since a sweep found its length.
 - ``cost``, ``memory``: what a step costs, and what fits on the devices.
 """

@@ -14,7 +14,7 @@ from budgetflow.base.files import read_json, write_json
 from budgetflow.config.schema import StudyConfig
 from budgetflow.engine.training.mesh import make_mesh
 from budgetflow.playbook.budget.budget import StepCost
-from budgetflow.playbook.budget.planner import RoundsPlan, what_if
+from budgetflow.playbook.budget.planner import RoundsPlan
 from budgetflow.playbook.budget.words import plan_sentences
 from budgetflow.playbook.derived.search_space import PlannedField
 from budgetflow.playbook.derived.search_space import plan as plan_fields
@@ -44,8 +44,8 @@ class PlannedChain:
     def sentences(self) -> Iterator[str]:
         """The words of a dry run on the plan."""
         if self.config is not None and self.cost is not None and self.plan is not None:
-            alternatives = what_if(request_of(self.config, self.plan.budget_steps))
-            yield from plan_sentences(self.plan, alternatives, budget(self.config), self.cost)
+            request = request_of(self.config, self.plan.budget_steps)
+            yield from plan_sentences(self.plan, request, budget(self.config), self.cost)
 
     def fields(self) -> tuple[PlannedField, ...]:
         """The plan for each dimension of the first round, by its tag."""

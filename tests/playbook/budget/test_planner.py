@@ -10,8 +10,8 @@ from budgetflow.playbook.budget.planner import (
     InfeasibleBudgetError,
     PlannedRound,
     RoundsPlan,
+    plan_if_feasible,
     plan_rounds,
-    what_if,
 )
 
 many = settings(max_examples=400, deadline=None)
@@ -211,9 +211,8 @@ def test_a_single_round_is_production_alone():
 
 def test_what_half_and_twice_the_budget_buy():
     request = BudgetRequest(production_steps=1000, budget_steps=3000)
-    found = what_if(request)
-    assert found.half is None
-    assert found.twice == plan_rounds(with_budget(request, 6000))
+    assert plan_if_feasible(request, 1500) is None
+    assert plan_if_feasible(request, 6000) == plan_rounds(with_budget(request, 6000))
 
 
 @pytest.mark.parametrize(

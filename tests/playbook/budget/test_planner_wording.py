@@ -9,7 +9,6 @@ from budgetflow.playbook.budget.planner import (
     BudgetRequest,
     InfeasibleBudgetError,
     plan_rounds,
-    what_if,
 )
 from budgetflow.playbook.budget.words import infeasible, plan_rows, plan_sentences
 
@@ -23,7 +22,7 @@ def request(budget, **fields):
 
 def sentences(budget, **fields):
     asked = request(budget, **fields)
-    return list(plan_sentences(plan_rounds(asked), what_if(asked), budget, COST))
+    return list(plan_sentences(plan_rounds(asked), asked, budget, COST))
 
 
 def refusal(budget, **fields):

@@ -7,7 +7,7 @@ import pytest
 from budgetflow.playbook.common.measurement import Selection
 from budgetflow.playbook.common.seed_noise import Noise
 from budgetflow.playbook.derived.earlier_choice import Setting, judge_choice
-from budgetflow.playbook.derived.ranking_held_words import (
+from budgetflow.playbook.derived.earlier_choice_words import (
     COLUMNS,
     held_reasons,
     held_rows,

@@ -6,13 +6,13 @@ from budgetflow.cli.launch import load_chain
 from budgetflow.config import default_config
 from budgetflow.config.schema import to_json
 from budgetflow.studies.kinds import kind_of
-from budgetflow.studies.plan.departures import departures
+from budgetflow.studies.plan.config_changes import changes_since_sweep
 from budgetflow.studies.study import study_dataset
 
 
 def said(**fields):
     earlier, config = load_chain(edited_config("round1", **fields))
-    return departures(config, to_json(earlier), kind_of(earlier), study_dataset(config))
+    return changes_since_sweep(config, to_json(earlier), kind_of(earlier), study_dataset(config))
 
 
 def test_round_1_of_the_digits():
@@ -43,7 +43,7 @@ def test_batches_and_models():
 def test_a_length_of_its_own_or_of_a_round_departs_from_nothing():
     assert said(max_train_steps=500, max_train_steps_factor=1.0) == ()
     first, config = load_chain(edited_config("round2"))[-2:]
-    assert departures(config, to_json(first), kind_of(first), study_dataset(config)) == ()
+    assert changes_since_sweep(config, to_json(first), kind_of(first), study_dataset(config)) == ()
 
 
 def test_the_dry_run_and_the_outcome_say_so(tmp_path):

@@ -1,4 +1,4 @@
-"""How the config of a study departs from the one on which a sweep found its number of steps."""
+"""The changes of a study's config since the sweep that found its number of steps."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from budgetflow.studies.store.keys import differing_fields
 Changed = dict[str, tuple[Any, Any]]
 
 
-def departures(
-    config: StudyConfig, earlier: dict[str, Any], earlier_kind: Kind, dataset: Dataset
+def changes_since_sweep(
+    config: StudyConfig, swept: dict[str, Any], swept_kind: Kind, dataset: Dataset
 ) -> tuple[str, ...]:
-    """How a config departs from the one that its length was found on, and what that does to it.
+    """The changes of a config since its length was found, and their effect on the length.
 
     Args:
-        config: a study's that takes its length from the one that it builds on.
-        earlier: that one's config, as JSON values.
-        earlier_kind: its kind. What trains with regularization and augmentation itself, such as a
-            round, gives a length that holds for them.
+        config: of a study that takes its length from the one that it builds on.
+        swept: the config of that one, as JSON values.
+        swept_kind: its kind. A kind that trains with regularization and augmentation itself, such
+            as a round, gives a length that holds for them.
         dataset: the study's data.
 
     Returns:
         Sentences; none where the length is the config's own.
     """
-    if config.max_train_steps is not None or earlier_kind.regularizes:
+    if config.max_train_steps is not None or swept_kind.regularizes:
         return ()
-    rows = directions(_changed(config, earlier, dataset))
+    rows = directions(_changed(config, swept, dataset))
     factor = config.max_train_steps_factor
-    return tuple(wording.departures(rows, earlier["name"], factor))
+    return tuple(wording.departures(rows, swept["name"], factor))
 
 
-def _changed(config: StudyConfig, earlier: dict[str, Any], dataset: Dataset) -> Changed:
+def _changed(config: StudyConfig, swept: dict[str, Any], dataset: Dataset) -> Changed:
     """The fields that can change a trial's states, with their values in the sweep and here."""
-    before, after = changing(Changes.STATES, StudyConfig, earlier), part(config, Changes.STATES)
+    before, after = changing(Changes.STATES, StudyConfig, swept), part(config, Changes.STATES)
     for section in STRENGTHS:
         before[section] = {
             name: 0.0 if isinstance(value, int | float) else value
