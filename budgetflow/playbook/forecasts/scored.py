@@ -114,7 +114,7 @@ def scored(
     if run.loss is None:
         return run.cannot_tell or "it gave no loss"
     last = trial.rows[-1] if trial.rows and not trial.diverged else {}
-    came, metric = last.get(LOSS, math.nan), last.get(selection.key, math.nan)
+    came = last.get(LOSS, math.nan)
     if not trial.diverged and (last.get("step") != run.length_steps or not 0 < came < math.inf):
         return f"trial {trial.trial}, which it is of, has no loss above 0 at its end"
     receipt = Receipt(
@@ -130,14 +130,21 @@ def scored(
         inside=run.loss.holds(came),
         needed=run.loss.width_needed(came),
     )
-    if run.metric is None or not math.isfinite(metric):
+    return _with_metric(receipt, run.metric, last.get(selection.key, math.nan), selection)
+
+
+def _with_metric(
+    receipt: Receipt, expected: Expected | None, came: float, selection: Selection
+) -> Receipt:
+    """A receipt with the score of the selection metric, where that was forecast and measured."""
+    if expected is None or not math.isfinite(came):
         return receipt
     return dataclasses.replace(
         receipt,
         metric=selection.key.removeprefix("validation_"),
-        metric_expected=run.metric,
-        metric_came=metric,
-        metric_inside=run.metric.holds(metric),
+        metric_expected=expected,
+        metric_came=came,
+        metric_inside=expected.holds(came),
     )
 
 
