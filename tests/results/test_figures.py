@@ -4,9 +4,11 @@ import dataclasses
 import json
 import struct
 import xml.etree.ElementTree
+from pathlib import Path
 
 import pytest
 
+import budgetflow
 from budgetflow.base.errors import UserError
 from budgetflow.results import figures
 from budgetflow.results.reading import open_study
@@ -150,3 +152,8 @@ def test_a_chart_holds_nothing_that_is_slow_to_draw_or_for_the_mouse(completed_w
     text = json.dumps(figures.curves(open_study(completed_workdir / "round1")).spec["concat"])
     assert '"opacity": {' not in text and '"opacity": 0,' not in text and "brush" not in text
     assert '"strokeOpacity": {' in text
+
+
+def test_nothing_needs_matplotlib():
+    package = Path(budgetflow.__file__).parent
+    assert not [path for path in package.rglob("*.py") if "matplotlib" in path.read_text()]

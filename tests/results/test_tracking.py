@@ -44,7 +44,9 @@ def test_a_tracker_that_is_not_installed_is_refused_in_a_line(monkeypatch):
 
 
 def test_no_tracker_is_imported_unless_it_is_asked_for():
-    program = "import budgetflow.launch, sys; print({'tensorboardX', 'wandb'} & set(sys.modules))"
+    program = (
+        "import budgetflow.cli.launch, sys; print({'tensorboardX', 'wandb'} & set(sys.modules))"
+    )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert result.stdout.strip() == "set()", result.stderr
 
