@@ -8,7 +8,7 @@ from typing import Any
 from budgetflow.playbook.common.outcomes import CooldownsOutcome, SweepOutcome, TrialsOutcome
 from budgetflow.playbook.common.words import metrics_in_words, words
 from budgetflow.results.reading import StudyResult
-from budgetflow.results.study_status import OVER
+from budgetflow.results.study_status import study_status
 
 
 def cooldowns_headline(outcome: CooldownsOutcome) -> str:
@@ -68,10 +68,9 @@ def sweep_headline(outcome: SweepOutcome) -> str:
 
 def under_way(study: StudyResult) -> str:
     """How far a study is that has no outcome yet, in one sentence."""
-    records = [trial.record for trial in study.trials]
-    over = sum(record.status in OVER for record in records)
-    steps = sum(record.step - record.steps_reused for record in records)
-    return f"Under way: {over} of the {len(records)} trials begun are over, {steps} steps trained."
+    status = study_status((trial.record for trial in study.trials), study.selection)
+    over = f"{status.over} of the {status.trials} trials begun are over"
+    return f"Under way: {over}, {status.steps_done} steps trained."
 
 
 def timing_line(timing: dict[str, Any]) -> str:
