@@ -7,6 +7,7 @@ import functools
 import itertools
 import math
 import random
+import re
 from typing import Any, NamedTuple
 
 import jax
@@ -64,7 +65,7 @@ def without_fingerprints(value):
         return [without_fingerprints(each) for each in value]
     if isinstance(value, dict):
         return {k: without_fingerprints(v) for k, v in value.items() if k != "fingerprint"}
-    return value
+    return re.sub(r"\([0-9a-f]{16}\)", "(…)", value) if isinstance(value, str) else value
 
 
 class SimulatedTrials:
@@ -301,7 +302,7 @@ def annealed(
         if step > overfits_after:
             loss *= 1 + 0.3 * (step / overfits_after - 1)
             train *= (overfits_after / step) ** 0.5
-        if spikes(plan) and 0.3 < step / plan.length_steps < 0.4:
+        if spikes(plan) and 0.25 < step / plan.length_steps < 0.45:
             train *= 4
         wrong = round(360 * min(1.0, loss / 4)) / 360
         values = {
