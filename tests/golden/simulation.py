@@ -88,7 +88,7 @@ class SimulatedTrials:
         self._open[record.trial] = (plan, checkpoints, record.step)
 
     def start(self, plan, position):
-        return None, SimulatedRun(plan)
+        return SimulatedRun(plan)
 
     def advance(self, trials, to_step):
         return {number: self._measured(number, to_step) for number in trials}
@@ -155,6 +155,7 @@ class SimulatedRun:
 
     plan: Any
     step: int = 0
+    is_local = True
 
     def train(self, to_step):
         self.step = to_step
