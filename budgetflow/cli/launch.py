@@ -44,7 +44,7 @@ from budgetflow.cli.command_line import (
 from budgetflow.cli.dry_run import dry_run_notes, dry_run_rows
 from budgetflow.cli.launch_flags import FLAGS, check_flags, parse_steps
 from budgetflow.cli.watched_run import only_launcher, run_watched
-from budgetflow.cluster import for_cluster, hiring
+from budgetflow.cluster import cluster_executors, for_cluster
 from budgetflow.config import StudyConfig, load_config_file
 from budgetflow.config.loading import MOST_STUDIES
 from budgetflow.engine.training.mesh import cpu_devices, cpu_devices_are_given
@@ -61,7 +61,7 @@ from budgetflow.results.tracking import check_trackers
 from budgetflow.studies.kinds import check_follows, kind_of, parse_study
 from budgetflow.studies.plan.chain import lengths_to_come, planned_chain
 from budgetflow.studies.plan.fork import check_fork
-from budgetflow.studies.run.controller import Hire
+from budgetflow.studies.run.controller import ExecutorFactory
 from budgetflow.studies.store.folder import is_complete
 from budgetflow.studies.study import Study, check_study, resolve
 
@@ -102,7 +102,7 @@ def launch(
     same_results: bool = False,
     wait: bool = False,
     quiet: bool = False,
-    hire: Hire | None = None,
+    new_executor: ExecutorFactory | None = None,
     forked_from: str | None = None,
 ) -> dict[str, Any] | None:
     """Runs the studies of a chain, each after the one it builds on.
@@ -116,7 +116,7 @@ def launch(
         same_results: see :func:`budgetflow.studies.study.resolve`.
         wait: whether to wait where another launcher runs a study.
         quiet: whether to print what was found and nothing else.
-        hire: who trains the trials, in place of this run's devices.
+        new_executor: who trains the trials, in place of this run's devices.
         forked_from: the name of a study whose states the last one takes over.
 
     Returns:
@@ -139,7 +139,7 @@ def launch(
         print_plan(console, rows, dry_run_notes(chain, rows, folder_of_all))
         return None
     studies = _resolved(chain, folder_of_all, same_results, forked_from)
-    run = functools.partial(run_watched, profile_steps=profile_steps, hire=hire)
+    run = functools.partial(run_watched, profile_steps=profile_steps, new_executor=new_executor)
     with told_in_one_line(folder_of_all):
         planned.record(folder_of_all)
         return _run_chain(studies, run, console, wait, quiet)
@@ -262,7 +262,7 @@ def main(argv: Sequence[str]) -> None:
             jax.devices()
         except RuntimeError as error:
             raise UserError(f"JAX finds no devices to run on: {error}") from error
-        hire = hiring(values.ray) if values.ray is not None else None
+        new_executor = cluster_executors(values.ray) if values.ray is not None else None
         stopping.listen(values.grace_seconds)
         launch(
             chain,
@@ -273,7 +273,7 @@ def main(argv: Sequence[str]) -> None:
             same_results=values.same_results,
             wait=values.wait,
             quiet=values.quiet,
-            hire=hire,
+            new_executor=new_executor,
             forked_from=forked_from,
         )
 

@@ -12,7 +12,7 @@ from budgetflow.base import processes
 from budgetflow.results.terminal.printing import say
 from budgetflow.results.terminal.progress import StudyProgress
 from budgetflow.results.tracking import Tracking
-from budgetflow.studies.run.controller import Hire, run_study
+from budgetflow.studies.run.controller import ExecutorFactory, run_study
 from budgetflow.studies.store.lock import locked
 from budgetflow.studies.store.trial import TrialRecord
 from budgetflow.studies.study import Study
@@ -44,7 +44,7 @@ def run_watched(
     study: Study,
     console: Console,
     profile_steps: tuple[int, int] | None = None,
-    hire: Hire | None = None,
+    new_executor: ExecutorFactory | None = None,
 ) -> dict[str, Any]:
     """Runs a study like :func:`budgetflow.studies.run.controller.run_study`.
 
@@ -52,10 +52,10 @@ def run_watched(
         study: the study.
         console: where it is shown.
         profile_steps: the steps of its first trial between which to write a trace.
-        hire: who trains its trials, in place of this run's devices.
+        new_executor: who trains its trials, in place of this run's devices.
     """
     devices = f"{study.mesh.size} x {study.mesh.devices.flat[0].device_kind}"
-    devices = "the nodes of a cluster" if hire else devices
+    devices = "the nodes of a cluster" if new_executor else devices
     trackers = study.config.trackers if processes.is_main() else ()
     progress = StudyProgress(console, study.folder.name, study.selection, devices)
     tracking = Tracking(trackers, study.folder)
@@ -69,7 +69,7 @@ def run_watched(
             study,
             on_progress,
             profile_steps,
-            hire=hire,
+            new_executor=new_executor,
             on_phase=progress.phase,
             on_decision=progress.decided,
         )

@@ -1,6 +1,13 @@
-"""Trials on the nodes of a Ray cluster: who trains which one, and what if a node dies.
+"""Trials on the nodes of a Ray cluster. Ray is an extra, imported only where it is asked for.
 
-Ray is an extra, and imported where it is asked for only.
+- ``dispatch``: hands trials to workers and takes them back; what the controller calls.
+- ``workers``: starts workers on the nodes, as many as there is room and work for.
+- ``worker``: the actor on a node, which trains one trial at a time.
+- ``queue``: where each trial ran, as it is written into the study's folder.
+
+The workers train by :class:`budgetflow.studies.run.own_devices.OwnDevices`, as a launch without a
+cluster does: a new kind of study needs nothing here. Another scheduler would be a class like
+:class:`budgetflow.cluster.dispatch.ClusterExecutor`.
 """
 
 from __future__ import annotations
@@ -12,7 +19,7 @@ from budgetflow.base.errors import UserError
 from budgetflow.config import StudyConfig
 from budgetflow.config.keys import replace_fields
 from budgetflow.engine.training.mesh import cpu_devices
-from budgetflow.studies.run.controller import Crew, Hire
+from budgetflow.studies.run.controller import ExecutorFactory, TrialExecutor
 from budgetflow.studies.study import Study
 
 
@@ -21,8 +28,8 @@ def for_cluster(config: StudyConfig) -> StudyConfig:
     return replace_fields(config, {"mesh.trial": 1})
 
 
-def hiring(address: str) -> Hire:
-    """Joins a cluster, to have its nodes carry decisions out.
+def cluster_executors(address: str) -> ExecutorFactory:
+    """Joins a cluster; returns what makes a study's trials train on its nodes.
 
     Args:
         address: of the cluster; empty for the one that this machine is a part of, or a new one of
@@ -33,20 +40,20 @@ def hiring(address: str) -> Hire:
     """
     if importlib.util.find_spec("ray") is None:
         raise UserError("--ray needs Ray; install it with pip install 'budgetflow[ray]'")
-    from budgetflow.cluster.dispatch import ClusterCrew
-    from budgetflow.cluster.workers import Workers, join_cluster
+    from budgetflow.cluster.dispatch import ClusterExecutor
+    from budgetflow.cluster.workers import WorkerPool, join_cluster
 
     join_cluster(address)
-    workers: list[Workers] = []
+    workers: list[WorkerPool] = []
 
-    def hire(
+    def new_executor(
         study: Study, on_measured: Callable[[], None], on_phase: Callable[[str], None]
-    ) -> Crew:
+    ) -> TrialExecutor:
         wanted = study.config.ray, cpu_devices(study.config.mesh)
         if not workers or workers[0].made_for != wanted:
             for other in workers:
-                other.dismiss()
-            workers[:] = [Workers(*wanted)]
-        return ClusterCrew(study, workers[0], on_measured, on_phase)
+                other.end_all()
+            workers[:] = [WorkerPool(*wanted)]
+        return ClusterExecutor(study, workers[0], on_measured, on_phase)
 
-    return hire
+    return new_executor

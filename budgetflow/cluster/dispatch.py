@@ -1,8 +1,8 @@
-"""Carries out what a policy asks for on the nodes of a cluster: hands trials out, takes them back.
+"""Trains the trials that a policy asks for on the nodes of a cluster.
 
-A trial whose node dies is resumed elsewhere from its last save. Decisions are the controller's, and
-it gets the answer of one machine, in whatever order results arrive: rounds train every trial to its
-end, and in a race no trial goes further than the fit that decides it, as far as that is known.
+A trial whose node dies is resumed elsewhere from its last save. The outcome is the one of a single
+machine, in whatever order results arrive: a round trains every trial to its end, and in a race no
+trial goes further than the fit that decides it, as far as that fit is known.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 from budgetflow.base import stopping
 from budgetflow.base.errors import DamagedFileError, UserError
 from budgetflow.cluster.queue import Placement, queue_of, read_placement, write_placement
-from budgetflow.cluster.worker import Report, Stretch, assignment
-from budgetflow.cluster.workers import Hired, Lost, Workers
+from budgetflow.cluster.worker import Stretch, WorkerReport, assignment
+from budgetflow.cluster.workers import LostWorker, WorkerHandle, WorkerPool
 from budgetflow.engine.training.timing import Stopwatch
 from budgetflow.playbook.common.decision_words import trials_in_words, where_trials_ran
 from budgetflow.playbook.common.measurement import Advance, TrialRecord
@@ -26,37 +26,37 @@ from budgetflow.studies.run.own_devices import is_to_join, resumable
 from budgetflow.studies.store.trial import read_trial, read_trials, trial_folder, write_trial
 from budgetflow.studies.study import Study
 
-# How often the records of trials under way are looked at, for those who watch.
-LOOK_SECONDS = 1.0
+# How often the records of running trials are read, to show progress.
+POLL_SECONDS = 1.0
 # A trial that met so many errors of its own has failed.
 MOST_ERRORS = 3
 
 
-class ClusterCrew:
-    """The workers of a cluster, as who carries out what a study's policy asks for.
+class ClusterExecutor:
+    """Trains a study's trials on the workers of a cluster.
 
     Args:
         study: the study.
-        workers: those of the launch.
-        on_measured: called when something is known of a trial that was not.
-        on_phase: told what happens, in words.
+        workers: the workers of the launch.
+        on_measured: called when a trial has a new measurement or status.
+        on_phase: told in words what the workers do.
 
     Attributes:
         records: of the study's trials, by number.
         steps_trained, examples_trained: by this launch.
-        stopwatch: what the time went to, of the workers on the average.
+        stopwatch: what the time went to, averaged over the workers.
     """
 
     def __init__(
         self,
         study: Study,
-        workers: Workers,
+        workers: WorkerPool,
         on_measured: Callable[[], None],
         on_phase: Callable[[str], None],
     ) -> None:
         self._study, self._assignment, self._workers = study, assignment(study), workers
         self._on_measured, self._on_phase = on_measured, on_phase
-        self._under_way: dict[Hired, Stretch] = {}
+        self._under_way: dict[WorkerHandle, Stretch] = {}
         self._placements: dict[int, Placement] = {}
         self._wanted = 0
         self.records: dict[int, TrialRecord] = {}
@@ -64,57 +64,60 @@ class ClusterCrew:
         self.stopwatch = Stopwatch()
 
     def read(self) -> None:
-        """Reads all records; those of trials that were under way, as of their checkpoints."""
+        """Reads all records; those of running trials as of their latest checkpoints."""
         folder = self._study.folder
         self.records = {record.trial: record for record in read_trials(folder)}
         self._placements = {trial: read_placement(folder, trial) for trial in self.records}
-        begun = [record.trial for record in self.records.values() if record.status == "running"]
-        self.records |= {trial: self._as_saved(trial) for trial in begun}
+        started = [record.trial for record in self.records.values() if record.status == "running"]
+        self.records |= {trial: self._as_saved(trial) for trial in started}
 
     def add(self, trials: dict[int, dict[str, Any]]) -> None:
-        """Has trials join the study; what they take over is known once they are on a node."""
+        """Adds trials to the study; a worker finds out which steps they can reuse."""
         for number, hyperparameters in trials.items():
-            record = self._announce(number, hyperparameters)
+            record = self._announced(number, hyperparameters)
             write_trial(self._study.folder, record)
             self.records[number], self._placements[number] = record, Placement()
         self.records = dict(sorted(self.records.items()))
 
-    def _announce(self, number: int, hyperparameters: dict[str, Any]) -> TrialRecord:
+    def _announced(self, number: int, hyperparameters: dict[str, Any]) -> TrialRecord:
         return announced(number, self._study.kind.plan(self._study, number, hyperparameters))
 
     def advance(self, decision: Advance) -> None:
-        """Hands trials to idle workers, and waits until one comes back or another is free."""
+        """Hands trials to idle workers, and waits until a result arrives or a worker starts."""
         ends = self._ends(decision)
         self._hand_out(ends)
-        if not decision.unconditional and not ends.keys() - self._in_hand and self._workers.idle():
-            self._hand_out(self._foreseen())
+        if (
+            not decision.unconditional
+            and not ends.keys() - self._running_trials
+            and self._workers.idle()
+        ):
+            self._hand_out(self._speculative_ends())
         self._wait()
 
     def wait(self) -> bool:
-        """Waits until a trial under way comes back; whether there was one."""
+        """Waits for a running trial; returns whether there was one."""
         if is_any := bool(self._under_way):
             self._wait()
         return is_any
 
     @property
-    def _in_hand(self) -> dict[int, Stretch]:
-        """The trials under way."""
+    def _running_trials(self) -> dict[int, Stretch]:
         return {stretch.trial: stretch for stretch in self._under_way.values()}
 
     def _ends(self, decision: Advance) -> dict[int, int]:
         lengths = {number: self.records[number].max_train_steps for number in decision.trials}
         return {number: min(decision.to_step, length) for number, length in lengths.items()}
 
-    def _foreseen(self) -> dict[int, int]:
-        """The next stretches of a race if those under way end without a fit.
+    def _speculative_ends(self) -> dict[int, int]:
+        """What a race would ask for next if no running trial fits: work for idle workers.
 
-        All trials have to be trained up to the fit that decides, so they are of use unless it comes
-        in the stretches under way; then they went a stage too far, and the answer is the same.
+        All trials have to be trained up to the fit that decides, so this is wasted only if a
+        running trial fits now; then some went one stage too far, and the answer is the same.
         """
         study, records = self._study, dict(self.records)
         if study.kind.promotes or any(r.fitted_at_step is not None for r in records.values()):
             return {}
-        for number, stretch in self._in_hand.items():
+        for number, stretch in self._running_trials.items():
             if stretch.to_step == records[number].max_train_steps:
                 return {}
             records[number] = dataclasses.replace(records[number], step=stretch.to_step)
@@ -122,9 +125,9 @@ class ClusterCrew:
         return self._ends(decision) if isinstance(decision, Advance) else {}
 
     def _hand_out(self, ends: Mapping[int, int]) -> None:
-        waiting = {n: end for n, end in ends.items() if n not in self._in_hand}
+        waiting = {n: end for n, end in ends.items() if n not in self._running_trials}
         self._wanted = len(self._under_way) + len(waiting)
-        self._workers.tend(self._wanted)
+        self._workers.grow(self._wanted)
         for number, to_step in waiting.items():
             worker = self._workers.idle(number)
             if worker is None or worker.node is None:
@@ -132,40 +135,40 @@ class ClusterCrew:
             placement = self._placements[number]
             if worker.node not in placement.nodes:
                 nodes = (*placement.nodes, worker.node)
-                self._place(number, dataclasses.replace(placement, nodes=nodes))
+                self._write_placement(number, dataclasses.replace(placement, nodes=nodes))
             stretch = Stretch(number, to_step, placement.attempt)
             worker.ask("advance", self._assignment, stretch)
             worker.last_trial = number
             self._under_way[worker] = stretch
-        self._tell()
+        self._announce_phase()
 
-    def _tell(self) -> None:
-        """Says what happens, and where."""
-        if not self._workers.begun:
+    def _announce_phase(self) -> None:
+        """Tells ``on_phase`` which trials run, and on how many nodes."""
+        if not self._workers.started:
             self._on_phase(f"waiting for {self._workers.needs}")
             return
-        nodes = {worker.node for worker in self._workers.begun}
+        nodes = {worker.node for worker in self._workers.started}
         restarts = sum(placement.attempt - 1 for placement in self._placements.values())
-        said = f"training {trials_in_words(sorted(self._in_hand))} on {counted(len(nodes), 'node')}"
+        trials = trials_in_words(sorted(self._running_trials))
         again = f", {counted(restarts, 'restart')}" if restarts else ""
-        self._on_phase(said + again)
+        self._on_phase(f"training {trials} on {counted(len(nodes), 'node')}{again}")
 
     def _wait(self) -> None:
-        """Waits until there is something new to decide on, or to hand out."""
+        """Waits until a result arrives or a worker starts."""
         while True:
-            came = self._workers.wait(LOOK_SECONDS)
-            for worker, found in came:
-                self._take_back(worker, found)
+            results = self._workers.wait(POLL_SECONDS)
+            for worker, result in results:
+                self._receive(worker, result)
             if stopping.is_asked():
                 self._stop()
-            if came:
+            if results:
                 return
-            self._workers.tend(self._wanted)
-            self._look()
+            self._workers.grow(self._wanted)
+            self._read_progress()
 
-    def _look(self) -> None:
-        """Reads how far the trials under way are."""
-        for number in self._in_hand:
+    def _read_progress(self) -> None:
+        """Reads from the folder how far the running trials are."""
+        for number in self._running_trials:
             try:
                 record = read_trial(trial_folder(self._study.folder, number))
             except (DamagedFileError, FileNotFoundError):  # it is being written, or joins
@@ -174,72 +177,86 @@ class ClusterCrew:
                 self.records[number] = record
         self._on_measured()
 
-    def _take_back(self, worker: Hired, found: Report | Lost | None) -> None:
-        """Learns what came of a stretch."""
+    def _receive(self, worker: WorkerHandle, result: WorkerReport | LostWorker | None) -> None:
+        """Records the result of a worker.
+
+        Raises:
+            UserError: its node can train no trial of this study.
+        """
         stretch = self._under_way.pop(worker, None)
-        if isinstance(found, Report) and found.refused:
-            raise UserError(f"on {worker.node}: {found.refused}")
+        if isinstance(result, WorkerReport) and result.refused:
+            raise UserError(f"on {worker.node}: {result.refused}")
         if stretch is None:
             return
         number = stretch.trial
-        if isinstance(found, Lost):
-            self._take_up_anew(number, found.because, is_its_own=found.alone)
-        elif found is not None and found.error is not None:
-            self._take_up_anew(number, found.error, is_its_own=True)
-        elif found is not None and found.record is not None:
-            self.records[number] = found.record
-            self._count(found)
-            self._twice(number, found.steps_trained_twice)
+        if isinstance(result, LostWorker):
+            self._restart(number, result.because, is_its_own=result.process_only)
+        elif result is not None and result.error is not None:
+            self._restart(number, result.error, is_its_own=True)
+        elif result is not None and result.record is not None:
+            self.records[number] = result.record
+            self._count(result)
+            self._count_trained_twice(number, result.steps_trained_twice)
         self._on_measured()
 
-    def _count(self, report: Report) -> None:
+    def _count(self, report: WorkerReport) -> None:
         self.steps_trained += report.steps_trained
         self.examples_trained += report.examples_trained
         spent = Stopwatch()
         spent.seconds.update(report.seconds)
-        # Those that work at the same time share the time.
-        self.stopwatch.add(spent, 1 / max(1, len(self._workers.begun)))
+        # Workers that run at the same time share the time.
+        self.stopwatch.add(spent, 1 / max(1, len(self._workers.started)))
 
-    def _take_up_anew(self, number: int, because: str, is_its_own: bool) -> None:
-        """Takes a trial from a worker, which writes nothing of it from now on."""
+    def _restart(self, number: int, because: str, is_its_own: bool) -> None:
+        """Takes a trial from its worker, which may not write anything of it from now on.
+
+        Args:
+            number: the trial.
+            because: what happened.
+            is_its_own: whether it may be the trial's own fault; with :data:`MOST_ERRORS` of those
+                the trial has failed.
+
+        Raises:
+            UserError: all trials of the study have failed.
+        """
         before = self._placements[number]
         errors = (*before.errors, because) if is_its_own else before.errors
         placement = dataclasses.replace(before, attempt=before.attempt + 1, errors=errors)
-        self._place(number, placement)
+        self._write_placement(number, placement)
         self.records[number] = self._as_saved(number)
         if len(errors) < MOST_ERRORS:
             return
-        said = "; then ".join(dict.fromkeys(errors))
-        failed = dataclasses.replace(self.records[number], status="failed", failed_because=said)
+        reason = "; then ".join(dict.fromkeys(errors))
+        failed = dataclasses.replace(self.records[number], status="failed", failed_because=reason)
         write_trial(self._study.folder, failed)
         self.records[number] = failed
         if all(record.failed for record in self.records.values()):
             folder = self._study.folder
             raise UserError(
-                f"every trial of {folder.name} failed, trial {number} because of: {said}; once "
+                f"every trial of {folder.name} failed, trial {number} because of: {reason}; once "
                 f"that is mended, delete {folder} and launch again"
             )
 
     def _as_saved(self, number: int) -> TrialRecord:
-        """The record of a trial that nobody trains, as of its latest checkpoint."""
+        """The record of a trial that no worker trains, as of its latest checkpoint."""
         try:
             record = read_trial(trial_folder(self._study.folder, number))
         except FileNotFoundError:  # it was about to join
-            record = self._announce(number, self.records[number].hyperparameters)
+            record = self._announced(number, self.records[number].hyperparameters)
             write_trial(self._study.folder, record)
         if record.status != "running":
             return record
-        saved = resumable(self._study, record, self._announce)
-        self._twice(number, record.step - saved.step)
+        saved = resumable(self._study, record, self._announced)
+        self._count_trained_twice(number, record.step - saved.step)
         return saved
 
-    def _twice(self, number: int, steps: int) -> None:
+    def _count_trained_twice(self, number: int, steps: int) -> None:
         if steps > 0:
-            known = self._placements[number]
-            total = known.steps_trained_twice + steps
-            self._place(number, dataclasses.replace(known, steps_trained_twice=total))
+            placement = self._placements[number]
+            total = placement.steps_trained_twice + steps
+            self._write_placement(number, dataclasses.replace(placement, steps_trained_twice=total))
 
-    def _place(self, number: int, placement: Placement) -> None:
+    def _write_placement(self, number: int, placement: Placement) -> None:
         write_placement(self._study.folder, number, placement)
         self._placements[number] = placement
 
@@ -252,8 +269,8 @@ class ClusterCrew:
         for worker in self._under_way:
             worker.tell_to_stop()
         while self._under_way:
-            for worker, found in self._workers.wait(LOOK_SECONDS):
-                self._take_back(worker, found)
+            for worker, result in self._workers.wait(POLL_SECONDS):
+                self._receive(worker, result)
         raise stopping.StoppedError
 
     def conclude(self, found: Outcome) -> Outcome:
@@ -266,27 +283,27 @@ class ClusterCrew:
         errors: list[str] = []
         self._wanted = 1
         while len(errors) < MOST_ERRORS:
-            self._workers.tend(self._wanted)
+            self._workers.grow(self._wanted)
             if (worker := self._workers.idle()) is None:
                 self._wait()
                 continue
             worker.ask("conclude", self._assignment, found)
             report = self._result_of(worker)
-            if isinstance(report, Report) and report.outcome is not None:
+            if isinstance(report, WorkerReport) and report.outcome is not None:
                 queue = queue_of(self._study.folder, list(self.records))
                 outcome = dataclasses.replace(report.outcome, queue=queue)
                 return outcome.with_reasons([where_trials_ran(queue)])
-            if isinstance(report, Lost) and not report.alone:
+            if isinstance(report, LostWorker) and not report.process_only:
                 continue
-            errors.append(report.because if isinstance(report, Lost) else str(report.error))
+            errors.append(report.because if isinstance(report, LostWorker) else str(report.error))
         raise UserError(f"{self._study.folder.name} cannot be concluded: {'; then '.join(errors)}")
 
-    def _result_of(self, worker: Hired) -> Report | Lost:
-        """What comes of what a worker does; meanwhile others may begin or die."""
+    def _result_of(self, worker: WorkerHandle) -> WorkerReport | LostWorker:
+        """Waits for the result of one worker; meanwhile others may start or die."""
         while True:
-            for other, came in self._workers.wait(LOOK_SECONDS):
-                self._take_back(other, came)
-                if other is worker and came is not None:
-                    return came
+            for other, result in self._workers.wait(POLL_SECONDS):
+                self._receive(other, result)
+                if other is worker and result is not None:
+                    return result
             if stopping.is_asked():
                 raise stopping.StoppedError

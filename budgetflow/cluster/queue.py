@@ -1,6 +1,6 @@
-"""Where the trials of a study run: ``queue/NNNN.json`` in its folder, written by the launcher.
+"""Where the trials of a study ran: ``queue/NNNN.json`` in its folder, written by the launcher.
 
-It outlives launches, and it is what tells a worker that another one has taken its place.
+The files outlive launches. By the attempt in them a worker knows whether its trial is still its.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from budgetflow.playbook.common.outcomes import Queue
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """Where a trial ran, and how that went.
+    """Where a trial ran, and how often it was restarted.
 
     Attributes:
         attempt: from 1; one more each time that it was taken from a worker.
-        nodes: those that had a part in it, in their order.
-        errors: those of its own, as opposed to nodes that died.
-        steps_trained_twice: each time that it was taken up anew, the steps after its last save, as
-            far as they were recorded.
+        nodes: the nodes that trained it, in their order.
+        errors: the trial's own errors; nodes that died are no such errors.
+        steps_trained_twice: the recorded steps after the last save, over all restarts.
     """
 
     attempt: int = 1
@@ -36,8 +35,9 @@ def read_placement(study_folder: epath.Path, trial: int) -> Placement:
     path = _path(study_folder, trial)
     if not path.exists():
         return Placement()
-    found = Placement(**read_json(path))
-    return dataclasses.replace(found, nodes=tuple(found.nodes), errors=tuple(found.errors))
+    content = read_json(path)
+    lists = {name: tuple(content[name]) for name in ("nodes", "errors")}
+    return Placement(**{**content, **lists})
 
 
 def write_placement(study_folder: epath.Path, trial: int, placement: Placement) -> None:
@@ -46,7 +46,7 @@ def write_placement(study_folder: epath.Path, trial: int, placement: Placement) 
 
 
 def queue_of(study_folder: epath.Path, trials: list[int]) -> Queue:
-    """Where the trials of a study ran, all in all."""
+    """Where all trials of a study ran."""
     placements = {trial: read_placement(study_folder, trial) for trial in trials}
     nodes = sorted({node for placement in placements.values() for node in placement.nodes})
     return Queue(

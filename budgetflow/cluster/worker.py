@@ -1,7 +1,7 @@
-"""A worker on a node: it takes a trial from its folder to a step, saves it, and comes back.
+"""The actor on a node: trains one trial from its folder to a step, saves it and reports.
 
-It knows nothing of other trials and decides nothing. Whoever has taken its place is the only one to
-write: before each write it looks whether that has happened.
+It knows nothing of other trials and decides nothing. Another worker may be given its trial, and is
+then the only one to write: before each write the worker checks whether that has happened.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Assignment:
 
     Attributes:
         config: as its launcher read it, for one trial on all devices of a worker.
-        folder, earlier: that of the study, and that of the one it builds on.
+        folder, earlier: the study's folder, and that of the study it builds on.
         same_results: see :func:`budgetflow.studies.study.resolve`.
         lengths_to_come: see :class:`budgetflow.studies.study.Study`.
-        found_on, libraries: what its launcher knows of code, data and libraries.
-        launcher: who holds the study's folder.
+        found_on, libraries: the launcher's code, data and libraries, which a node's must equal.
+        launcher: who holds the lock of the study's folder.
     """
 
     config: StudyConfig
@@ -55,7 +55,7 @@ class Assignment:
 
 
 def assignment(study: Study) -> Assignment:
-    """What workers are told of a study, which its launcher holds."""
+    """The assignment of a study whose lock this launcher holds."""
     return Assignment(
         config=study.asked,
         folder=os.fspath(study.folder),
@@ -70,7 +70,7 @@ def assignment(study: Study) -> Assignment:
 
 @dataclasses.dataclass(frozen=True)
 class Stretch:
-    """What a worker is asked for: a trial, the step to take it to, and which attempt that is."""
+    """A request to a worker: a trial, the step to train it to, and which attempt this is."""
 
     trial: int
     to_step: int
@@ -78,16 +78,16 @@ class Stretch:
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
-    """What came of it.
+class WorkerReport:
+    """The result of a request.
 
     Attributes:
         record: of the trial, as it was saved.
         outcome: completed, where that was asked for.
-        steps_trained, examples_trained: by this stretch.
-        steps_trained_twice: those of them that its folder knew before.
+        steps_trained, examples_trained: by this request.
+        steps_trained_twice: those of them that the trial's folder had measured before.
         seconds: by activity.
-        error: of the trial's own, which another attempt may not meet.
+        error: an error of the trial's own, which another attempt may not meet.
         refused: why this node can train no trial of this study.
     """
 
@@ -102,7 +102,7 @@ class Report:
 
     @property
     def is_complete(self) -> bool:
-        """Whether it did what was asked for."""
+        """Whether the worker did what was asked for."""
         return self.record is not None or self.outcome is not None
 
 
@@ -111,7 +111,7 @@ class _ReplacedError(Exception):
 
 
 class Worker:
-    """An actor on a node, with devices of its own; or one of several that have them together.
+    """An actor on a node, with devices of its own or, of several actors, a part of the devices.
 
     Args:
         cpu_devices: how many virtual devices its CPU makes.
@@ -151,13 +151,13 @@ class Worker:
         return f"{socket.gethostname()} ({ray.get_runtime_context().get_node_id()[:8]})"
 
     def stop(self) -> None:
-        """Asks it to save the trial that it trains, and to come back; called beside the others."""
+        """Asks the worker to save its trial and return; called while it trains."""
         stopping.ask()
 
-    def advance(self, assignment: Assignment, stretch: Stretch) -> Report:
-        """Takes a trial from its folder to a step."""
+    def advance(self, assignment: Assignment, stretch: Stretch) -> WorkerReport:
+        """Trains a trial from its folder to a step, and saves it."""
 
-        def advance(own: OwnDevices) -> Report:
+        def advance(own: OwnDevices) -> WorkerReport:
             self._attempts[stretch.trial] = stretch.attempt
             before = own.take_up(stretch.trial)
             try:
@@ -167,26 +167,28 @@ class Worker:
             else:
                 record = own.hand_back(stretch.trial)
             again = own.steps_trained - (record.step - before.step)
-            return Report(record, steps_trained_twice=max(0, again))
+            return WorkerReport(record, steps_trained_twice=max(0, again))
 
         return self._reported(assignment, advance)
 
-    def conclude(self, assignment: Assignment, found: Outcome) -> Report:
-        """Completes the outcome of a study, all trials of which are over."""
+    def conclude(self, assignment: Assignment, found: Outcome) -> WorkerReport:
+        """Completes the outcome of a study whose trials have all ended."""
 
-        def conclude(own: OwnDevices) -> Report:
+        def conclude(own: OwnDevices) -> WorkerReport:
             assert self._study is not None
             own.records = {record.trial: record for record in read_trials(self._study.folder)}
-            return Report(outcome=own.conclude(found))
+            return WorkerReport(outcome=own.conclude(found))
 
         return self._reported(assignment, conclude)
 
-    def _reported(self, assignment: Assignment, do: Callable[[OwnDevices], Report]) -> Report:
-        """What came of it; whatever goes wrong is said, not raised: it may not be picklable."""
+    def _reported(
+        self, assignment: Assignment, do: Callable[[OwnDevices], WorkerReport]
+    ) -> WorkerReport:
+        """The report of a request; errors are reported, since they may not be picklable."""
         try:
             study = self._resolved(assignment)
         except (UserError, OSError) as error:
-            return Report(refused=str(error))
+            return WorkerReport(refused=str(error))
         try:
             own, self._own = self._own, None
             if own is None:
@@ -195,14 +197,16 @@ class Worker:
             own.begin_to_count()
             report = do(own)
         except _ReplacedError:
-            return Report()
+            return WorkerReport()
         except DamagedFileError as error:
-            return Report(refused=str(error))
+            return WorkerReport(refused=str(error))
         except OSError as error:  # a disk that is full or gone is no trial's own fault
-            return Report(refused=f"{error.filename or study.folder}: {error.strerror or error}")
+            return WorkerReport(
+                refused=f"{error.filename or study.folder}: {error.strerror or error}"
+            )
         except Exception as error:
-            said = traceback.format_exception_only(error)[-1]
-            return Report(error=" ".join(said.split()))
+            message = traceback.format_exception_only(error)[-1]
+            return WorkerReport(error=" ".join(message.split()))
         self._own = own
         return dataclasses.replace(
             report,

@@ -1,4 +1,4 @@
-"""The workers of a launch: as many as the cluster has room for and there is work for."""
+"""Starts workers on the nodes of a cluster: as many as there is room and work for."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from budgetflow.base.errors import ConfigError, UserError
-from budgetflow.cluster.worker import Report, Worker
+from budgetflow.cluster.worker import Worker, WorkerReport
 from budgetflow.config.schema import RayConfig
 
-# How often the nodes of the cluster are counted.
+# How often free room on the nodes is counted.
 COUNT_SECONDS = 2.0
 # How long a cluster may take to answer.
 CONNECT_SECONDS = 10.0
-# What of the environment changes what a worker computes, or how.
+# Prefixes of the environment variables that change what a worker computes, or how.
 _PASSED_ON = ("JAX_", "XLA_", "TF_", "TFDS_", "PYTHONPATH")
 _CACHE = (
     "jax_compilation_cache_dir",
@@ -36,15 +36,16 @@ _CACHE = (
 
 
 @dataclasses.dataclass(eq=False)
-class Hired:
-    """A worker: one actor, or several on as many nodes that train one trial together.
+class WorkerHandle:
+    """A worker as the launcher sees it: one actor, or several that train a trial together.
 
     Attributes:
-        actors: their handles.
-        group: what keeps them on different nodes; None for one alone.
-        awaited, came: what they do at the moment: what is yet to come, and what has.
-        node: the name of the node, or of all of them; None until it has begun.
-        last_trial: which one it had last, the program of which it has compiled.
+        actors: their Ray handles, each on a node of its own.
+        group: the placement group that keeps them on different nodes; None for a single actor.
+        awaited: the Ray references of results that have not arrived yet.
+        node: the name of the node, or of all of them; None until it has started.
+        last_trial: the trial that it trained last, whose program it has compiled.
+        results: of the actors that have answered the present call.
     """
 
     actors: list[Any]
@@ -52,44 +53,44 @@ class Hired:
     awaited: list[Any]
     node: str | None = None
     last_trial: int | None = None
-    came: list[Any] = dataclasses.field(default_factory=list)
+    results: list[Any] = dataclasses.field(default_factory=list)
 
     def ask(self, method: str, *arguments: Any) -> None:
-        """Has all actors do something; what comes of it, :meth:`Workers.wait` tells."""
+        """Calls a method of every actor; :meth:`WorkerPool.wait` returns the result."""
         self.awaited = [getattr(actor, method).remote(*arguments) for actor in self.actors]
 
     def tell_to_stop(self) -> None:
-        """Has all actors save their trial and come back, while they train it."""
+        """Asks all actors to save the trial that they train, and to return."""
         for actor in self.actors:
             actor.stop.remote()
 
 
 @dataclasses.dataclass(frozen=True)
-class Lost:
-    """That a worker has died.
+class LostWorker:
+    """The result of a worker that has died.
 
     Attributes:
         because: why, in words.
-        alone: whether its process has, and not its node: it may be what it was doing.
+        process_only: whether its process died and its node did not: its trial may be the cause.
     """
 
     because: str
-    alone: bool
+    process_only: bool
 
 
-class Workers:
-    """Hires workers on the nodes of a cluster, and tells what comes of what they do.
+class WorkerPool:
+    """Starts workers on the nodes of a cluster, and waits for their results.
 
     Args:
-        config: what each of them needs.
+        config: what each worker needs.
         cpu_devices: how many virtual devices the CPU of each makes.
 
     Attributes:
-        made_for: these two.
-        needs: what each needs, in words.
+        made_for: these two arguments.
+        needs: what each worker needs, in words.
 
     Raises:
-        ConfigError: no node can have that.
+        ConfigError: Ray refuses these needs.
     """
 
     def __init__(self, config: RayConfig, cpu_devices: int) -> None:
@@ -112,39 +113,38 @@ class Workers:
         self._hosts = config.hosts
         cache = {name: getattr(jax.config, name) for name in _CACHE}
         self._arguments = max(1, cpu_devices // config.hosts), cache
-        self._hired: list[Hired] = []
+        self._handles: list[WorkerHandle] = []
         self._counted_at, self._room = -math.inf, 0
         needs = ", ".join(f"{amount:g} {name}" for name, amount in self._resources.items())
-        on = (
-            f"{config.hosts} nodes with {needs} each"
-            if config.hosts > 1
-            else f"a node with {needs}"
-        )
-        self.needs = on
+        hosts = config.hosts
+        self.needs = f"{hosts} nodes with {needs} each" if hosts > 1 else f"a node with {needs}"
 
-    def tend(self, wanted: int) -> None:
-        """Hires workers if more are wanted than there are; one that waits has the cluster grow."""
+    def grow(self, wanted: int) -> None:
+        """Starts workers if more are wanted than there are.
+
+        One that waits for room makes an autoscaling cluster grow.
+        """
         if time.monotonic() - self._counted_at > COUNT_SECONDS:
             rooms = sum(map(self._room_on, ray.nodes()))
             self._room, self._counted_at = rooms // self._hosts, time.monotonic()
-        while len(self._hired) < min(wanted, self._room):
-            self._hire()
-        if len(self._hired) < wanted and all(worker.node for worker in self._hired):
-            self._hire()
+        while len(self._handles) < min(wanted, self._room):
+            self._start_worker()
+        if len(self._handles) < wanted and all(worker.node for worker in self._handles):
+            self._start_worker()
 
     def _remote(self, **options: Any) -> Any:
         remote: Any = ray.remote(Worker)
         return remote.options(**self._options, **options)
 
     def _room_on(self, node: Mapping[str, Any]) -> int:
-        """How many actors a node has room for, were there nobody else."""
+        """How many actors would fit on a node if nothing else ran there."""
         if not node["Alive"]:
             return 0
         there = node["Resources"]
         rooms = [int(there.get(name, 0) // amount) for name, amount in self._resources.items()]
         return min(rooms, default=1)
 
-    def _hire(self) -> None:
+    def _start_worker(self) -> None:
         group: PlacementGroup | None = None
         remotes = [self._remote()] * self._hosts
         if self._hosts > 1:
@@ -153,83 +153,88 @@ class Workers:
             remotes = [self._remote(scheduling_strategy=place) for place in places]
         actors = [remote.remote(*self._arguments) for remote in remotes]
         address = actors[0].address.remote()
-        begun = [a.begin.remote(address, self._hosts, n) for n, a in enumerate(actors)]
-        self._hired.append(Hired(actors, group, begun))
+        started = [a.begin.remote(address, self._hosts, n) for n, a in enumerate(actors)]
+        self._handles.append(WorkerHandle(actors, group, started))
 
     @property
-    def begun(self) -> list[Hired]:
-        """Those that are there."""
-        return [worker for worker in self._hired if worker.node is not None]
+    def started(self) -> list[WorkerHandle]:
+        """The workers that run on a node by now."""
+        return [worker for worker in self._handles if worker.node is not None]
 
-    def idle(self, trial: int | None = None) -> Hired | None:
-        """One that has nothing to do; the one that had a trial last, if there is a choice."""
-        free = [worker for worker in self.begun if not worker.awaited]
+    def idle(self, trial: int | None = None) -> WorkerHandle | None:
+        """A worker that has nothing to do, preferably the one that had this trial last."""
+        free = [worker for worker in self.started if not worker.awaited]
         return min(free, key=lambda worker: worker.last_trial != trial, default=None)
 
-    def wait(self, seconds: float) -> list[tuple[Hired, Any]]:
-        """Waits until something comes of what a worker does: its result, or that it is lost.
+    def wait(self, seconds: float) -> list[tuple[WorkerHandle, Any]]:
+        """Waits until a worker has a result, is lost, or has started.
 
         Args:
             seconds: how long at most.
 
         Returns:
-            The worker and what came; of one that has begun, None. Or nothing.
+            Workers with their results: a :class:`LostWorker` of one that died, None of one that has
+            started. Empty if nothing happened.
 
         Raises:
-            UserError: one cannot begin on its node.
+            UserError: a worker cannot start on its node.
         """
-        awaited = {reference: w for w in self._hired for reference in w.awaited}
+        awaited = {reference: w for w in self._handles for reference in w.awaited}
         if not awaited:
             time.sleep(seconds)
             return []
         done, _ = ray.wait(list(awaited), num_returns=1, timeout=seconds)
-        return [pair for reference in done for pair in self._came(awaited[reference], reference)]
+        return [
+            pair for reference in done for pair in self._completed(awaited[reference], reference)
+        ]
 
-    def _came(self, worker: Hired, reference: Any) -> Iterator[tuple[Hired, Any]]:
-        """What came of what all of a worker's actors do, once it has of each."""
+    def _completed(
+        self, worker: WorkerHandle, reference: Any
+    ) -> Iterator[tuple[WorkerHandle, Any]]:
+        """The result of a worker, once all of its actors have answered."""
         try:
-            found = ray.get(reference)
+            result = ray.get(reference)
         except ray.exceptions.RayActorError as error:
-            yield worker, self._lost(worker, error)
+            yield worker, self._lost_worker(worker, error)
             return
         except ray.exceptions.RayError as error:
             raise UserError(_cannot_begin(error)) from error
         worker.awaited.remove(reference)
-        worker.came.append(found)
-        if isinstance(found, Report) and not found.is_complete and worker.awaited:
-            self._let_go(worker)  # the others wait for this one
+        worker.results.append(result)
+        if isinstance(result, WorkerReport) and not result.is_complete and worker.awaited:
+            self._end(worker)  # the others wait for this one
         elif worker.awaited:
             return
-        first, worker.came = worker.came, []
+        results, worker.results = worker.results, []
         if worker.node is None:
-            worker.node = " + ".join(sorted(first))
+            worker.node = " + ".join(sorted(results))
             yield worker, None
         else:
-            yield worker, first[-1]
+            yield worker, results[-1]
 
-    def _lost(self, worker: Hired, error: ray.exceptions.RayActorError) -> Lost:
-        self._let_go(worker)
-        said = " ".join(str(error).split())
-        if worker.node is None and "creation task" in said:
+    def _lost_worker(self, worker: WorkerHandle, error: ray.exceptions.RayActorError) -> LostWorker:
+        self._end(worker)
+        message = " ".join(str(error).split())
+        if worker.node is None and "creation task" in message:
             raise UserError(_cannot_begin(error)) from error
-        if alone := "worker process has died" in said:
-            return Lost(
-                f"its process on {worker.node} died: killed, out of memory or crashed", alone
-            )
-        return Lost(f"{worker.node or 'its node'} died or is out of reach", alone)
+        if "worker process has died" in message:
+            because = f"its process on {worker.node} died: killed, out of memory or crashed"
+            return LostWorker(because, process_only=True)
+        because = f"{worker.node or 'its node'} died or is out of reach"
+        return LostWorker(because, process_only=False)
 
-    def _let_go(self, worker: Hired) -> None:
-        """Ends a worker; one that is only out of reach must not go on."""
-        self._hired.remove(worker)
+    def _end(self, worker: WorkerHandle) -> None:
+        """Ends a worker, also one that is only out of reach."""
+        self._handles.remove(worker)
         for actor in worker.actors:
             ray.kill(actor)
         if worker.group is not None:
             remove_placement_group(worker.group)
 
-    def dismiss(self) -> None:
-        """Lets all of them go."""
-        for worker in [*self._hired]:
-            self._let_go(worker)
+    def end_all(self) -> None:
+        """Ends all workers."""
+        for worker in [*self._handles]:
+            self._end(worker)
 
 
 def join_cluster(address: str) -> None:
@@ -246,13 +251,13 @@ def join_cluster(address: str) -> None:
             socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
         ray.init(address=address or None, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError) as error:
-        said = str(error).strip().splitlines()[0]
-        raise UserError(f"--ray={address}: the cluster cannot be reached: {said}") from error
+        message = str(error).strip().splitlines()[0]
+        raise UserError(f"--ray={address}: the cluster cannot be reached: {message}") from error
 
 
 def _cannot_begin(error: Exception) -> str:
-    """What Ray says of an error on a node: the last line of its traceback, and where it was."""
+    """An error message for a worker that cannot start: the last line of Ray's, and the node."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    found = re.search(r"\bip=([^,)\s]+)", str(error))
-    where = f"the node {found[1]}" if found else "a node"
+    address = re.search(r"\bip=([^,)\s]+)", str(error))
+    where = f"the node {address[1]}" if address else "a node"
     return f"a worker cannot begin on {where}: {lines[-1]}"

@@ -23,19 +23,19 @@ from test_lr_sweep import LEARNING_RATE, Fate, Simulation, sweep
 from budgetflow.base.errors import ConfigError, UserError
 from budgetflow.base.files import read_json
 from budgetflow.cluster import worker as cluster_worker
-from budgetflow.cluster.dispatch import MOST_ERRORS, ClusterCrew
+from budgetflow.cluster.dispatch import MOST_ERRORS, ClusterExecutor
 from budgetflow.cluster.queue import Placement, read_placement, write_placement
-from budgetflow.cluster.worker import Report, Stretch, Worker, assignment
-from budgetflow.cluster.workers import Lost
+from budgetflow.cluster.worker import Stretch, Worker, WorkerReport, assignment
+from budgetflow.cluster.workers import LostWorker
 from budgetflow.config import choices, default_config
 from budgetflow.engine.checkpoints import TrialCheckpoints
 from budgetflow.engine.schedules import Schedule
-from budgetflow.playbook.common.measurement import Selection
+from budgetflow.playbook.common.measurement import Add, Advance, Selection
 from budgetflow.playbook.sweep import policy as lr_sweep
 from budgetflow.results.reading import open_study
 from budgetflow.results.report.page import write_report
 from budgetflow.studies.kinds import parse_study
-from budgetflow.studies.run.controller import _carried_out, run_study
+from budgetflow.studies.run.controller import run_study
 from budgetflow.studies.run.own_devices import OwnDevices
 from budgetflow.studies.store.folder import open_folder
 from budgetflow.studies.store.lock import Launcher
@@ -46,7 +46,7 @@ RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
 
 
 class SimulatedWorker:
-    """What a :class:`budgetflow.cluster.workers.Hired` is to the crew."""
+    """What a :class:`budgetflow.cluster.workers.WorkerHandle` is to the executor."""
 
     def __init__(self, node):
         self.node, self.last_trial, self.asked = node, None, None
@@ -69,26 +69,26 @@ class SimulatedWorkers:
     needs = "a simulated node"
 
     def __init__(self, count, chance, result, dies=0.0):
-        self.begun = [SimulatedWorker(f"node {n}") for n in range(count)]
+        self.started = [SimulatedWorker(f"node {n}") for n in range(count)]
         self._chance, self._result, self._dies = chance, result, dies
         self.most_at_once = 0
 
-    def tend(self, wanted):
+    def grow(self, wanted):
         pass
 
     def idle(self, trial=None):
-        free = [worker for worker in self.begun if worker.asked is None]
+        free = [worker for worker in self.started if worker.asked is None]
         return self._chance.choice(free) if free else None
 
     def wait(self, seconds):
-        busy = [worker for worker in self.begun if worker.asked]
+        busy = [worker for worker in self.started if worker.asked]
         self.most_at_once = max(self.most_at_once, len(busy))
         trials = [worker.asked[1][1].trial for worker in busy]
         assert len({*trials}) == len(trials), "two workers have the same trial"
         worker = self._chance.choice(busy)
         (_, (_, stretch)), worker.asked = worker.asked, None
         if self._chance.random() < self._dies:
-            return [(worker, Lost("its node died", alone=False))]
+            return [(worker, LostWorker("its node died", process_only=False))]
         return [(worker, self._result(stretch))]
 
 
@@ -116,19 +116,29 @@ def race_in(folder, settings, fate_of, count, chance, dies=0.0):
     )  # fmt: skip
 
     def result(stretch):
-        before = crew.records[stretch.trial]
+        before = executor.records[stretch.trial]
         assert before.step < stretch.to_step and before.status in ("pending", "running")
         record = simulation.view(stretch.trial, before.hyperparameters, stretch.to_step)
         if dies:  # else nobody reads it
             write_trial(study.folder, record)
-        return Report(record, steps_trained=record.step - before.step)
+        return WorkerReport(record, steps_trained=record.step - before.step)
 
     workers = SimulatedWorkers(count, chance, result, dies)
-    crew = ClusterCrew(study, workers, lambda: None, lambda phase: None)
-    crew.read()
-    found = _carried_out(study, crew, lambda decision: None)
-    assert not crew.wait()
-    return found, workers
+    executor = ClusterExecutor(study, workers, lambda: None, lambda phase: None)
+    executor.read()
+    return carried_out(study, executor), workers
+
+
+def carried_out(study, executor):
+    """What a study's policy finds, as the controller has it carried out."""
+    while True:
+        decision = study.kind.decide(study, list(executor.records.values()))
+        if isinstance(decision, Add):
+            executor.add(decision.trials)
+        elif isinstance(decision, Advance):
+            executor.advance(decision)
+        elif not executor.wait():
+            return decision.outcome
 
 
 ANSWER = (
@@ -196,23 +206,23 @@ class OwnWorkers(SimulatedWorkers):
 
     def __init__(self, count, chance, dies=0.0):
         super().__init__(count, chance, None, dies)
-        self.actors = {worker: Worker(1, {}) for worker in self.begun}
+        self.actors = {worker: Worker(1, {}) for worker in self.started}
 
     def wait(self, seconds):
-        worker = self._chance.choice([worker for worker in self.begun if worker.asked])
+        worker = self._chance.choice([worker for worker in self.started if worker.asked])
         (method, arguments), worker.asked = worker.asked, None
         dies = self._chance.random() < self._dies
         if dies and self._chance.random() < 0.5:
-            return [(worker, Lost(f"{worker.node} died", alone=False))]
+            return [(worker, LostWorker(f"{worker.node} died", process_only=False))]
         report = getattr(self.actors[worker], method)(*arguments)
-        return [(worker, Lost(f"{worker.node} died", alone=False) if dies else report)]
+        return [(worker, LostWorker(f"{worker.node} died", process_only=False) if dies else report)]
 
 
 def run_on(workers, study):
-    def hire(study, on_measured, on_phase):
-        return ClusterCrew(study, workers, on_measured, on_phase)
+    def new_executor(study, on_measured, on_phase):
+        return ClusterExecutor(study, workers, on_measured, on_phase)
 
-    return run_study(study, lambda *_: None, hire=hire)
+    return run_study(study, lambda *_: None, new_executor=new_executor)
 
 
 def but_for_the_queue(outcome):
@@ -331,10 +341,10 @@ def test_what_is_no_trials_fault_ends_the_launch_and_names_the_node(error, tmp_p
 def test_a_worker_that_was_replaced_writes_nothing(who, tmp_path):
     study = a_round(tmp_path)
     workers = OwnWorkers(1, random.Random(0))
-    crew = ClusterCrew(study, workers, lambda: None, lambda phase: None)
+    executor = ClusterExecutor(study, workers, lambda: None, lambda phase: None)
     open_folder(study)
-    crew.read()
-    crew.add({0: study.plans[0].hyperparameters})
+    executor.read()
+    executor.add({0: study.plans[0].hyperparameters})
     asked = assignment(study)
     if who == "worker":
         write_placement(study.folder, 0, Placement(attempt=2))

@@ -33,7 +33,7 @@ OnProgress = Callable[[Iterable[TrialRecord], Iterable[int]], None]
 OnNews = Callable[[str], None]
 
 
-class Crew(Protocol):
+class TrialExecutor(Protocol):
     """Who carries decisions out; see :class:`budgetflow.studies.run.own_devices.OwnDevices`."""
 
     records: dict[int, TrialRecord]
@@ -67,7 +67,7 @@ class Crew(Protocol):
 
 
 # (study, called after every measurement, told what begins) -> who carries its decisions out.
-Hire = Callable[[Study, Callable[[], None], OnNews], Crew]
+ExecutorFactory = Callable[[Study, Callable[[], None], OnNews], TrialExecutor]
 
 
 def _ignore(news: str) -> None:
@@ -79,7 +79,7 @@ def run_study(
     on_progress: OnProgress,
     profile_steps: tuple[int, int] | None = None,
     live: LiveTrials | None = None,
-    hire: Hire | None = None,
+    new_executor: ExecutorFactory | None = None,
     *,
     on_phase: OnNews = _ignore,
     on_decision: OnNews = _ignore,
@@ -91,7 +91,7 @@ def run_study(
         on_progress: see :data:`OnProgress`.
         profile_steps: the steps of the first trial between which to write a trace.
         live: what trains the trials, in place of the study's devices; its maker's to let go.
-        hire: who carries decisions out, in place of this run.
+        new_executor: who carries decisions out, in place of this run.
         on_phase: told what the study begins to do, which may take long.
         on_decision: told which trials join it, and why.
 
@@ -108,35 +108,35 @@ def run_study(
     on_phase("compiling")
 
     def on_measured() -> None:
-        on_progress(crew.records.values(), study.later_steps(crew.records))
+        on_progress(executor.records.values(), study.later_steps(executor.records))
 
     with contextlib.ExitStack() as at_the_end:
-        if hire is not None:
-            crew = hire(study, on_measured, on_phase)
+        if new_executor is not None:
+            executor = new_executor(study, on_measured, on_phase)
         else:
             live = live or at_the_end.enter_context(LiveTrials(study, profile_steps))
-            crew = OwnDevices(study, live, on_measured, on_phase)
-        crew.read()
+            executor = OwnDevices(study, live, on_measured, on_phase)
+        executor.read()
         while True:
-            decision = processes.on_main(study.kind.decide, study, list(crew.records.values()))
+            decision = processes.on_main(study.kind.decide, study, list(executor.records.values()))
             if isinstance(decision, Add):
-                if crew.records:
-                    on_decision(joining_in_words(decision.trials, crew.records))
-                crew.add(decision.trials)
+                if executor.records:
+                    on_decision(joining_in_words(decision.trials, executor.records))
+                executor.add(decision.trials)
             elif isinstance(decision, Advance):
-                crew.advance(decision)
-            elif not crew.wait():
-                complete = crew.conclude(decision.outcome)
+                executor.advance(decision)
+            elif not executor.wait():
+                complete = executor.conclude(decision.outcome)
                 break
     processes.on_main(keep_receipts, study.folder, complete)
-    if crew.steps_trained:
-        _write_timing(study, crew, time.perf_counter() - started_at)
+    if executor.steps_trained:
+        _write_timing(study, executor, time.perf_counter() - started_at)
     outcome = complete.to_json()
-    processes.on_main(write_outcome, study.folder, outcome, crew.records.values())
+    processes.on_main(write_outcome, study.folder, outcome, executor.records.values())
     return outcome
 
 
-def _write_timing(study: Study, crew: Crew, seconds: float) -> None:
-    spent = timing(crew.steps_trained, crew.examples_trained, seconds, crew.stopwatch)
+def _write_timing(study: Study, executor: TrialExecutor, seconds: float) -> None:
+    spent = timing(executor.steps_trained, executor.examples_trained, seconds, executor.stopwatch)
     spent["reading"] = readings((study.dataset.train, study.dataset.validation))
     processes.on_main(write_json, study.folder / "timing.json", spent)
