@@ -1,4 +1,4 @@
-"""What takes a second to make, kept for the next process beside what Python has compiled."""
+"""A cache on disk, beside what Python has compiled, for texts that are slow to make."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from budgetflow.base.files import read_json, write_json
 FOLDER = Path(__file__).parents[1] / "__pycache__"
 
 
-def kept(name: str, of: str, make: Callable[[], str]) -> str:
-    """A text as it was made before, or made now.
+def cached_text(name: str, of: str, make: Callable[[], str]) -> str:
+    """A text from the cache, or made now.
 
-    It is kept where Python may keep what it compiles, and not where it may not.
+    It is cached only where Python may cache what it compiles.
 
     Args:
         name: of the file.
-        of: all that the text depends on; one of something else is made anew.
+        of: all that the text depends on; with another value the text is made anew.
         make: makes it.
     """
     path = FOLDER / f"{name}.json"
     with contextlib.suppress(OSError, DamagedFileError, KeyError, TypeError):
-        known = read_json(path)
-        if known["of"] == of:
-            return str(known["text"])
+        cached = read_json(path)
+        if cached["of"] == of:
+            return str(cached["text"])
     text = make()
     if not sys.dont_write_bytecode:
         with contextlib.suppress(OSError):  # where others installed it

@@ -4,7 +4,7 @@ import difflib
 import itertools
 from collections.abc import Callable, Iterable
 
-# As many names as are still read.
+# More names, or a longer value, would not be read.
 MOST_NAMES = 32
 MOST_CHARACTERS = 80
 
@@ -18,7 +18,7 @@ class UserError(Exception):
 
 
 class StoppedError(Exception):
-    """A run that was asked to stop, and does."""
+    """Ends a run that was asked to stop, once all is saved."""
 
 
 class ConfigError(UserError):
@@ -53,5 +53,5 @@ def nearest_numbers(number: int, valid: Callable[[int], bool]) -> str:
     divisors = range(min(number - 1, 2**16), 0, -1)
     below = next((n for n in itertools.chain(near, divisors) if valid(n)), None)
     above = next((n for n in range(number + 1, number + 2**16) if valid(n)), None)
-    found = [str(n) for n in (below, above) if n is not None]
-    return f"nearest that fits: {' or '.join(found)}" if found else "no other number fits"
+    numbers = [str(n) for n in (below, above) if n is not None]
+    return f"nearest that fits: {' or '.join(numbers)}" if numbers else "no other number fits"

@@ -1,4 +1,4 @@
-"""What the file system refuses while studies run, in one line that says what to do."""
+"""Errors of the file system that holds studies, as one line that says what to do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from etils import epath
 
 from budgetflow.base.errors import UserError
 
-# Errors of these kinds concern the studies' disk even where no file is named, as in writing.
+# Errors of writing name no file: these concern the studies' disk all the same.
 _FULL = {errno.ENOSPC: "its disk is full", errno.EDQUOT: "its disk quota is used up"}
 _WHY = _FULL | {
     errno.EROFS: "it is on a read-only file system",
@@ -28,13 +28,13 @@ _REMEDY = {
 }
 
 
-def refusal(error: BaseException, folder: epath.PathLike | None = None) -> UserError | None:
-    """What the file system refused, for people; None if the error is of another kind.
+def as_user_error(error: BaseException, folder: epath.PathLike | None = None) -> UserError | None:
+    """The user error for an error of the file system; None if it is another kind of error.
 
     Args:
-        error: what was raised; TensorStore's errors, which Orbax hands on, hold a number.
-        folder: where the studies lie: an error that names a file elsewhere is no refusal. None
-            where whatever file is named is the studies' own.
+        error: what was raised; TensorStore's errors, which Orbax passes on, hold a number.
+        folder: where the studies lie: an error that names a file elsewhere gives None. Where the
+            folder is None, any file that is named is the studies' own.
     """
     numbers = re.findall(r"os_error_code='(\d+)'", str(error))
     if numbers:
@@ -60,17 +60,17 @@ def refusal(error: BaseException, folder: epath.PathLike | None = None) -> UserE
 
 
 @contextlib.contextmanager
-def told_in_one_line(folder: epath.PathLike) -> Iterator[None]:
-    """Makes refusals of the file system that holds a folder into errors of one line.
+def clear_file_system_errors(folder: epath.PathLike) -> Iterator[None]:
+    """Turns errors of the file system that holds a folder into user errors of one line.
 
     Raises:
-        UserError: it refused something.
+        UserError: from such an error.
     """
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        if (told := refusal(error, folder)) is None:
+        if (user_error := as_user_error(error, folder)) is None:
             raise
-        raise told from error
+        raise user_error from error

@@ -47,16 +47,16 @@ def import_object(path: str, field: str, of_type: type | None = None) -> Any:
             raise ConfigError(
                 f"{field} = {path!r}: there is no module {missing!r}; {_nearest_module(missing)}"
             ) from error
-        found = getattr(module, attribute, None)
-        if not hasattr(module, attribute) or not is_wanted(found):
+        named = getattr(module, attribute, None)
+        if not hasattr(module, attribute) or not is_wanted(named):
             names = [name for name, value in vars(module).items() if is_wanted(value)]
             public = [name for name in names if not name.startswith("_")]
             wanted = "class or function" if of_type is None else of_type.__name__
-            problem = f"{attribute!r} is of type {type(found).__name__}, not a {wanted}"
+            problem = f"{attribute!r} is of type {type(named).__name__}, not a {wanted}"
             if not hasattr(module, attribute):
                 problem = f"{module_name} has no {attribute!r}"
             raise ConfigError(f"{field} = {path!r}: {problem}; {nearest(attribute, public)}")
-    return found
+    return named
 
 
 def _nearest_module(missing: str) -> str:
@@ -122,7 +122,7 @@ def _signature(function: Callable[..., Any]) -> list[inspect.Parameter]:
 
 
 def _name(function: Callable[..., Any]) -> str:
-    """Its import path; that of its class for an object that can be called."""
+    """The import path of a function or class; of another callable, that of its class."""
     while isinstance(function, functools.partial):
         function = function.func
     named = function if hasattr(function, "__qualname__") else type(function)

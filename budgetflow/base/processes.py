@@ -1,8 +1,8 @@
-"""Many processes that act as one: how they start, who writes, and how they agree.
+"""Several processes that run one launch: how they join, agree and end.
 
-On one process all of this is free. On several, every process runs the same program; files other
-than checkpoints are written by process 0, and whatever could differ between processes (the time,
-what lies on disk) is asked of process 0 alone.
+Every process runs the same program. Process 0 alone writes files other than checkpoints, and what
+could differ between processes (the time, the content of files) is taken from process 0. With a
+single process nothing of this costs anything.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from budgetflow.base.errors import StoppedError, UserError
 Value = TypeVar("Value")
 # A process that is silent for so long counts as lost; the others then end themselves.
 HEARTBEAT_TIMEOUT_SECONDS = 30
-# What ends process 0 with a refusal mostly ends the others with it; JAX aborts those that are still
-# there when process 0 ends, before they have told of it.
+# A user error mostly ends all processes. JAX aborts those that still run when process 0 ends, which
+# would keep them from printing it.
 HEAD_START_SECONDS = 3
 LOST = (
     "budgetflow: this process or another one of the run was lost; launch again on all hosts to go "
     "on from the last checkpoints"
 )
-# Set by what starts one process per task: the variable that says how many there are.
+# The variables in which SLURM and Open MPI say how many tasks they started, one process each.
 _TASK_COUNTS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
-# In the errors of collectives whose other side is gone.
+# Words in the errors of collectives that lost a process.
 _LOST_PEER = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "heartbeat", "barrier")
 
 
@@ -46,16 +46,16 @@ def joined(
     process_id: int | None,
     cluster: bool,
 ) -> Iterator[None]:
-    """Joins the other processes of the run, if there are others; before JAX is first used.
+    """Joins the other processes of the run, if there are any; to be entered before JAX is used.
 
-    If anything ends one of several processes early, it says what to do and does not wait for the
-    others, which notice by themselves within :data:`HEARTBEAT_TIMEOUT_SECONDS`.
+    A process that ends early prints what to do and does not wait for the others, which notice
+    within :data:`HEARTBEAT_TIMEOUT_SECONDS`.
 
     Args:
-        coordinator_address: "host:port" of process 0, as all processes can reach it.
+        coordinator_address: "host:port" at which all processes can reach process 0.
         num_processes: how many there are.
-        process_id: the number of this one.
-        cluster: whether to take all of that from the environment (Cloud TPU, SLURM, Open MPI…).
+        process_id: the number of this process.
+        cluster: whether to take these from the environment (Cloud TPU, SLURM, Open MPI…).
 
     Raises:
         UserError: the arguments are incomplete, or the others do not answer.
@@ -78,7 +78,7 @@ def joined(
         jax.distributed.initialize(*given, heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT_SECONDS)
     except (RuntimeError, ValueError) as error:
         raise UserError(f"the processes of the run did not find each other: {error}") from error
-    # JAX aborts a process whose peers are lost; this one outlives it, to say what to do.
+    # JAX aborts a process whose peers are lost; this shell outlives it, and prints what to do.
     watcher = subprocess.Popen(
         ["sh", "-c", f"trap '' INT; read -r ended || echo '{LOST}' >&2"],
         stdin=subprocess.PIPE,
@@ -108,7 +108,7 @@ def exit_at_once(status: int) -> NoReturn:
 
 
 def part() -> None:
-    """Waits for the run's other processes, which would take one that ends before them for lost."""
+    """Waits for the run's other processes, which would count one that ends earlier as lost."""
     if jax.process_count() > 1:
         jax.distributed.shutdown()
 
@@ -117,7 +117,7 @@ def num_tasks() -> int:
     """How many processes SLURM or Open MPI started together with this one.
 
     Raises:
-        UserError: they did not say it in a number.
+        UserError: the environment variable holds no number.
     """
     counts = {name: os.environ.get(name, "1") for name in _TASK_COUNTS}
     for name, count in counts.items():
@@ -127,7 +127,7 @@ def num_tasks() -> int:
 
 
 def is_main() -> bool:
-    """Whether this is process 0, the one that decides, writes and prints."""
+    """Whether this is process 0, which decides, writes and prints."""
     return jax.process_index() == 0
 
 

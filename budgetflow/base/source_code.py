@@ -28,7 +28,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from budgetflow.base.disk_cache import kept
+from budgetflow.base.disk_cache import cached_text
 from budgetflow.base.import_path import import_object
 
 OWN = "budgetflow"
@@ -129,7 +129,7 @@ def _own_modules() -> dict[str, _Module]:
     }
     # To parse a package takes half a second; to see that it is still the same none.
     content = hashlib.sha256(repr(files).encode()).hexdigest()
-    parsed = json.loads(kept("source_digest", content, lambda: json.dumps(_parsed(files))))
+    parsed = json.loads(cached_text("source_digest", content, lambda: json.dumps(_parsed(files))))
     return {name: _Module(*module) for name, module in parsed.items()}
 
 

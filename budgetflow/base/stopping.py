@@ -1,6 +1,6 @@
-"""Asked to stop, by a signal: the call under way is finished, every live trial saved.
+"""Stopping a run by a signal: the present call is finished, and every running trial saved.
 
-Several processes stop at the same step, so one that is asked goes on until they all know.
+Several processes stop at the same step: one that is asked goes on until all of them know.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ STOPPED_STATUS = 75
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 _asked = threading.Event()
-# Of several processes: whether all know that one of them was asked.
+# Set, with several processes, once all know that one of them was asked.
 _agreed = threading.Event()
 
 
 def is_asked() -> bool:
-    """Whether the run was asked to stop; of several processes, whether all of them know."""
+    """Whether the run was asked to stop; with several processes, whether all of them know."""
     return (_asked if jax.process_count() == 1 else _agreed).is_set()
 
 
@@ -36,17 +36,17 @@ def ask() -> None:
 
 
 def agree() -> bool:
-    """Has every process know whether one was asked to stop; all must call it at the same point."""
+    """Tells all processes whether one was asked to stop; all must call it at the same point."""
     if any(gather(_asked.is_set())):
         _agreed.set()
     return _agreed.is_set()
 
 
 def listen(grace_seconds: float) -> None:
-    """Has :data:`SIGNALS` ask this process to stop, instead of ending it.
+    """Makes :data:`SIGNALS` ask this process to stop, instead of ending it.
 
-    Asked twice, or not done within the grace period, it ends at once: what is on disk is whole at
-    any time, but what was trained since the last save is trained again.
+    At a second signal, or after the grace period, the process ends at once. Files on disk are whole
+    at any time; what was trained since the last save is trained again.
     """
 
     def ask(number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""What code of a user's own raises, as one line that says what raised it, and where."""
+"""Errors that a user's own code raises, as one line that names the code and the place in it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LIBRARIES = tuple(
 
 @contextlib.contextmanager
 def user_code(field: str, path: str | None = None) -> Iterator[None]:
-    """Around a call of a user's code: whatever that raises becomes a ConfigError of one line.
+    """Turns whatever a call of a user's code raises into a ConfigError of one line.
 
         with user_code("config.model.name", "my_lab.models.ResNet"):
             model = model_class(...)
@@ -68,5 +68,5 @@ def _is_library(filename: str) -> bool:
 
 
 def _shown(filename: str) -> str:
-    """A path as it is shorter: from the working directory, or in full."""
+    """A path from the working directory or in full, whichever is shorter."""
     return min(os.path.relpath(filename), os.path.abspath(filename), key=len)

@@ -1,4 +1,4 @@
-"""The folder that studies lie in: local, or a bucket."""
+"""The folder that holds studies: local, or in a bucket."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from budgetflow.base.errors import UserError, shown
 
 
 def open_workdir(workdir: str, flag: str = "--workdir") -> epath.Path:
-    """The folder that --workdir (or another flag) names, absolute; nothing is made yet.
+    """The folder that --workdir (or another flag) names, as an absolute path; creates nothing.
 
     Raises:
         UserError: it cannot be a folder, or cannot be reached or written.
@@ -40,15 +40,15 @@ def open_workdir(workdir: str, flag: str = "--workdir") -> epath.Path:
 
 
 def _check_writable(path: str, where: str) -> None:
-    """Checks that a local folder can be made or written to, by what is there of its path."""
-    there = path
-    while not os.path.lexists(there):
-        there = os.path.dirname(there)
+    """Checks that a local folder can be made or written to, by its nearest parent that exists."""
+    existing = path
+    while not os.path.lexists(existing):
+        existing = os.path.dirname(existing)
     too_long = [part for part in path.split(os.sep) if len(os.fsencode(part)) > 255]
     try:
         if too_long:
             raise OSError(f"{shown(too_long[0])} is too long for a name")
-        with tempfile.TemporaryDirectory(dir=there):
+        with tempfile.TemporaryDirectory(dir=existing):
             pass
     except OSError as error:
         raise UserError(

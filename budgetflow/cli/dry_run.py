@@ -25,7 +25,9 @@ from budgetflow.studies.study import resolve, study_dataset, study_memory
 def dry_run_rows(
     chain: list[StudyConfig], workdir: epath.Path, same_results: bool
 ) -> list[dict[str, Any]]:
-    """What a launch would do, a row a study; lengths that wait for an earlier answer say so.
+    """What a launch would do, a row for each study.
+
+    A study whose length depends on one that is not complete has that in words.
 
     Args:
         chain: the studies, each building on the one before.
@@ -36,14 +38,14 @@ def dry_run_rows(
         UserError: a study, or its folder, is refused.
     """
     rows: list[dict[str, Any]] = []
-    earlier: epath.Path | None = None
-    known = True
+    previous: epath.Path | None = None
+    length_is_known = True
     for config in chain:
         folder = workdir / config.name
         row: dict[str, Any] = {"study": config.name, "kind": config.kind}
         plans: tuple[TrialPlan, ...] = ()
-        if known:
-            study = resolve(config, folder, earlier, same_results)
+        if length_is_known:
+            study = resolve(config, folder, previous, same_results)
             processes.on_main(check_folder, study)
             row |= study.kind.in_rows(study)
             plans = study.plans
@@ -63,8 +65,8 @@ def dry_run_rows(
             row["memory a device"] += f" of {decimal(limit)}"
         row["status"] = "complete" if complete else "to run"
         rows.append(row)
-        known = known and complete
-        earlier = folder
+        length_is_known = length_is_known and complete
+        previous = folder
     return rows
 
 
@@ -73,17 +75,18 @@ def dry_run_notes(
 ) -> Iterator[str]:
     """Sentences about a chain that is to be run.
 
-    How studies depart from the configs that their lengths were found on; and what the rounds that
-    are complete say of longer ones, and what these would cost.
+    They say how a study differs from the one that found its length, and what complete rounds
+    forecast of longer ones, with their costs.
 
     Args:
         chain, workdir: as above.
         rows: by :func:`dry_run_rows`.
     """
-    for earlier, config in itertools.pairwise(chain):
-        kind = kind_of(earlier)
-        found = changes_since_sweep(config, to_json(earlier), kind, study_dataset(config))
-        yield from (f"{config.name}: {sentence}" for sentence in found)
+    for previous, config in itertools.pairwise(chain):
+        changes = changes_since_sweep(
+            config, to_json(previous), kind_of(previous), study_dataset(config)
+        )
+        yield from (f"{config.name}: {sentence}" for sentence in changes)
     for row in rows:
         if row["status"] == "complete":
             study = open_study(workdir / row["study"])

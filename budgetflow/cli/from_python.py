@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 def launch(
     config: ml_collections.ConfigDict, workdir: epath.PathLike = "runs", quiet: bool = False
 ) -> StudyResult:
-    """Runs the study of a config, and first those that it builds on; what is complete is read.
+    """Runs the study of a config, and first the studies that it builds on.
 
-    An interrupted one goes on from there when it is launched again. It runs on the devices that JAX
-    has; while it runs it is shown how far it is.
+    Complete studies are read, interrupted ones resumed. It runs on the devices that JAX has, and
+    prints its progress.
 
     Args:
         config: as a config file's ``get_config`` returns it; with a ``config.name``.
         workdir: where the studies' folders lie; gs:// works too.
-        quiet: whether to show nothing but what was found.
+        quiet: whether to print only what each study has found.
 
     Returns:
         The study, as :func:`budgetflow.open_study` reads it.
@@ -32,7 +32,7 @@ def launch(
     Raises:
         UserError: see its message.
     """
-    # These import all that trains.
+    # Imported here, since they import all that trains.
     from budgetflow.cli.launch import launch as launch_chain
     from budgetflow.cli.launch import load_chain
     from budgetflow.results.reading import open_study

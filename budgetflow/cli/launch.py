@@ -31,7 +31,7 @@ from rich.console import Console
 
 from budgetflow.base import processes, stopping
 from budgetflow.base.errors import ConfigError, UserError
-from budgetflow.base.file_system import told_in_one_line
+from budgetflow.base.file_system import clear_file_system_errors
 from budgetflow.base.workdir import open_workdir
 from budgetflow.cli import command_line
 from budgetflow.cli.command_line import (
@@ -88,8 +88,8 @@ def load_chain(config: ml_collections.ConfigDict) -> list[StudyConfig]:
     names = [study.name for study in chain]
     if len(set(names)) < len(names):
         raise ConfigError(f"studies that build on each other need names of their own, not {names}")
-    for earlier, study in itertools.pairwise(chain):
-        check_follows(study, earlier)
+    for previous, study in itertools.pairwise(chain):
+        check_follows(study, previous)
     return chain
 
 
@@ -140,7 +140,7 @@ def launch(
         return None
     studies = _resolved(chain, folder_of_all, same_results, forked_from)
     run = functools.partial(run_watched, profile_steps=profile_steps, new_executor=new_executor)
-    with told_in_one_line(folder_of_all):
+    with clear_file_system_errors(folder_of_all):
         planned.record(folder_of_all)
         return _run_chain(studies, run, console, wait, quiet)
 
@@ -149,16 +149,16 @@ def _resolved(
     chain: list[StudyConfig], folder_of_all: epath.Path, same_results: bool, forked_from: str | None
 ) -> Iterator[Study]:
     """The studies of a chain, each resolved once the one before is complete."""
-    earlier: epath.Path | None = None
+    previous: epath.Path | None = None
     for number, config in enumerate(chain):
         folder = folder_of_all / config.name
-        study = resolve(config, folder, earlier, same_results)
+        study = resolve(config, folder, previous, same_results)
         yield dataclasses.replace(
             study,
             lengths_to_come=lengths_to_come(study.max_train_steps, chain[number + 1 :]),
             forked_from=forked_from if config is chain[-1] else None,
         )
-        earlier = folder
+        previous = folder
 
 
 def _run_chain(

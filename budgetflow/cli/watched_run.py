@@ -1,4 +1,4 @@
-"""Running a study while it is watched: shown on the terminal, written to trackers, kept alone."""
+"""Runs a study with its progress on the terminal and in trackers, as its only launcher."""
 
 from __future__ import annotations
 

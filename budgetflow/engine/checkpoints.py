@@ -26,7 +26,7 @@ from etils import epath
 
 from budgetflow.base import processes
 from budgetflow.base.errors import DamagedFileError
-from budgetflow.base.file_system import refusal
+from budgetflow.base.file_system import as_user_error
 from budgetflow.base.files import read_json, write_json
 
 # States up to this size wait on the device for the next save; larger ones are written at once.
@@ -271,9 +271,9 @@ def _checkpointer(taking_part: tuple[int, ...] = ()) -> ocp.StandardCheckpointer
 
 
 def _is_not_raised_again(line: logging.LogRecord) -> bool:
-    """Whether a line is more than what Orbax raises as well: a refusal, or a process lost."""
+    """Whether a line is no error (of the file system, a lost process) that is raised as well."""
     error = line.exc_info[1] if line.exc_info else None
-    return error is None or (refusal(error) is None and "barrier" not in str(error))
+    return error is None or (as_user_error(error) is None and "barrier" not in str(error))
 
 
 @functools.cache

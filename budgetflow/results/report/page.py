@@ -24,7 +24,7 @@ import markupsafe
 import pandas as pd
 from etils import epath
 
-from budgetflow.base.disk_cache import kept
+from budgetflow.base.disk_cache import cached_text
 from budgetflow.base.errors import UserError
 from budgetflow.base.files import write_text
 from budgetflow.playbook.common.outcomes import TrialsOutcome
@@ -251,7 +251,7 @@ def library() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script, by the package that ships them."""
     with _being_made:
         version = importlib.metadata.version("vl-convert-python")
-        return kept("report_library", f"{version}: {_BUNDLE}", _bundled)
+        return cached_text("report_library", f"{version}: {_BUNDLE}", _bundled)
 
 
 @functools.cache  # A text that is the same for all reports.

@@ -2,15 +2,15 @@ import sys
 
 import pytest
 
-from budgetflow.base import disk_cache as kept_module
-from budgetflow.base.disk_cache import kept
+from budgetflow.base import disk_cache
+from budgetflow.base.disk_cache import cached_text
 from budgetflow.base.files import read_json
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
-    monkeypatch.setattr(kept_module, "FOLDER", tmp_path / "kept")
+    monkeypatch.setattr(disk_cache, "FOLDER", tmp_path / "kept")
     return tmp_path / "kept"
 
 
@@ -19,11 +19,11 @@ def never():
 
 
 def test_a_text_is_made_once_until_what_it_depends_on_changes(folder):
-    assert kept("script", "1.0", lambda: "ä") == "ä"
-    assert kept("script", "1.0", never) == "ä"
-    assert kept("script", "1.1", lambda: "b") == "b"
-    assert kept("script", "1.1", never) == "b"
-    assert kept("another", "1.1", lambda: "c") == "c"
+    assert cached_text("script", "1.0", lambda: "ä") == "ä"
+    assert cached_text("script", "1.0", never) == "ä"
+    assert cached_text("script", "1.1", lambda: "b") == "b"
+    assert cached_text("script", "1.1", never) == "b"
+    assert cached_text("another", "1.1", lambda: "c") == "c"
 
 
 @pytest.mark.parametrize("damaged", ["", "[1]", "{}", '{"of": "1.0"}', '{"of": "0.9", "text": ""}'])
@@ -31,18 +31,18 @@ def test_what_is_kept_is_for_speed_only(folder, damaged):
     path = folder / "script.json"
     folder.mkdir()
     path.write_text(damaged)
-    assert kept("script", "1.0", lambda: "as it is") == "as it is"
+    assert cached_text("script", "1.0", lambda: "as it is") == "as it is"
     assert read_json(path)["text"] == "as it is"
 
 
 def test_a_changed_character_is_noticed(folder):
-    kept("script", "1.0", lambda: "as it is")
+    cached_text("script", "1.0", lambda: "as it is")
     path = folder / "script.json"
     path.write_text(path.read_text().replace("as it is", "as it was"))
-    assert kept("script", "1.0", lambda: "as it is") == "as it is"
+    assert cached_text("script", "1.0", lambda: "as it is") == "as it is"
 
 
 def test_nothing_is_kept_where_python_keeps_nothing(folder, monkeypatch):
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    assert kept("script", "1.0", lambda: "a") == "a"
+    assert cached_text("script", "1.0", lambda: "a") == "a"
     assert not folder.exists()

@@ -11,7 +11,7 @@ from rich.console import Console
 
 import budgetflow
 from budgetflow.base.errors import ConfigError, UserError
-from budgetflow.base.file_system import refusal, told_in_one_line
+from budgetflow.base.file_system import as_user_error, clear_file_system_errors
 from budgetflow.cli.launch import launch
 from budgetflow.config import log_uniform
 from budgetflow.studies.run.live_trials import LiveTrials
@@ -49,7 +49,7 @@ def get_config():
     ],
 )
 def test_refusals_are_told_in_one_line(error, words):
-    with pytest.raises(UserError) as told, told_in_one_line("/w"):
+    with pytest.raises(UserError) as told, clear_file_system_errors("/w"):
         raise error
     assert words in str(told.value) and "launch again" in str(told.value)
     assert told.value.__cause__ is error
@@ -68,14 +68,14 @@ def test_refusals_are_told_in_one_line(error, words):
     ],
 )
 def test_other_errors_stay_what_they_are(error):
-    assert refusal(error, "/w") is None
-    with pytest.raises(type(error)) as told, told_in_one_line("/w"):
+    assert as_user_error(error, "/w") is None
+    with pytest.raises(type(error)) as told, clear_file_system_errors("/w"):
         raise error
     assert told.value is error
 
 
 def test_users_errors_are_left_alone():
-    with pytest.raises(ConfigError), told_in_one_line("/w"):
+    with pytest.raises(ConfigError), clear_file_system_errors("/w"):
         raise ConfigError("bad")
 
 
