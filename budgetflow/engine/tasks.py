@@ -49,7 +49,7 @@ class Classification:
         Raises:
             ValueError: neither the task nor the data set says how many classes there are.
         """
-        return _known(self.num_classes or dataset_num_classes, "num_classes")
+        return _required(self.num_classes or dataset_num_classes, "num_classes")
 
     def bad_targets(self, targets: np.ndarray, num_outputs: int) -> tuple[np.ndarray, str]:
         """Which targets are none, bool [examples], and what they should be, in words.
@@ -126,7 +126,7 @@ class LanguageModeling:
         Raises:
             ValueError: neither the task nor the data set says how many tokens there are.
         """
-        return _known(self.vocabulary_size or dataset_num_classes, "vocabulary_size")
+        return _required(self.vocabulary_size or dataset_num_classes, "vocabulary_size")
 
     def bad_targets(self, targets: np.ndarray, num_outputs: int) -> tuple[np.ndarray, str]:
         """Which sequences hold what is no token, bool [examples], and what it should be."""
@@ -257,7 +257,7 @@ def _check_counts(**counts: Any) -> None:
             raise ValueError(f"{name} = {count!r}: should be a whole number above 0")
 
 
-def _known(size: int | None, option: str) -> int:
+def _required(size: int | None, option: str) -> int:
     if not size:
         raise ValueError(f"the data set does not say; set config.task.{option}")
     return size

@@ -80,6 +80,7 @@ class LiveTrials:
             run.release()
         self._runs.clear()
         self._data.release()
+        self._threads.shutdown(wait=False)
 
     def wave(self, trials: Iterable[int]) -> dict[int, int]:
         """The first of some trials that can run at the same time: trial to slice of the mesh.
