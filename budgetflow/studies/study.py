@@ -123,10 +123,7 @@ class Study:
 
 
 def resolve(
-    config: StudyConfig,
-    folder: epath.Path,
-    earlier: epath.Path | None,
-    same_results: bool = False,
+    config: StudyConfig, folder: epath.Path, earlier: epath.Path | None, same_results: bool = False
 ) -> Study:
     """Makes a config into a study, with every trial of a round planned and checked.
 

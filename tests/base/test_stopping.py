@@ -128,14 +128,14 @@ def test_a_stop_that_is_killed_loses_no_more_than_since_the_last_one(
         write_json(path, *arguments)
 
     before = stop(stopping.StoppedError)
-    assert before.step > 0
+    assert before["step"] > 0
     with monkeypatch.context() as patch:
         patch.setattr(
             killed_in,
             killed,
         )
         assert stop(KeyboardInterrupt) == before
-    assert stop(stopping.StoppedError).step > before.step
+    assert stop(stopping.StoppedError)["step"] > before["step"]
     run(config, tmp_path / "stopped")
     found, expected = (
         everything_recorded(tmp_path / name / "first") for name in ("stopped", "undisturbed")
