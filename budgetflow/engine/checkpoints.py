@@ -253,7 +253,7 @@ class TrialCheckpoints:
         return recorded if all(map(str.isdecimal, recorded)) else {}
 
 
-@functools.cache
+@functools.cache  # Its threads last as long as the process; it holds no states between saves.
 def _checkpointer(taking_part: tuple[int, ...] = ()) -> ocp.StandardCheckpointer:
     """One for each set of processes (none given: all); each has threads of its own."""
     for name in ("absl", "asyncio"):
@@ -276,7 +276,7 @@ def _is_not_raised_again(line: logging.LogRecord) -> bool:
     return error is None or (as_user_error(error) is None and "barrier" not in str(error))
 
 
-@functools.cache
+@functools.cache  # Once in a process.
 def _leave_out_closed_loops() -> None:
     """Has Python not print of writes that end after another one failed, which Orbax raises."""
     tell = sys.unraisablehook
