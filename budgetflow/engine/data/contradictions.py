@@ -89,10 +89,10 @@ def contradictions(split: Split) -> Contradictions | None:
 
 def with_fit_targets(split: Split) -> Split:
     """A split whose contradicting examples count as fitted by any of the best answers to them."""
-    found = contradictions(split)
-    if found is None or not found.examples:
+    unfittable = contradictions(split)
+    if unfittable is None or not unfittable.examples:
         return split
-    return dataclasses.replace(split, fit_targets=found.choices)
+    return dataclasses.replace(split, fit_targets=unfittable.choices)
 
 
 def check_more_than_one_target(split: Split) -> None:

@@ -121,11 +121,11 @@ def _start_workers(split: Split, reading: Reading, request: Request, expected: E
         reading.why_no_workers = "there is one core"
         return
     try:
-        found = workers.read(split, *request)
+        examples = workers.read(split, *request)
     except Exception as error:  # whatever a user's source raises where it is pickled or read
         reading.why_no_workers = f"{type(error).__name__}: {error}"
         return
-    if _is_same(found, expected):
+    if _is_same(examples, expected):
         reading.workers, reading.why_no_workers = workers.count(), None
     else:
         reading.why_no_workers = "they read other values than this process"

@@ -154,9 +154,9 @@ class Split:
         return stacked(map(self._held_to_first, singly, indices))
 
     def _held_to_first(self, example: Example, index: int) -> Example:
-        found = _form(example)
-        if found != self._first_form:
-            pairs = itertools.zip_longest(found, self._first_form, fillvalue="nothing")
+        form = _form(example)
+        if form != self._first_form:
+            pairs = itertools.zip_longest(form, self._first_form, fillvalue="nothing")
             holds, first = next(pair for pair in pairs if pair[0] != pair[1])
             raise ConfigError(
                 f"{self.name}: example {index} holds {holds}, the first one {first}; all must be "
@@ -368,11 +368,6 @@ def _one_by_one(records: Any) -> Any:
     return [
         dict(zip(records, values, strict=True)) for values in zip(*records.values(), strict=True)
     ]
-
-
-def concatenated(batches: Sequence[Example]) -> Example:
-    """Batches of examples as one, in their order."""
-    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *batches)
 
 
 def nbytes(example: Example) -> int:

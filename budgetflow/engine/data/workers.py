@@ -1,12 +1,20 @@
-"""Worker processes that read examples: one pool for all splits, each worker with its own copy."""
+"""Worker processes that read examples: one pool for all splits, each worker with its own copy.
+
+They write into memory that they share with this process; a pipe would copy each batch five times,
+one batch after the other. Grain's process prefetch was tried for whole batches as elements: it is
+as fast, but starts processes for each split and each jump to another step, fails where absl's flags
+have not been parsed, and leaves workers running and memory behind when this process is killed.
+"""
 
 from __future__ import annotations
 
 import atexit
 import concurrent.futures
+import contextlib
 import functools
 import io
 import itertools
+import mmap
 import multiprocessing
 import os
 import pickle
@@ -14,6 +22,8 @@ import signal
 import tempfile
 import threading
 import time
+import weakref
+from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
@@ -23,13 +33,14 @@ import numpy as np
 
 from budgetflow.base.errors import UserError
 from budgetflow.base.life_cache import cached_for_its_life
-from budgetflow.engine.data.records import Example, Split, concatenated
-from budgetflow.engine.data.shared_memory import Shared, shared_examples
+from budgetflow.engine.data.records import Example, Split
 
 # A split whose source holds more is not copied to every worker.
 MOST_BYTES = 2**30
 # The fewest examples that are worth handing to a worker.
 LEAST_EXAMPLES = 16
+# Where arrays begin in shared memory: as JAX wants them, to take them without a copy.
+ALIGNMENT_BYTES = 64
 # Held where what is made once might be made twice.
 _LOCK = threading.Lock()
 # This process's children while the pool works, to say how one died.
@@ -49,26 +60,30 @@ def read(split: Split, numbers: np.ndarray, seeds: tuple[int, int] | None) -> Ex
         UserError: a worker died.
     """
     with _LOCK:
-        path, pool, form = _stored(split), _pool(), _form(split)
+        path, pool, form = _pickled(split), _pool(), _form(split)
     parts = np.array_split(numbers, min(count(), -(-len(numbers) // LEAST_EXAMPLES)))
     firsts = itertools.accumulate(map(len, parts), initial=0)
     futures: list[concurrent.futures.Future[Example | None]] = []
-    with shared_examples(form, len(numbers)) as shared:
+    with _shared_memory(form, len(numbers)) as memory:
+        shared = None if memory is None else (memory, form, len(numbers))
         try:
             for part, first in zip(parts, firsts, strict=False):
                 futures.append(pool.submit(_read, path, part, seeds, shared, first))
             _CHILDREN.update(multiprocessing.active_children())
-            found = [examples for future in futures if (examples := future.result()) is not None]
-            return concatenated(found) if shared is None else shared.examples()
+            examples = [future.result() for future in futures]
+            if shared is None:
+                return jax.tree.map(lambda *arrays: np.concatenate(arrays), *examples)
+            return _arrays_in(*shared)
         except BrokenProcessPool as error:
-            how = _how()
+            ending = _ending()
             _pool.cache_clear()
             _CHILDREN.clear()
             raise UserError(
-                f"{split.name}: a worker process that read it died{how}; launched again, the study "
-                "goes on from its last checkpoints"
+                f"{split.name}: a worker process that read it died{ending}; launched again, the "
+                "study goes on from its last checkpoints"
             ) from error
         finally:
+            # The memory must not be closed, and its path given to other memory, before.
             concurrent.futures.wait(futures)
 
 
@@ -88,24 +103,18 @@ def _form(split: Split) -> Any:
 
 
 @cached_for_its_life
-def _stored(split: Split) -> str:
-    """The path of a file with the split for the workers."""
-    file = _Limited(split.name)
-    cloudpickle.dump(split, file)
-    handle, path = tempfile.mkstemp(suffix=".pkl", dir=_folder())
-    with open(handle, "wb") as stored:
-        stored.write(file.getbuffer())
+def _pickled(split: Split) -> str:
+    """The path of a file with a copy of the split, which is deleted when the split is."""
+    pickled = _LimitedFile(split.name)
+    cloudpickle.dump(split, pickled)
+    handle, path = tempfile.mkstemp(prefix="budgetflow-", suffix=".pkl")
+    weakref.finalize(split, os.unlink, path)
+    with open(handle, "wb") as file:
+        file.write(pickled.getbuffer())
     return path
 
 
-@functools.lru_cache(maxsize=1)  # Removed when this process ends.
-def _folder() -> str:
-    folder = tempfile.TemporaryDirectory(prefix="budgetflow-")
-    atexit.register(folder.cleanup)
-    return folder.name
-
-
-class _Limited(io.BytesIO):
+class _LimitedFile(io.BytesIO):
     """A file in memory that refuses to grow beyond what is copied to every worker."""
 
     def __init__(self, name: str) -> None:
@@ -118,19 +127,55 @@ class _Limited(io.BytesIO):
         return super().write(data)
 
 
-def _how() -> str:
+def _ending() -> str:
     """How a worker ended, as " (process 123, killed by SIGKILL)"; "" where it is not known."""
     # Not join: where the pool's thread joins it at this moment, that returns before it is known.
     until = time.monotonic() + 1
     while any(child.exitcode is None for child in _CHILDREN) and time.monotonic() < until:
         time.sleep(0.01)
     # The pool ended the others by SIGTERM.
-    ended = [w for w in _CHILDREN if w.exitcode not in (None, 0, -signal.SIGTERM)]
+    ended = [child for child in _CHILDREN if child.exitcode not in (None, 0, -signal.SIGTERM)]
     if not ended:
         return ""
     code = ended[0].exitcode
-    how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-    return f" (process {ended[0].pid}, {how})"
+    cause = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+    return f" (process {ended[0].pid}, {cause})"
+
+
+@contextlib.contextmanager
+def _shared_memory(form: Any, count: int) -> Iterator[str | None]:
+    """The path of memory for so many examples of a form; None where the system has none.
+
+    It has no name that a kill could leave behind. Who writes has to be done at the end: after it
+    the path may be that of something else.
+    """
+    if not hasattr(os, "memfd_create"):  # Linux has it
+        yield None
+        return
+    handle = os.memfd_create("budgetflow")
+    try:
+        os.ftruncate(handle, sum(_room(count, one) for one in jax.tree.leaves(form)))
+        yield f"/proc/{os.getpid()}/fd/{handle}"
+    finally:
+        os.close(handle)
+
+
+def _arrays_in(path: str, form: Any, count: int) -> Example:
+    """The examples in shared memory, each array [count, ...]; it lasts as long as one of them."""
+    with open(path, "r+b") as file:
+        memory = mmap.mmap(file.fileno(), 0)
+    leaves, structure = jax.tree.flatten(form)
+    offsets = itertools.accumulate((_room(count, one) for one in leaves), initial=0)
+    arrays = [
+        np.ndarray((count, *one.shape), one.dtype, memory, offset)
+        for one, offset in zip(leaves, offsets, strict=False)
+    ]
+    return jax.tree.unflatten(structure, arrays)
+
+
+def _room(count: int, one: Any) -> int:
+    """The bytes of ``count`` arrays like ``one``, up to where the next ones begin."""
+    return -(-count * one.size * one.dtype.itemsize // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
 
 
 def _initialize() -> None:
@@ -158,18 +203,14 @@ def _read(
     path: str,
     numbers: np.ndarray,
     seeds: tuple[int, int] | None,
-    shared: Shared | None,
+    shared: tuple[str, Any, int] | None,
     first: int,
 ) -> Example | None:
-    """In a worker: reads some of a batch's examples, into the memory that is shared if there is.
-
-    A pipe would copy them five times, one batch after the other.
-    """
+    """In a worker: reads some of a batch's examples, into the shared memory if there is one."""
     examples = _split(path).examples(numbers, seeds)
     if shared is None:
         return examples
-    for all_of_them, own in zip(
-        jax.tree.leaves(shared.examples()), jax.tree.leaves(examples), strict=True
-    ):
-        all_of_them[first : first + len(own)] = own
+    pairs = zip(jax.tree.leaves(_arrays_in(*shared)), jax.tree.leaves(examples), strict=True)
+    for whole, own in pairs:
+        whole[first : first + len(own)] = own
     return None
