@@ -1,4 +1,7 @@
-"""What in a config contradicts itself, or has no effect; what a kind of study adds is its own."""
+"""Checks of a config as a whole: keys that contradict each other or have no effect.
+
+A kind of study adds rules of its own.
+"""
 
 from __future__ import annotations
 

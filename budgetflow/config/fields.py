@@ -1,4 +1,4 @@
-"""The types of a config's fields, checked by pydantic, and what a field can change."""
+"""Types of config fields, checked by pydantic, and the marks of what a field can change."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pydantic
 from pydantic import AfterValidator, Field
 
 CHECKED = pydantic.ConfigDict(extra="forbid")
-# The learning rates of all steps of a trial are held in memory, and compared with other trials'.
+# The learning rates of all steps of a trial are in memory, and compared with other trials'.
 MAX_STEPS = 10**7
 # As JAX has it on devices.
 MAX_INT = 2**31 - 1
@@ -25,18 +25,14 @@ ALMOST_ONE = 0.9999999
 
 
 def _check_name(name: str) -> str:
-    if not _can_be_a_folder(name):
+    """Checks the name of a study, and so of its folder; "" stands for the config file's name."""
+    fits = len(name.encode()) <= 100 and name.isprintable() and not {"/", "\\"} & set(name)
+    if not fits or name.startswith((".", "-", " ")) or name == "trials":
         raise ValueError(
             "be the name of a folder: at most 100 bytes, no slash and no control character "
             "among them, the first one no dot, dash or space, and not 'trials'"
         )
     return name
-
-
-def _can_be_a_folder(name: str) -> bool:
-    """Whether a study can have a name; none at all stands for that of its config file."""
-    fits = len(name.encode()) <= 100 and name.isprintable() and not {"/", "\\"} & set(name)
-    return fits and not name.startswith((".", "-", " ")) and name != "trials"
 
 
 def _check_option(value: Any) -> Any:
@@ -64,11 +60,15 @@ AxisSize = Annotated[int, Field(ge=-1, le=2**20, strict=True)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
 DecayRate = Annotated[float, Field(ge=0, le=ALMOST_ONE, allow_inf_nan=False, strict=True)]
 Strength = Annotated[float, Field(ge=0, le=MAX_RATE, allow_inf_nan=False, strict=True)]
+# How many seeds to run something with.
+Seeds = Annotated[int, Field(gt=0, le=1000, strict=True)]
+# How far apart two neighbouring values may be.
+Ratio = Annotated[float, Field(ge=1.001, le=MAX_RATE, strict=True)]
 Rate = Annotated[float, Field(ge=LEAST_RATE, le=MAX_RATE, allow_inf_nan=False, strict=True)]
 # An argument of a model, a task or an optimizer.
 Option = Annotated[Any, AfterValidator(_check_option)]
 
-# What an argument of a section of any keys is: by its name, or else by its section.
+# Types of arguments in sections of any keys, by name; others have a type by section.
 _OPTIONS = {
     "name": Text,
     "nesterov": Flag,
@@ -93,7 +93,7 @@ def _adapter(kind: Any) -> pydantic.TypeAdapter[Any]:
 
 
 def should(kind: Any, value: Any) -> str | None:
-    """What a value of a type should, such as "be greater than 0"; None if it does."""
+    """What is wrong with a value, as in "be greater than 0" (after "should"); None if nothing."""
     try:
         _adapter(kind).validate_python(value)
     except pydantic.ValidationError as error:
@@ -102,11 +102,11 @@ def should(kind: Any, value: Any) -> str | None:
 
 
 def what_it_should(messages: Iterable[str]) -> str:
-    """What pydantic says that a value should, as the end of a sentence."""
+    """Pydantic's messages about a value as the end of a sentence, after "should"."""
     wanted = (re.sub(r"^(Value error, |\w+ should )", "", message) for message in messages)
     joined = " or ".join(dict.fromkeys(wanted)).replace(" or be ", " or ")
-    # It writes very large and very small numbers out.
-    return re.sub(r"\d{13,}|0\.0{9,}\d+", lambda found: f"{float(found[0]):g}", joined)
+    # Pydantic writes very large and very small numbers out.
+    return re.sub(r"\d{13,}|0\.0{9,}\d+", lambda number: f"{float(number[0]):g}", joined)
 
 
 class Changes(enum.IntEnum):
@@ -158,7 +158,7 @@ def changing(least: Changes, schema: type, values: Any) -> dict[str, Any]:
 
 @functools.cache  # To resolve the hints takes longer than all else.
 def _marked(schema: type) -> list[tuple[str, Changes, type | None, type | None]]:
-    """The fields of a dataclass: name, mark, its type if a section, that of each if of several."""
+    """The fields of a dataclass: name, mark, and its type if it is a section, or holds several."""
     hints = typing.get_type_hints(schema, include_extras=True)
     fields = []
     for field in dataclasses.fields(schema):

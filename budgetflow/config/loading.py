@@ -47,12 +47,12 @@ def building_on(path: str | Path, kind: str) -> config_dict.ConfigDict:
     Raises:
         ConfigError: as from :func:`load_config_file`.
     """
-    earlier = load_config_file(path)
+    first = load_config_file(path)
     config = default_config(kind)
     config.builds_on = str(Path(path).resolve())
     for section, hint in typing.get_type_hints(StudyConfig, include_extras=True).items():
         if OWN not in getattr(hint, "__metadata__", ()):
-            config[section] = earlier[section]
+            config[section] = first[section]
     return config
 
 

@@ -236,7 +236,7 @@ def _timescale_steps(config: ScheduleConfig, warmup_steps: int) -> int:
 
 def _points(config: ScheduleConfig, max_train_steps: int, warmup_steps: int) -> list[int]:
     """The steps of the run that the decay is given by; none for one given by its length."""
-    found: list[int] = []
+    steps_of_decay: list[int] = []
     for points in (DROPS, BOUNDARIES):
         name, own = points.name, DECAYS[config.decay].points == points
         in_steps, fractions = (getattr(config, f"{name}_{unit}") for unit in ("steps", "fractions"))
@@ -253,8 +253,8 @@ def _points(config: ScheduleConfig, max_train_steps: int, warmup_steps: int) -> 
             )
         if own:
             _check_points(config, points, steps, warmup_steps, max_train_steps)
-            found = steps
-    return found
+            steps_of_decay = steps
+    return steps_of_decay
 
 
 def _check_points(

@@ -16,7 +16,6 @@ from pydantic.dataclasses import dataclass
 from budgetflow.base.files import json_text
 from budgetflow.config.fields import (
     CHECKED,
-    MAX_RATE,
     OWN,
     AxisSize,
     Bytes,
@@ -28,7 +27,9 @@ from budgetflow.config.fields import (
     Option,
     Positive,
     Rate,
+    Ratio,
     Seed,
+    Seeds,
     Steps,
     Strength,
     Text,
@@ -143,8 +144,8 @@ class SweepConfig:
 
     learning_rates: tuple[Rate, ...] = (0.001, 0.003162, 0.01, 0.03162, 0.1, 0.3162, 1.0)
     max_extensions: Annotated[int, Field(ge=0, le=64, strict=True)] = 8
-    refine: Annotated[float, Field(ge=1.001, le=MAX_RATE, strict=True)] | None = None
-    seeds: Annotated[int, Field(gt=0, le=1000, strict=True)] = 1
+    refine: Ratio | None = None
+    seeds: Seeds = 1
     fitted_train_loss: Rate | None = None
 
 
@@ -183,7 +184,7 @@ class SearchConfig:
     derive: Flag = False
     carry: tuple[tuple[Text, Action], ...] = ()
     reruns: Annotated[int, Field(ge=0, le=100, strict=True)] = 2
-    seeds: Annotated[int, Field(gt=0, le=1000, strict=True)] = 1
+    seeds: Seeds = 1
 
     def points(self, seed: int) -> list[dict[str, Any]]:
         """The hyperparameters of each trial; see :func:`budgetflow.config.search_space.points`."""
@@ -264,10 +265,10 @@ class ComparisonConfig:
     """
 
     changes: tuple[tuple[Text, Option], ...] = ()
-    seeds: Annotated[int, Field(gt=0, le=1000, strict=True)] = 3
+    seeds: Seeds = 3
     train_loss: Rate | None = None
     learning_rates: tuple[Rate, ...] = SweepConfig.learning_rates
-    refine: Annotated[float, Field(ge=1.001, le=MAX_RATE, strict=True)] | None = 1.8
+    refine: Ratio | None = 1.8
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -388,13 +389,9 @@ FREE_FORM = ("model", "task", "optimizer", "regularization", "augmentation")
 
 def to_json(config: StudyConfig) -> dict[str, Any]:
     """The config as JSON values."""
-    return _as_json(dataclasses.asdict(config))
+    return json.loads(json_text(dataclasses.asdict(config)))
 
 
 def part(config: StudyConfig, changes: Changes) -> dict[str, Any]:
     """The fields of a config that can change ``changes`` or more, as JSON values."""
-    return _as_json(changing(changes, StudyConfig, config))
-
-
-def _as_json(values: dict[str, Any]) -> dict[str, Any]:
-    return json.loads(json_text(values))
+    return json.loads(json_text(changing(changes, StudyConfig, config)))

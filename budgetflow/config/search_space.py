@@ -15,7 +15,7 @@ from budgetflow.config.values import plain
 
 # More than anyone trains; so many points are still quick to make.
 MAX_TRIALS = 10_000
-
+# The field that holds a trial's base learning rate.
 BASE_LEARNING_RATE = "schedule.base_learning_rate"
 Value = bool | int | float | str | tuple[int, ...] | None
 # How far what a short run finds best is to be trusted for a longer one.
@@ -140,22 +140,10 @@ def points(
     Raises:
         ConfigError: grid search over a dimension that is a range.
     """
-    names = [dimension.name for dimension in space]
     if not space:
         return [{}]
     if method == "grid":
-        if (size := math.prod(len(dimension.values) for dimension in space)) > MAX_TRIALS:
-            raise ConfigError(f"config.search.space: a grid of {size} trials; at most {MAX_TRIALS}")
-        for dimension in space:
-            if dimension.distribution != "choices":
-                raise ConfigError(
-                    f"grid search needs choices(...) for {dimension.name}, not a range; "
-                    "or set config.search.method to 'halton'"
-                )
-        return [
-            dict(zip(names, values, strict=True))
-            for values in itertools.product(*(dimension.values for dimension in space))
-        ]
+        return _grid(space)
     if method == "halton":
         from scipy.stats import qmc  # takes more than a second to import
 
@@ -164,4 +152,20 @@ def points(
         quantiles = np.random.default_rng(seed).random((trials, len(space)))
     return [
         {d.name: d.value_at(float(q)) for d, q in zip(space, row, strict=True)} for row in quantiles
+    ]
+
+
+def _grid(space: Sequence[Dimension]) -> list[dict[str, Any]]:
+    if (size := math.prod(len(dimension.values) for dimension in space)) > MAX_TRIALS:
+        raise ConfigError(f"config.search.space: a grid of {size} trials; at most {MAX_TRIALS}")
+    for dimension in space:
+        if dimension.distribution != "choices":
+            raise ConfigError(
+                f"grid search needs choices(...) for {dimension.name}, not a range; "
+                "or set config.search.method to 'halton'"
+            )
+    names = [dimension.name for dimension in space]
+    return [
+        dict(zip(names, values, strict=True))
+        for values in itertools.product(*(dimension.values for dimension in space))
     ]

@@ -1,4 +1,4 @@
-"""What a search space may vary, and between which values."""
+"""The fields that a search space and an idea may vary, and between which values."""
 
 from __future__ import annotations
 

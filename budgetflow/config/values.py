@@ -1,4 +1,4 @@
-"""Between configs as people write them and the dataclasses of :mod:`budgetflow.config`."""
+"""Conversion of configs as people write them to dataclasses and back, and errors of one line."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def clear_errors(where: str, schema: type) -> Iterator[None]:
 
 
 def first_problem(error: pydantic.ValidationError, schema: type) -> str:
-    """The first problem that pydantic has found: the key, its value, and what would be valid.
+    """The first problem that pydantic reports: the key, its value, and what would be valid.
 
     Args:
         error: what pydantic raised.
@@ -114,7 +114,7 @@ def first_problem(error: pydantic.ValidationError, schema: type) -> str:
 
 
 def _walk(schema: Any, location: tuple[str | int, ...]) -> tuple[list[str], Any]:
-    """The keys on the way to a location, and the type found there."""
+    """The keys on the way to a location, and the type of what is there."""
     path: list[str] = []
     for part in location:
         hint: Any = None

@@ -91,13 +91,7 @@ def load_dataset(
     if scale_uint8 is None:
         scale_uint8 = getattr(train.source, "scale_uint8", None)
     num_classes = opened.num_classes or getattr(train.source, "num_classes", None)
-    return Dataset(
-        train=train,
-        validation=validation,
-        test=test,
-        num_classes=num_classes,
-        scale_uint8=scale_uint8,
-    )
+    return Dataset(train, validation, test, num_classes, scale_uint8)
 
 
 @dataclasses.dataclass(frozen=True)
