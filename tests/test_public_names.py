@@ -15,7 +15,7 @@ PUBLIC = {
         "compare_studies": "studies",
         "launch": "config workdir quiet",
         "open_studies": "workdir",
-        "open_study": "folder",
+        "open_study": "path",
     },
     "budgetflow.config": {
         "StudyConfig": None,

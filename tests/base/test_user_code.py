@@ -55,7 +55,7 @@ def test_what_importing_raises_is_one_line(lab, text, message):
     [
         ("budgetflow.model.MLP", "no module 'budgetflow.model'; did you mean 'models'"),
         ("budgetfow.models.MLP", "no module 'budgetfow'; did you mean 'budgetflow'"),
-        ("budgetflow.models.mlp", "'mlp' is of type module, .*did you mean 'MLP'"),
+        ("budgetflow.engine.models.mlp", "'mlp' is of type module, .*did you mean 'MLP'"),
     ],
 )
 def test_what_cannot_be_found_is_named_with_the_nearest(path, message):
