@@ -68,8 +68,8 @@ def kind_named(name: str) -> Kind:
     if not is_import_path(name):
         names = ", ".join(map(repr, KINDS))
         raise ConfigError(
-            f"{where}: should be {names} or the import path of a budgetflow.studies."
-            f"kind.Kind; {nearest(name, KINDS)}"
+            f"{where}: should be {names} or the import path of a "
+            f"budgetflow.studies.kinds.kind.Kind; {nearest(name, KINDS)}"
         )
     return import_object(name, "config.kind", of_type=Kind)
 
@@ -103,7 +103,7 @@ def check_follows(study: StudyConfig, built_on: StudyConfig) -> None:
         ConfigError: that one cannot have it.
     """
     promoted = study.search.promote_trials
-    if study.search.derive and kind_of(built_on) not in (ROUND, ROUNDS):
+    if study.search.derive and not kind_of(built_on).derives:
         raise ConfigError(
             f"config.search.derive: {built_on.name}, which the study builds on, is no round"
         )

@@ -92,6 +92,7 @@ COOLDOWNS = dataclasses.replace(
     num_trials=num_trials,
     plans=functools.partial(round_plans, lengths=lengths, check_schedule=check_branches_off),
     decide=decide,
+    derives=False,
     check=check,
     lengths=lengths,
     check_schedule=check_branches_off,

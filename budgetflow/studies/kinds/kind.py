@@ -138,6 +138,8 @@ class Kind:
             fitted.
         promotes: whether another study can continue its best trials; if not, those that are stopped
             leave no last checkpoint, but for the best one.
+        derives: whether a round can be derived from it: its trials have one length, and are points
+            of a search space.
         is_planned: whether it stands for the rounds of a plan, which are run in its place.
         gives_length: whether another study can take its ``max_train_steps`` from it.
         variants: config -> the configs that its trials are of, before hyperparameters: itself, or
@@ -165,6 +167,7 @@ class Kind:
     regularizes: bool = True
     checks_fit: Callable[[StudyConfig], bool] = lambda config: False
     promotes: bool = True
+    derives: bool = False
     is_planned: bool = False
     gives_length: bool = True
     variants: Callable[[StudyConfig], tuple[StudyConfig, ...]] = lambda config: (config,)

@@ -57,6 +57,7 @@ ROUND = Kind(
     num_trials=num_points,
     plans=round_plans,
     decide=decide,
+    derives=True,
     grows={"search.trials": "trials"},
     rules=(
         Rule(

@@ -7,7 +7,7 @@ from budgetflow.base.errors import ConfigError, UserError
 from budgetflow.config import choices, default_config
 from budgetflow.playbook.common.outcomes import Outcome, _reader
 from budgetflow.results.reading import open_study
-from budgetflow.studies.kinds import KINDS, parse_study
+from budgetflow.studies.kinds import KINDS, check_follows, parse_study
 
 # A kind of study of the user's own, in one file: a round that is measured at its end alone.
 AT_THE_END = """
@@ -225,3 +225,25 @@ def test_the_sections_of_other_kinds_are_refused(kind):
     config.sweep.refine = 1.1
     with pytest.raises(ConfigError, match=r"config\.(schedule|sweep)\..* has no effect"):
         parse_study(config)
+
+
+def test_kinds_of_ones_own_import_from_where_they_once_did():
+    from budgetflow.playbook import measurement, outcomes
+    from budgetflow.studies.kind import Kind
+    from budgetflow.studies.kinds.lr_sweep import LR_SWEEP
+
+    assert LR_SWEEP is KINDS["lr_sweep"] and isinstance(LR_SWEEP, Kind)
+    assert outcomes.Outcome is Outcome and measurement.Conclude.__name__ == "Conclude"
+
+
+def test_a_round_is_derived_from_a_kind_of_ones_own_that_is_a_round(tmp_path, monkeypatch):
+    (tmp_path / "own_kinds.py").write_text(AT_THE_END)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    earlier, later = default_config("round"), default_config("round")
+    earlier.kind, earlier.name, earlier.max_train_steps = "own_kinds.AT_THE_END", "earlier", 10
+    later.builds_on, later.name, later.search.derive = "earlier.py", "later", True
+    later.max_train_steps = 20
+    check_follows(parse_study(later), parse_study(earlier))
+    earlier.kind = "cooldowns"
+    with pytest.raises(ConfigError, match=r"search\.derive: earlier, .* is no round"):
+        check_follows(parse_study(later), parse_study(earlier))
