@@ -108,7 +108,7 @@ class Foreign:
 @pytest.mark.parametrize(
     "value",
     [np.float64(0.5), np.arange(3), {1, 2}, b"x", Foreign(1), os.getcwd, Outcome, object()],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_is_no_known_value_is_not_sent(value):
     with pytest.raises(TypeError, match="cannot be sent between processes"):

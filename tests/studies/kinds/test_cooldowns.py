@@ -9,8 +9,7 @@ from budgetflow.base.errors import ConfigError
 from budgetflow.config import default_config, load_config_file, parse_config
 from budgetflow.engine.schedules import Schedule
 from budgetflow.playbook.common.measurement import Selection
-from budgetflow.playbook.rounds import cooldowns
-from budgetflow.playbook.rounds.policy import RoundSettings
+from budgetflow.playbook.rounds.policy import RoundSettings, cooldowns_outcome
 from budgetflow.results import figures
 from budgetflow.results.reading import open_study
 from budgetflow.results.report.page import render_report
@@ -26,7 +25,7 @@ def view(number, step, value, status="complete", reused=0):
 
 
 def outcome(settings, trials):
-    return cooldowns.outcome(settings, trials).to_json()
+    return cooldowns_outcome(settings, trials).to_json()
 
 
 def test_each_length_has_its_best_trial_and_what_it_gains():
