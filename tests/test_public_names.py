@@ -33,6 +33,11 @@ PUBLIC = {
     ),
     "budgetflow.metrics": {"Metric": None, "as_metric": None},
     "budgetflow.models": dict.fromkeys(["ConvNet", "MLP", "ResNet", "Transformer"]),
+    "budgetflow.models.conv": {"ConvNet": None},
+    "budgetflow.models.dropout": {},
+    "budgetflow.models.mlp": {"MLP": None},
+    "budgetflow.models.resnet": {},
+    "budgetflow.models.transformer": {},
     "budgetflow.schedules": {"Schedule": None, "common_prefix_steps": None},
     "budgetflow.studies.search_space": {
         "choices": "name values tag",

@@ -15,7 +15,18 @@ from budgetflow.base.source_code import OWN, framework_source
 CHANGES_NO_RESULT = True
 # A digest that was recorded, and that of later code which computes the same. Of the earliest
 # folders: of all of budgetflow, and of the modules behind a field, as they follow each other.
-EQUAL: dict[str, str] = {}
+EQUAL: dict[str, str] = {
+    "007ad5179825ef0b": "c30e16de3bc05b69",
+    "153034a2704a7ce3": "b3896ee800b83e98",
+    "2675392f3354fb79": "8760647e4b26e77c",
+    "6e84ffe8ff7ee7b2 92e0ea7b6fd96d04": "1e9b2da63a12de27",
+    "8498281324d30a53": "15441043dae0b2fb",
+    "898d8bba6ee6ed31": "1a3570f21c9a096f",
+    "92e0ea7b6fd96d04 8b03101949a12fa2": "878d934237398e62",
+    "92e0ea7b6fd96d04 a72ab2a428e33532": "a37cb083db3c5841",
+    "b0888b9ae1706263 f552549f6cb774c2": "30cad26d1e4b8ec3",
+    "c19ec3f0298a12d7 f800ebc8a325f3b8": "7cbec1a04fc3c132",
+}
 
 
 def latest(digest: str) -> str:

@@ -141,7 +141,10 @@ def _parsed(files: dict[str, bytes]) -> dict[str, _Module]:
         tree = ast.parse(text)
         imports: list[tuple[str, str]] = []
         code = _own_code(tree, names, imports)
-        counts = not any(ast.unparse(node) == "CHANGES_NO_RESULT = True" for node in tree.body)
+        counts = not any(
+            isinstance(node, ast.Assign) and ast.unparse(node) == "CHANGES_NO_RESULT = True"
+            for node in tree.body
+        )
         digest = hashlib.sha256(repr(code).encode()).hexdigest()[:16]
         modules[file.removesuffix(".__init__")] = _Module(digest, sorted(imports), counts)
     return modules
@@ -162,7 +165,8 @@ def _own_code(node: Any, names: set[str], imports: list[tuple[str, str]]) -> Any
         if own:
             imports += own
             return None
-    if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+    is_for_types = isinstance(node, ast.If) and isinstance(node.test, ast.Name)
+    if is_for_types and node.test.id == "TYPE_CHECKING":
         return None
     if isinstance(node, ast.Raise):
         node = _without_texts(node)

@@ -36,8 +36,6 @@ def get_config():
     config.search.promote_trials = 1
     return config
 """
-# Until base/equal_code.py says which of today's code computes what that of the folder did.
-reuses = pytest.mark.xfail(reason="no digest of the folder's code is recorded yet", strict=True)
 STUDIES = ("sweep", "first", "longer", "points", "stopped")
 
 
@@ -94,7 +92,6 @@ def test_its_best_checkpoint_is_restored_and_nothing_is_damaged(folder):
     assert check(str(folder / "runs"), Console(file=io.StringIO())) == 0
 
 
-@reuses
 def test_what_is_complete_is_not_run_again(folder, same_machine):
     before = files(folder / "runs")
     for name in ("longer", "points"):
@@ -102,7 +99,6 @@ def test_what_is_complete_is_not_run_again(folder, same_machine):
     assert files(folder / "runs") == before
 
 
-@reuses
 def test_a_study_that_was_killed_goes_on(folder, same_machine):
     (complete, running) = read_trials(folder / "runs" / "stopped")
     assert (complete.status, running.status, running.step) == ("complete", "running", 30)
@@ -115,7 +111,6 @@ def test_a_study_that_was_killed_goes_on(folder, same_machine):
     assert timing["steps_trained"] == 10 and outcome["steps_trained"] == 44
 
 
-@reuses
 def test_a_study_is_extended_by_more_trials(folder, same_machine):
     before = read_trials(folder / "runs" / "points")
     outcome = launched(folder, "points", search__trials=3)
@@ -123,7 +118,6 @@ def test_a_study_is_extended_by_more_trials(folder, same_machine):
     assert after[:2] == before and len(after) == outcome["trials"] == 3
 
 
-@reuses
 def test_a_longer_round_takes_its_steps_over(folder, same_machine):
     (folder / "configs" / "longest.py").write_text(LONGEST)
     outcome = launched(folder, "longest")

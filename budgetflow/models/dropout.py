@@ -1,0 +1,5 @@
+"""Models that configs name: see :mod:`budgetflow.engine.models.dropout`."""
+
+from budgetflow.engine.models.dropout import dropout
+
+__all__ = ["dropout"]
