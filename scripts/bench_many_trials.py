@@ -16,12 +16,12 @@ import time
 
 from etils import epath
 from rich.console import Console
-from simulated_training import SimulatedTrials, simulated_config
 
 from budgetflow.cli.launch import launch, load_chain
 from budgetflow.config import default_config, log_uniform
-from budgetflow.studies.run.controller import run_study
+from budgetflow.studies.kinds import parse_study
 from budgetflow.studies.study import check_study, resolve
+from budgetflow.testing import quadratic, run_simulated_study
 
 # Of each real trial.
 STEPS = 20
@@ -59,6 +59,23 @@ def train(trials, evaluations):
     print(f"trained: {1000 * spent['seconds'] / trials:.1f} ms a trial; {shares}")
 
 
+def short_trials(trials):
+    """A round of short trials of a small model, which differ in two numbers."""
+    config = default_config("round")
+    config.name = "simulated"
+    config.max_train_steps = STEPS
+    config.evaluation.evaluations = 2
+    config.model.hidden_sizes = (8,)
+    config.schedule.decay = "linear"
+    config.schedule.decay_fraction = 0.5
+    config.search.trials = trials
+    config.search.space = (
+        log_uniform("schedule.base_learning_rate", 0.01, 1.0),
+        log_uniform("regularization.weight_decay", 1e-5, 1e-2),
+    )
+    return parse_study(config)
+
+
 def main():
     """Parses the command line and prints the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -70,15 +87,14 @@ def main():
         train(arguments.trials or 200, arguments.evaluations)
         return
     trials = arguments.trials or 10_000
-    config = simulated_config(trials)
+    config = short_trials(trials)
     with tempfile.TemporaryDirectory() as workdir:
         timed("check", trials, check_study, config)
         folder = epath.Path(workdir) / config.name
         study = timed("plan", trials, resolve, config, folder, None)
 
         def run(stop_after):
-            live = SimulatedTrials(study, stop_after)
-            return run_study(study, lambda records, later: None, live=live)
+            return run_simulated_study(study, quadratic, stop_after=stop_after)
 
         timed("first half", trials, run, trials // 2)
         timed("resumed, up to its first trial", trials, run, 1)

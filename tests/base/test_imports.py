@@ -14,6 +14,7 @@ PACKAGE = Path(budgetflow.__file__).parent
 # names of others, which configs and folders know them by, are none.
 FLOORS = {
     "base": set(),
+    "testing": {"base", "engine", "config", "playbook", "studies"},
     "engine": {"base"},
     "config": {"base", "engine"},
     "playbook": {"base", "engine.schedules", "config.search_space"},

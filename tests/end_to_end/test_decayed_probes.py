@@ -11,7 +11,7 @@ from conftest import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(REPOSITORY / "scripts"))
+sys.path.insert(0, str(REPOSITORY / "experiments" / "decayed_probes"))
 from probe_policy import Probe, ProbeSettings, Winner, checkpoints, next_step
 
 
@@ -140,7 +140,7 @@ def test_somebody_has_to_be_there():
 def test_the_replay_gives_the_table_that_is_shown(tmp_path):
     folder = REPOSITORY / "experiments" / "decayed_probes"
     shutil.copy(folder / "searches.json", tmp_path)
-    command = [sys.executable, "scripts/decayed_probes.py", "replay"]
+    command = [sys.executable, "experiments/decayed_probes/decayed_probes.py", "replay"]
     command.append(f"--file={tmp_path / 'searches.json'}")
     subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)
     assert (tmp_path / "table.md").read_text() == (folder / "table.md").read_text()

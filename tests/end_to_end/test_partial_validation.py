@@ -1,4 +1,4 @@
-"""Selection by a part of the validation split, as ``scripts/partial_validation.py`` repeats it."""
+"""Selection by a part of the validation split, as ``experiments/partial_validation`` repeats it."""
 
 import re
 import subprocess
@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY
 
-sys.path.insert(0, str(REPOSITORY / "scripts"))
-from partial_validation import best_few, not_clearly_worse, selected
+SCRIPT = REPOSITORY / "experiments" / "partial_validation" / "partial_validation.py"
+sys.path.insert(0, str(SCRIPT.parent))
+from partial_validation import best_few, not_clearly_worse, selected  # noqa: E402
 
 WHOLE = np.array([[0.4, 0.9], [0.2, 0.5], [0.3, np.inf]])
 
@@ -57,7 +58,7 @@ def test_the_page_shows_what_the_table_holds():
 
 @pytest.mark.slow
 def test_the_command_runs():
-    command = [sys.executable, "scripts/partial_validation.py", "--searches", "1"]
+    command = [sys.executable, SCRIPT, "--searches", "1"]
     done = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True)
     rows = [[c.strip() for c in r.split("|")[1:-1]] for r in done.stdout.splitlines() if "%" in r]
     assert [row[0] for row in rows].count("digits") == 24 and len(rows) == 72

@@ -12,8 +12,8 @@ import pytest
 from budgetflow.engine.schedules import Schedule
 from budgetflow.playbook.derived.earlier_choice import ALPHA
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
-sys.path.insert(0, str(SCRIPTS))
+FOLDER = Path(__file__).parents[2] / "experiments" / "round_planning"
+sys.path.insert(0, str(FOLDER))
 
 import simulate_rounds  # noqa: E402
 from simulated_problems import (  # noqa: E402
@@ -189,7 +189,7 @@ def rows_of(text, heading):
 
 def test_the_command_writes_the_table(tmp_path):
     out = tmp_path / "table.md"
-    command = [sys.executable, SCRIPTS / "simulate_rounds.py", "--problems=6", f"--out={out}"]
+    command = [sys.executable, FOLDER / "simulate_rounds.py", "--problems=6", f"--out={out}"]
     done = subprocess.run(
         [*command, "--seed=3", "--budgets", "5", "16"],
         capture_output=True,

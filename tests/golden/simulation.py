@@ -1,33 +1,22 @@
-"""Chains of studies whose trials follow formulas: all that decides and words is the real thing."""
+"""The formulas that trials follow, and their data: all that decides and words is the real thing."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 import math
 import random
 import re
-from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from budgetflow.base.files import read_json
-from budgetflow.engine.checkpoints import TrialCheckpoints
 from budgetflow.engine.metrics import Metric
 from budgetflow.engine.tasks import Classification
-from budgetflow.engine.training.timing import Stopwatch
-from budgetflow.engine.training.trial_run import Measurement
 from budgetflow.studies.kinds import check_follows, parse_study
-from budgetflow.studies.plan.chain import lengths_to_come, planned_chain
-from budgetflow.studies.plan.reuse import kept_steps
-from budgetflow.studies.run.controller import run_study
+from budgetflow.studies.plan.chain import planned_chain
 from budgetflow.studies.run.noise_scale import GradientProducts
-from budgetflow.studies.store.trial import trial_folder
-from budgetflow.studies.study import resolve
+from budgetflow.testing import run_simulated
 
 
 def run_chain(configs, workdir, law, saves=False):
@@ -36,8 +25,7 @@ def run_chain(configs, workdir, law, saves=False):
     Args:
         configs: ConfigDicts, the first study's first.
         workdir: where the folders are to lie.
-        law: (plan, step) -> what a trial measures at a step, without ``step`` and
-            ``learning_rate``; "fitted_at" is the step from which on it fits the training set.
+        law: see :data:`budgetflow.testing.simulation.Law`.
         saves: whether trials leave checkpoints, which others can continue.
 
     Returns:
@@ -48,15 +36,9 @@ def run_chain(configs, workdir, law, saves=False):
         check_follows(after, before)
     planned = planned_chain(chain, workdir)
     planned.record(workdir)
-    outcomes, earlier = {}, None
-    for number, each in enumerate(planned.studies):
-        study = resolve(each, workdir / each.name, earlier)
-        to_come = lengths_to_come(study.max_train_steps, planned.studies[number + 1 :])
-        study = dataclasses.replace(study, lengths_to_come=to_come)
-        run_study(study, lambda *_: None, live=SimulatedTrials(study, law, saves))
-        earlier = study.folder
-        outcomes[each.name] = without_fingerprints(read_json(study.folder / "outcome.json"))
-    return {"plan": list(planned.sentences()), "outcomes": outcomes}
+    outcomes = run_simulated(planned.studies, workdir, law, saves)
+    names = {name: without_fingerprints(outcome) for name, outcome in outcomes.items()}
+    return {"plan": list(planned.sentences()), "outcomes": names}
 
 
 def without_fingerprints(value):
@@ -66,99 +48,6 @@ def without_fingerprints(value):
     if isinstance(value, dict):
         return {k: without_fingerprints(v) for k, v in value.items() if k != "fingerprint"}
     return re.sub(r"\([0-9a-f]{16}\)", "(…)", value) if isinstance(value, str) else value
-
-
-class SimulatedTrials:
-    """Takes the place of ``LiveTrials``: one trial at a time, whose measurements are a law's."""
-
-    def __init__(self, study, law, saves):
-        self._study, self._law, self._saves = study, law, saves
-        self._open = {}
-        self.stopwatch = Stopwatch()
-
-    def __contains__(self, number):
-        return number in self._open
-
-    def wave(self, trials):
-        return dict.fromkeys(itertools.islice(trials, 1), 0)
-
-    def open(self, record, plan, position):
-        folder = trial_folder(self._study.folder, record.trial)
-        checkpoints = TrialCheckpoints(folder, 1e9) if self._saves else None
-        self._open[record.trial] = (plan, checkpoints, record.step)
-
-    def start(self, plan, position):
-        return SimulatedRun(plan)
-
-    def advance(self, trials, to_step):
-        return {number: self._measured(number, to_step) for number in trials}
-
-    def _measured(self, number, step):
-        plan, checkpoints, checked_step = self._open[number]
-        self._open[number] = (plan, checkpoints, step)
-        values = self._law(plan, step)
-        fitted_at = values.pop("fitted_at", math.inf)
-        row = {"step": step, "learning_rate": float(plan.schedule.learning_rates()[step - 1])}
-        is_whole = plan.whole_at is None or step >= min(fitted_at, plan.length_steps)
-        if not is_whole:
-            values = {k: v for k, v in values.items() if not k.startswith("validation_")}
-            if step not in plan.whole_at:
-                row["partial_train_examples"] = 100
-        bracket = None
-        threshold = plan.config.sweep.fitted_train_loss
-        if threshold is not None and values["train_loss"] < threshold:
-            bracket = (checked_step, step)
-        elif step >= fitted_at:
-            bracket = (fitted_at - 1, fitted_at)
-        diverged = not all(math.isfinite(value) for value in values.values())
-        return Measurement({**row, **values}, diverged, bracket)
-
-    def hold(self, record, plan):
-        _, checkpoints, _ = self._open[record.trial]
-        if checkpoints is not None:
-            keep = kept_steps(self._study, plan, record.rows, record.step)
-            checkpoints.hold(record.step, self._state(record), keep)
-        return False
-
-    def close(self, record, plan, save=True):
-        _, checkpoints, _ = self._open.pop(record.trial)
-        if checkpoints is not None and save:
-            keep = kept_steps(self._study, plan, record.rows, record.step)
-            state = None if record.status == "diverged" else self._state(record)
-            checkpoints.save(keep, record.step, state)
-        if checkpoints is not None:
-            checkpoints.finish()
-
-    def evaluate(self, number, split):
-        plan, _, step = self._open[number]
-        values = self._law(plan, step)
-        return {
-            name.removeprefix("validation_"): value
-            for name, value in values.items()
-            if name.startswith("validation_")
-        }
-
-    @staticmethod
-    def _state(record):
-        return SimulatedState(jnp.asarray(record.step))
-
-
-class SimulatedState(NamedTuple):
-    """What a checkpoint of a simulated trial holds."""
-
-    step: jax.Array
-
-
-@dataclasses.dataclass
-class SimulatedRun:
-    """A trial that is run again for its gradient noise."""
-
-    plan: Any
-    step: int = 0
-    is_local = True
-
-    def train(self, to_step):
-        self.step = to_step
 
 
 def gradient_products(run, seed, batch_size):

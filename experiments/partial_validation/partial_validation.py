@@ -1,21 +1,25 @@
 """Would evaluating on a part of the validation split still select the same checkpoints?
 
-    .venv/bin/python scripts/partial_validation.py [--searches 12]
+    .venv/bin/python experiments/partial_validation/partial_validation.py [--searches 12]
 
 Trials are evaluated 40 times on each validation example. Then selection is repeated as if each of
 these evaluations had been on a part of the split, drawn at random, and only a trial's candidates on
 the whole of it: either the few best ones by the part, or all that are not clearly worse there. The
-workloads and searches are those of ``scripts/decayed_probes.py``. Prints what
+workloads and searches are those of ``experiments/decayed_probes/decayed_probes.py``. Prints what
 ``experiments/partial_validation/README.md`` shows.
 """
 
 import argparse
 import collections
+import sys
+from pathlib import Path
 
-import decayed_probes as probes
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "decayed_probes"))
+import decayed_probes as probes
 
 EVALUATIONS, DRAWS = 40, 4
 # Parts of the split; candidates by their number, or by standard errors of their distance.

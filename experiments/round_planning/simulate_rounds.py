@@ -1,9 +1,9 @@
 """How good are planned rounds? Simulated studies, whose truth is known; nothing is trained.
 
-    .venv/bin/python scripts/simulate_rounds.py [--problems N] [--seed N] [--out FILE]
+    .venv/bin/python experiments/round_planning/simulate_rounds.py [--problems N] [--seed N]
 
 budgetflow's planner, policy, derivation, re-runs and verdicts run on random synthetic problems
-(scripts/simulated_problems.py), by several plans at the same budget. The table says how far the
+(simulated_problems.py), by several plans at the same budget. The table says how far the
 final choice of each is from the best setting there is, and how often a verdict on whether an
 earlier choice held is wrong.
 """
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = f"in production runs' worth of steps {BUDGETS}"
     parser.add_argument("--budgets", type=_positive, nargs="+", default=BUDGETS, help=words)
     parser.add_argument("--processes", type=_positive, default=1, help="side by side (1)")
-    folder = Path(__file__).parents[1] / "experiments" / "round_planning"
+    folder = Path(__file__).parent
     parser.add_argument("--out", type=Path, default=folder / "table.md", help="the table's file")
     options = parser.parse_args(arguments)
     if options.seed < 0:
@@ -156,7 +156,7 @@ def _simulated(plans: Plans, problems: int, seed: int, processes: int) -> Iterat
 def table(plans: Plans, outcomes: Sequence[Outcome], seed: int) -> list[str]:
     """The tables, in Markdown."""
     last = seed + len(outcomes) - 1
-    lines = [f"<!-- Written by scripts/simulate_rounds.py: problems {seed} to {last}. -->"]
+    lines = [f"<!-- Written by simulate_rounds.py: problems {seed} to {last}. -->"]
     for budget, of_budget in plans.items():
         lines += ["", f"## A budget of {budget} production runs", ""]
         lines += _regret_table(budget, of_budget, outcomes)

@@ -1,9 +1,9 @@
 """How good are forecasts, on curves that others measured and this code was not made on?
 
-    .venv/bin/python scripts/score_forecasts.py --curves=PATH pretraining
-    .venv/bin/python scripts/score_forecasts.py --curves=PATH laws
-    .venv/bin/python scripts/score_forecasts.py configurations
-    .venv/bin/python scripts/score_forecasts.py --curves=PATH trials
+    .venv/bin/python experiments/forecasts/score_forecasts.py --curves=PATH pretraining
+    .venv/bin/python experiments/forecasts/score_forecasts.py --curves=PATH laws
+    .venv/bin/python experiments/forecasts/score_forecasts.py configurations
+    .venv/bin/python experiments/forecasts/score_forecasts.py --curves=PATH trials
 
 PATH is a folder as experiments/forecasts/README.md describes it. Each writes a table, named after
 it, into experiments/forecasts, or into what --output names.
@@ -241,14 +241,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("data", choices=("pretraining", "laws", "configurations", "trials"))
     parser.add_argument("--curves", type=Path, help="the folder of curves")
     parser.add_argument("--limit", type=int, default=15, help="configurations asked of each size")
-    parser.add_argument(
-        "--output", type=Path, default=Path(__file__).parents[1] / "experiments" / "forecasts"
-    )
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent)
     options = parser.parse_args(arguments)
     if options.data != "configurations" and options.curves is None:
         parser.error(f"{options.data} needs --curves")
     began = time.monotonic()
-    lines: list[str] = ["<!-- Written by scripts/score_forecasts.py. -->"]
+    lines: list[str] = ["<!-- Written by experiments/forecasts/score_forecasts.py. -->"]
     if options.data == "laws":
         scores = []
         for law in LAWS:

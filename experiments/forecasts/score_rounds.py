@@ -1,7 +1,7 @@
 """How good are the forecasts of rounds, on budgetflow's own workloads? Four times the steps.
 
-    .venv/bin/python scripts/score_rounds.py --workdir=PATH digits noisy_digits diabetes
-    .venv/bin/python scripts/score_rounds.py --workdir=PATH --seeds=1 characters
+    .venv/bin/python experiments/forecasts/score_rounds.py --workdir=PATH digits diabetes
+    .venv/bin/python experiments/forecasts/score_rounds.py --workdir=PATH --seeds=1 characters
 
 Each seed is two rounds in a workdir of its own, so that no forecast is widened by another's
 receipt. Writes a table into experiments/forecasts/rounds.md, or where --output says, of all that
@@ -21,7 +21,7 @@ from budgetflow.config import choices, default_config, load_config_file, log_uni
 from budgetflow.playbook.common.outcomes import RoundOutcome
 from budgetflow.playbook.forecasts.words import with_ends
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def digits() -> ConfigDict:
@@ -115,7 +115,7 @@ def rows(workdir: Path) -> Iterator[tuple[str, bool | None, str]]:
 
 def table(workdir: Path) -> Iterator[str]:
     """All forecasts in a workdir beside what came, and how often they held."""
-    yield "<!-- Written by scripts/score_rounds.py. -->"
+    yield "<!-- Written by experiments/forecasts/score_rounds.py. -->"
     yield ""
     yield "| | seed | forecast of the loss | came | off | inside | width needed | metric: came |"
     yield "| --- | ---: | --- | ---: | ---: | --- | ---: | --- |"
@@ -137,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--output",
         type=Path,
-        default=Path(__file__).parents[1] / "experiments" / "forecasts" / "rounds.md",
+        default=Path(__file__).with_name("rounds.md"),
     )
     options = parser.parse_args(arguments)
     for workload in options.workloads:

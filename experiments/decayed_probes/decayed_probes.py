@@ -1,7 +1,7 @@
 """Do short decays off their trunks tell which trial is the best one? Trained, then replayed.
 
-    .venv/bin/python scripts/decayed_probes.py train [--searches 12]
-    .venv/bin/python scripts/decayed_probes.py replay
+    .venv/bin/python experiments/decayed_probes/decayed_probes.py train [--searches 12]
+    .venv/bin/python experiments/decayed_probes/decayed_probes.py replay
 
 ``train`` runs every trial of every search to its full length with its own decay (the truth, over
 three seeds), and off its trunk, at steps that grow by the square root of 2, a decay of a tenth of
@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from probe_policy import ProbeSettings, checkpoints, next_step
 
-FOLDER = Path(__file__).parents[1] / "experiments" / "decayed_probes"
+FOLDER = Path(__file__).parent
 TRIALS, SEEDS, BATCH = 16, 3, 64
 # Of the full length: its decay, and the first step at which trunks are looked at.
 DECAY, FIRST = 0.2, 1 / 32

@@ -2,28 +2,35 @@
 
 import dataclasses
 import math
-import sys
-from pathlib import Path
 
 import pytest
+from conftest import small_config
 from etils import epath
 
 from budgetflow.base.files import read_json
+from budgetflow.config import log_uniform
 from budgetflow.studies.run.controller import run_study
 from budgetflow.studies.store.trial import read_trials
 from budgetflow.studies.study import Study, resolve
+from budgetflow.testing import SimulatedTrials, quadratic, run_simulated_study
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "scripts"))
-
-from simulated_training import BEST_RATE, SimulatedTrials, simulated_config
+# The learning rate with the lowest loss.
+BEST_RATE = 0.1
 
 
 def study_of(trials, folder):
-    return resolve(simulated_config(trials), epath.Path(folder) / "simulated", None)
-
-
-def run(study, stop_after=None):
-    return run_study(study, lambda *_: None, live=SimulatedTrials(study, stop_after))
+    config = small_config(
+        max_train_steps=20,
+        evaluation__evaluations=2,
+        schedule__decay="linear",
+        schedule__decay_fraction=0.5,
+        search__trials=trials,
+        search__space=(
+            log_uniform("schedule.base_learning_rate", BEST_RATE / 10, BEST_RATE * 10),
+            log_uniform("regularization.weight_decay", 1e-5, 1e-2),
+        ),
+    )
+    return resolve(config, epath.Path(folder) / config.name, None)
 
 
 def nearest_rate(study):
@@ -36,14 +43,14 @@ def nearest_rate(study):
 def test_a_killed_study_goes_on_to_the_outcome_of_one_that_was_not(trials, tmp_path):
     study = study_of(trials, tmp_path / "killed")
     with pytest.raises(KeyboardInterrupt):
-        run(study, stop_after=trials // 2)
+        run_simulated_study(study, quadratic, stop_after=trials // 2)
     statuses = [record.status for record in read_trials(study.folder)]
     assert statuses.count("complete") == trials // 2
-    outcome = run(study)
+    outcome = run_simulated_study(study, quadratic)
     assert outcome["best_trial"] == nearest_rate(study)
     assert outcome["steps_trained"] == 20 * trials
     whole = study_of(trials, tmp_path / "whole")
-    assert run(whole) == outcome
+    assert run_simulated_study(whole, quadratic) == outcome
     assert read_trials(whole.folder) == read_trials(study.folder)
     assert read_json(study.folder / "outcome.json") == outcome
 
@@ -57,7 +64,7 @@ def decisions(study, monkeypatch):
         return taken[-1]
 
     monkeypatch.setattr(Study, "kind", dataclasses.replace(kind, decide=decide))
-    run(study)
+    run_simulated_study(study, quadratic)
     monkeypatch.undo()
     return len(taken)
 
@@ -73,7 +80,7 @@ def test_what_a_study_does_is_told(tmp_path):
     run_study(
         study,
         lambda *_: None,
-        live=SimulatedTrials(study),
+        live=SimulatedTrials(study, quadratic),
         on_phase=phases.append,
         on_decision=decisions.append,
     )

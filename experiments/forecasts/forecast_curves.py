@@ -1,4 +1,4 @@
-"""Curves that others measured, as scripts/score_forecasts.py reads them."""
+"""Curves that others measured, as experiments/forecasts/score_forecasts.py reads them."""
 
 from __future__ import annotations
 
