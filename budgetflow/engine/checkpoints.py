@@ -14,6 +14,7 @@ import logging
 import math
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -287,6 +288,7 @@ def _leave_out_closed_loops() -> None:
             tell(raised)
 
     sys.unraisablehook = tell_others
+    warnings.filterwarnings("ignore", "coroutine '.*' was never awaited", RuntimeWarning)
 
 
 def _nbytes(tree: Any) -> int:
