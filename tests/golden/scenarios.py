@@ -36,7 +36,7 @@ def config_of(kind, name, **fields):
 
 def several(runs, folder):
     """Chains of one study each, by name: (config, law)."""
-    return {config.name: run_chain([config], folder, law) for config, law in runs}
+    return {config.name: run_chain([config], folder, law)[config.name] for config, law in runs}
 
 
 def sweep_found(folder, monkeypatch):
@@ -60,9 +60,13 @@ def sweep_found(folder, monkeypatch):
         regime="compute_bound",
     )
 
-    def grid(name):
-        rates = (0.03, 0.1, 0.3)
-        return config_of("lr_sweep", name, max_train_steps=1000, sweep__learning_rates=rates)
+    def grid(name, **fields):
+        rates = {"sweep__learning_rates": (0.03, 0.1, 0.3), **fields}
+        return config_of("lr_sweep", name, max_train_steps=1000, **rates)
+
+    def one_is_lost(plan, step):
+        law = racing(falls=0.3) if plan.config.seed == 2 else racing()
+        return law(plan, step)
 
     by_loss = config_of(
         "lr_sweep",
@@ -77,6 +81,8 @@ def sweep_found(folder, monkeypatch):
             (extended, racing(loses_fit=True)),
             (by_loss, racing()),
             (grid("alone"), racing(diverges_above=0.05)),
+            (grid("outermost", sweep__max_extensions=0), racing(diverges_above=0.05)),
+            (grid("lost", sweep__seeds=3), one_is_lost),
             (grid("equal"), racing(width=1e9, seed_noise=0.0)),
         ],
         folder,
@@ -298,7 +304,18 @@ def chain(folder, monkeypatch):
     def of_both(plan, step):
         return race(plan, step) if plan.config.kind == "lr_sweep" else law(plan, step)
 
-    return run_chain([sweep, first, longer, pitfall, anew], folder, of_both, saves=True)
+    as_found = config_of(
+        "round",
+        "no_allowance",
+        builds_on="sweep.py",
+        regularization__dropout_rate=0.1,
+        search__space=(log_uniform(RATE, 0.03, 0.3),),
+        search__trials=2,
+    )
+    return {
+        **run_chain([sweep, first, longer, pitfall, anew], folder, of_both, saves=True),
+        **run_chain([sweep, as_found], folder / "as_found", of_both),
+    }
 
 
 def forecasts(folder, monkeypatch):
@@ -421,10 +438,84 @@ def derived(folder, monkeypatch):
             ),
         ),
         "little_noise": run_chain(two("quiet", 2), folder, annealed(width=5.0, seed_noise=0.02)),
-        "no_noise": run_chain(two("silent", 3), folder, annealed(seed_noise=0.0)),
+        "no_noise": run_chain(two("silent", 3), folder, annealed(factor=factor, seed_noise=0.0)),
+        "each_diverges": run_chain(
+            two("each", 2),
+            folder,
+            annealed(
+                diverges=lambda plan: (
+                    plan.length_steps == 400 and plan.config.seed == 1 and plan.role != "point"
+                )
+            ),
+        ),
         "all_diverge": run_chain(
             two("diverged", 3)[:1], folder, annealed(diverges=lambda plan: plan.idea is not None)
         ),
+    }
+
+
+def derived_fields(folder, monkeypatch):
+    """What becomes of fields of every tag; and of one field alone, which moves."""
+    wide = config_of(
+        "round",
+        "wide_first",
+        max_train_steps=100,
+        evaluation__selection_metric="loss",
+        search__trials=24,
+        search__space=(
+            log_uniform(RATE, 0.05, 0.2),
+            choices("schedule.decay", "linear", "cosine"),
+            choices(DECAY, 0.1, 0.2, 0.4),
+            choices("schedule.warmup_steps", 0, 5, 10),
+            choices("model.hidden_sizes", (8,), (16,)),
+            uniform("optimizer.momentum", 0.8, 0.98),
+            log_uniform(WEIGHT_DECAY, 1e-5, 1e-2, tag="unlikely"),
+            uniform("regularization.dropout_rate", 0.0, 0.4, tag="likely"),
+            choices("optimizer.nesterov", True, False, tag="very_likely"),
+        ),
+    )
+    longer = config_of(
+        "round",
+        "wide_second",
+        builds_on="first.py",
+        max_train_steps_factor=4.0,
+        evaluation__selection_metric="loss",
+        search__derive=True,
+        search__trials=4,
+        search__carry=(("regularization.dropout_rate", "narrowed"),),
+        search__space=(uniform("optimizer.momentum", 0.5, 0.9),),
+    )
+    one = config_of(
+        "round",
+        "one_first",
+        max_train_steps=100,
+        evaluation__evaluations=4,
+        evaluation__selection_metric="loss",
+        schedule__decay="linear",
+        schedule__decay_fraction=0.2,
+        search__trials=8,
+        search__space=(log_uniform(RATE, 0.01, 1.0),),
+    )
+    moved = config_of(
+        "round",
+        "one_second",
+        builds_on="first.py",
+        max_train_steps_factor=4.0,
+        evaluation__evaluations=4,
+        evaluation__selection_metric="loss",
+        search__derive=True,
+        search__seeds=3,
+    )
+
+    def at_the_end(plan):
+        return 1 + plan.config.regularization["dropout_rate"]
+
+    def lower_when_longer(plan):
+        return plan.schedule.base_learning_rate ** (0.5 if plan.length_steps == 400 else -0.1)
+
+    return {
+        "wide": run_chain([wide, longer], folder, annealed(factor=at_the_end)),
+        "one": run_chain([one, moved], folder, annealed(factor=lower_when_longer, width=20.0)),
     }
 
 
@@ -458,6 +549,13 @@ def rounds_planned(folder, monkeypatch):
     warmed.ideas = {"clipped": {"clip_gradient_norm": 1.0}}
     with pytest.raises(ConfigError) as too_small:
         run_chain([config("too_small", 700)], folder, annealed())
+    unstable = config("cold", 3000)
+    unstable.search.space = (log_uniform(RATE, 0.05, 0.2), uniform(WARMUP, 0.0, 0.2))
+    by_value = config("unstable", 3000)
+    by_value.search.space = (
+        log_uniform(RATE, 0.05, 0.2),
+        choices("optimizer.nesterov", True, False, tag="very_likely"),
+    )
     undecayed = config(
         "undecayed",
         regime="compute_bound",
@@ -483,6 +581,10 @@ def rounds_planned(folder, monkeypatch):
         ),
         "one": run_chain([config("one", 4000, rounds__num_rounds=1)], folder, annealed()),
         "warmed": run_chain([warmed], folder, annealed(spikes=cold)),
+        "cold": run_chain([unstable], folder, annealed(diverges=cold)),
+        "unstable": run_chain(
+            [by_value], folder, annealed(diverges=lambda plan: plan.config.optimizer["nesterov"])
+        ),
         "undecayed": run_chain([undecayed], folder, annealed(best_rate=5.0)),
         "too_small": str(too_small.value),
     }
@@ -560,6 +662,8 @@ def comparisons(folder, monkeypatch):
             (config("one_seed", comparison__seeds=1), racing()),
             (config("not_reached", steps=300), racing()),
             (config("neither_reached", steps=100), racing()),
+            (config("only_changed", (("data.batch_size", 512),), steps=200), racing()),
+            (config("two_seeds", comparison__seeds=2), racing()),
             (config("at_boundary", comparison__refine=None), racing(best_rate=1e5, width=4.0)),
             (config("too_early", comparison__train_loss=2.0), racing()),
             (config("by_loss", comparison__train_loss=0.1), racing()),
@@ -578,6 +682,7 @@ NAMES = (
     "chain",
     "forecasts",
     "derived",
+    "derived_fields",
     "rounds_planned",
     "cooldowns",
     "comparisons",

@@ -13,6 +13,9 @@ from etils import epath
 
 from budgetflow.engine.metrics import Metric
 from budgetflow.engine.tasks import Classification
+from budgetflow.playbook.budget.words import plan_rows
+from budgetflow.results.kind_views import headline, planned_fields, view_of
+from budgetflow.results.reading import open_study
 from budgetflow.studies.kinds import check_follows, parse_study
 from budgetflow.studies.plan.chain import planned_chain
 from budgetflow.studies.run.noise_scale import GradientProducts
@@ -29,7 +32,8 @@ def run_chain(configs, workdir, law, saves=False):
         saves: whether trials leave checkpoints, which others can continue.
 
     Returns:
-        The outcomes by the study's name, without fingerprints, and what is said of a plan.
+        The outcomes by the study's name, without fingerprints, and how they are shown; and what is
+        said of a plan.
     """
     workdir, chain = epath.Path(workdir), [parse_study(config) for config in configs]
     for before, after in itertools.pairwise(chain):
@@ -37,8 +41,28 @@ def run_chain(configs, workdir, law, saves=False):
     planned = planned_chain(chain, workdir)
     planned.record(workdir)
     outcomes = run_simulated(planned.studies, workdir, law, saves)
-    names = {name: without_fingerprints(outcome) for name, outcome in outcomes.items()}
-    return {"plan": list(planned.sentences()), "outcomes": names}
+    found = {
+        name: {**without_fingerprints(outcome), "shown": shown(open_study(workdir / name))}
+        for name, outcome in outcomes.items()
+    }
+    if planned.plan is None:
+        return found
+    rows = [" | ".join(map(str, row.values())) for row in plan_rows(planned.plan)]
+    return {
+        "plan": [*rows, *planned.sentences(), *lines(planned_fields(planned.fields()))],
+        **found,
+    }
+
+
+def shown(study):
+    """A study's sentence and its tables, as they are printed."""
+    tables = [line for table in view_of(study.found).tables(study) for line in lines(table)]
+    return [headline(study.found), *tables]
+
+
+def lines(table):
+    """A table in lines, its title first."""
+    return [table.title, *(" | ".join(cells) for cells in (table.columns, *table.rows))]
 
 
 def without_fingerprints(value):

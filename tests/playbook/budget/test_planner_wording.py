@@ -10,7 +10,7 @@ from budgetflow.playbook.budget.planner import (
     InfeasibleBudgetError,
     plan_rounds,
 )
-from budgetflow.playbook.budget.words import infeasible, plan_rows, plan_sentences
+from budgetflow.playbook.budget.words import infeasible, plan_sentences
 
 COST = StepCost(examples=64, flops=2e9, seconds=0.36)
 
@@ -32,48 +32,6 @@ def refusal(budget, **fields):
     return infeasible(asked, raised.value.smallest_feasible_steps, budget, COST)
 
 
-def test_a_row_for_each_round():
-    assert plan_rows(plan_rounds(request(Budget("steps", 104_500)))) == [
-        {
-            "study": "round 1",
-            "trials": 54,
-            "steps a trial": 1000,
-            "of production": "10%",
-            "steps": 54_000,
-            "of the budget": "52%",
-        },
-        {
-            "study": "round 2",
-            "trials": 5,
-            "steps a trial": 10_000,
-            "of production": "100%",
-            "steps": 50_000,
-            "of the budget": "48%",
-        },
-    ]
-
-
-def test_what_a_budget_buys():
-    assert sentences(Budget("steps", 104_500)) == [
-        "The budget is 104500 steps.",
-        "The plan costs 104000 steps if every trial is trained from scratch; 500 are left over.",
-        "Twice the budget (209000 steps) buys 109 trials of 1000 steps and 10 of 10000; half of "
-        "it (52250 steps) buys 32 trials of 1000 steps and 2 of 10000.",
-    ]
-
-
-def test_what_reuse_saves_and_half_the_budget_does_not_buy():
-    found = sentences(Budget("hours", 3), constant_fraction=0.8)
-    assert found == [
-        "The budget of 3 hours is 30000 steps of 0.36 seconds, evaluations included.",
-        "The plan costs 30000 steps if every trial is trained from scratch; 0 are left over.",
-        "About 1600 of them (5%) or more need not be trained, if trials of the last round continue "
-        "those of the round before.",
-        "Twice the budget (6 hours) buys 30 trials of 1000 steps and 3 of 10000; half of it (1.5 "
-        "hours) is too little for any plan.",
-    ]
-
-
 @pytest.mark.parametrize(
     ("budget", "sentence"),
     [
@@ -86,16 +44,6 @@ def test_what_reuse_saves_and_half_the_budget_does_not_buy():
 )
 def test_how_a_budget_became_steps(budget, sentence):
     assert sentences(budget)[0] == sentence
-
-
-def test_a_short_first_round_is_flagged():
-    *_, warning = sentences(Budget("steps", 100_000), first_round_fraction=0.05)
-    assert warning == (
-        "THE FIRST ROUND IS SHORT: 500 steps are 5% of the production run, and conclusions of so "
-        "short a round are unlikely to carry over. At about 10% many questions can be answered, "
-        "and even that is no guarantee for runs of 20%. Give it 10%, or check again in a later "
-        "round what it concludes."
-    )
 
 
 def test_too_small_a_budget_is_told_the_smallest():

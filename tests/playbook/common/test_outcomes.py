@@ -3,13 +3,31 @@ import json
 
 import pytest
 from test_round_wording import ROUND, SPREAD, cooldowns
-from test_wording import FOUND, answer
 
 from budgetflow.base.import_path import import_object
 from budgetflow.engine.schedules import Schedule
-from budgetflow.playbook.common.outcomes import NAMED, RoundOutcome, SweepOutcome, from_json
+from budgetflow.playbook.common.outcomes import (
+    NAMED,
+    RoundOutcome,
+    SeedAnswer,
+    SweepOutcome,
+    from_json,
+)
 from budgetflow.playbook.common.reasons import Reason
 
+FOUND = SweepOutcome(
+    status="found",
+    max_train_steps=37,
+    fitted_at_step_bracket=(36, 37),
+    best_learning_rate=0.1,
+    learning_rates=(0.01, 0.1, 1.0),
+    extensions=0,
+    regime="not_compute_bound",
+    steps_trained=150,
+    steps_full_grid=3000,
+    diverged=0,
+    suggested_max_train_steps=None,
+)
 DECAYING = Schedule(0.1, 0, 10, 20, "step", drop_steps=(0, 5))
 DIAGNOSIS = dataclasses.replace(ROUND.best_step_diagnosis, suggested_schedule=DECAYING)
 COMPLETE = {
@@ -18,6 +36,11 @@ COMPLETE = {
     "higher_is_better": False,
 }
 BEST = {"best_validation": {"error_rate": 0.1}, "best_test": {"error_rate": 0.2}}
+
+
+def answer(seed, steps):
+    status = "found" if steps else "not_fitted"
+    return SeedAnswer(seed=seed, status=status, max_train_steps=steps, best_learning_rate=0.1)
 
 
 @pytest.mark.parametrize(

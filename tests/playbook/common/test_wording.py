@@ -5,81 +5,9 @@ import dataclasses
 import pytest
 from test_round_wording import NOTHING, ROUND, cooldowns
 
-from budgetflow.playbook.common.outcomes import SeedAnswer, SweepOutcome
 from budgetflow.playbook.common.words import gone_on, in_words
 from budgetflow.results.kind_views import headline
 from budgetflow.results.words import format_cell, timing_line
-
-FOUND = SweepOutcome(
-    status="found",
-    max_train_steps=37,
-    fitted_at_step_bracket=(36, 37),
-    best_learning_rate=0.1,
-    learning_rates=(0.01, 0.1, 1.0),
-    extensions=0,
-    regime="not_compute_bound",
-    steps_trained=150,
-    steps_full_grid=3000,
-    diverged=0,
-    suggested_max_train_steps=None,
-)
-
-
-def answer(seed, steps):
-    status = "found" if steps else "not_fitted"
-    return SeedAnswer(seed=seed, status=status, max_train_steps=steps, best_learning_rate=0.1)
-
-
-@pytest.mark.parametrize(
-    ("fields", "sentence"),
-    [
-        (
-            {},
-            "max_train_steps = 37: the training set is fitted perfectly by then, at a constant "
-            "learning rate of 0.1.",
-        ),
-        (
-            {"seeds": (answer(0, 37), answer(1, 40), answer(2, None))},
-            "max_train_steps = 37 (the median of 3 seeds, 37 to 40): the training set is fitted "
-            "perfectly by then, at a constant learning rate of 0.1.",
-        ),
-        (
-            {"fitted_train_loss": 0.05, "contradicting_examples": 12, "lowest_train_errors": 6},
-            "max_train_steps = 37: the training loss is under 0.05 by then, at a constant "
-            "learning rate of 0.1.",
-        ),
-        (
-            {"contradicting_examples": 12, "lowest_train_errors": 6},
-            "max_train_steps = 37: the training set is fitted as well as possible, with 6 wrong "
-            "(since 12 examples contradict each other), by then, at a constant learning rate of "
-            "0.1.",
-        ),
-        (
-            {"status": "at_boundary"},
-            "No answer: the best learning rate lies at the boundary of the search space.",
-        ),
-        (
-            {"status": "not_fitted"},
-            "No answer: no learning rate fitted the training set within the steps allowed.",
-        ),
-        (
-            {"status": "not_fitted", "contradicting_examples": 12, "lowest_train_errors": 6},
-            "No answer: no learning rate fitted the training set as well as possible, with 6 wrong "
-            "(since 12 examples contradict each other), within the steps allowed.",
-        ),
-        (
-            {
-                "status": "not_fitted",
-                "fitted_train_loss": 0.05,
-                "contradicting_examples": 12,
-                "lowest_train_errors": 6,
-            },
-            "No answer: no learning rate fitted the training set within the steps allowed.",
-        ),
-    ],
-)
-def test_headlines_of_sweeps(fields, sentence):
-    assert headline(dataclasses.replace(FOUND, **fields)) == sentence
 
 
 def test_headlines_of_rounds_and_cooldowns():

@@ -51,26 +51,6 @@ def test_a_newcomer_reads_in_one_sentence_what_four_times_the_steps_would_buy():
     assert timed.endswith("for 1,280 more steps to train, about 2 minutes at this speed.")
 
 
-def test_one_reason_for_several_lengths_is_said_once():
-    none = said(longer=tuple(dataclasses.replace(FAR, length_steps=n) for n in (800, 1600)))
-    assert list(forecast_sentences(none, 400, "loss")) == [
-        "What 800 and 1600 steps would give cannot be told: 9000 steps are too many."
-    ]
-    assert worth(none, 400) == "What twice the steps would gain cannot be told."
-
-
-def test_twice_the_steps_are_told_where_nothing_else_is():
-    only = said(longer=(TWICE, FAR), wider=1.8, receipts=("a",))
-    first, _, wider = forecast_sentences(only, 400, "loss")
-    assert first.startswith(
-        "Twice the steps (800) would bring the validation loss of trial 3 from 1.52"
-    )
-    assert wider == (
-        "Forecasts here are 1.8 times as wide as their law says, after what 1 earlier one in this "
-        "workdir needed."
-    )
-
-
 @pytest.mark.parametrize(
     ("fields", "end"),
     [

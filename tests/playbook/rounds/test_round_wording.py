@@ -1,6 +1,5 @@
 """Whole sentences about rounds and cooldowns, from facts made by hand."""
 
-import dataclasses
 import math
 
 import pytest
@@ -19,9 +18,7 @@ from budgetflow.playbook.rounds.decay_spread import DecaySpread
 from budgetflow.playbook.rounds.words import (
     cooldowns_reasons,
     explained,
-    round_reasons,
     spread_explained,
-    trained_again,
 )
 
 SELECTION = Selection("validation_error_rate")
@@ -70,22 +67,6 @@ BEST = (
     "top 5 error undefined."
 )
 EVERY_TRIAL = "Every trial diverged: look for a lower learning rate or a longer warmup."
-
-
-def test_a_round():
-    first = "4 trials of 1000 steps; 1 diverged."
-    diagnosis = ["What it means.", "A caveat.", "Another."]
-    assert list(map(str, round_reasons(ROUND))) == [first, BEST, *diagnosis]
-    more = dataclasses.replace(ROUND, steps_reused=1000, decay_spread=SPREAD)
-    assert list(map(str, round_reasons(more))) == [
-        first,
-        BEST,
-        "1000 of 4000 steps (25%) were taken over from other trials, bit for bit, instead of being "
-        "trained again.",
-        *diagnosis,
-        "What decays mean.",
-    ]
-    assert list(map(str, round_reasons(dataclasses.replace(ROUND, **NOTHING))))[1] == EVERY_TRIAL
 
 
 def cooldowns(*values, **fields):
@@ -151,69 +132,6 @@ COMPETES = (
 
 
 @pytest.mark.parametrize(
-    ("found", "means"),
-    [
-        (
-            diagnosis("undecided", 100, 900),
-            "2 trials that compete for the best result (best at step 100, 900) cannot tell whether "
-            "max_train_steps was right: it takes 3 such trials. Search closer to the best one, or "
-            f"try more points. {COMPETES}",
-        ),
-        (
-            diagnosis("too_long", 10, 20, 30, in_first_10_percent=3, suggested_max_train_steps=60),
-            "In all 3 trials that compete for the best result the best step lies in the first 10% "
-            f"of training: max_train_steps is far too high; 60 would do. {COMPETES}",
-        ),
-        (
-            diagnosis(
-                "too_short", 990, 980, 970, 10, in_last_25_percent=3, suggested_max_train_steps=2000
-            ),
-            "In 3 of 4 trials that compete for the best result the best step lies in the last 25% "
-            "of training ('consistently' means 75% or more): longer training, up to 2000 steps, "
-            f"and re-tuning the decay may help. {COMPETES}",
-        ),
-        (
-            diagnosis(
-                "about_right",
-                10,
-                500,
-                900,
-                in_first_10_percent=1,
-                in_last_25_percent=1,
-                suggested_max_train_steps=1000,
-            ),
-            "In 1 of 3 trials that compete for the best result the best step lies in the first 10% "
-            "of training and in 1 in the last 25%: neither always early nor consistently late, so "
-            f"max_train_steps is about right. {COMPETES}",
-        ),
-        (
-            diagnosis("undecided"),
-            "No trial is left to judge max_train_steps by. Every trial diverged.",
-        ),
-    ],
-    ids=["undecided", "too_long", "too_short", "about_right", "none"],
-)
-def test_verdicts(found, means):
-    assert found.means == means
-
-
-def test_trials_that_do_not_compete():
-    found = diagnosis(
-        "undecided",
-        100,
-        hopeless=(10, 20, 990),
-        hopeless_in_first_10_percent=2,
-        hopeless_in_last_25_percent=1,
-    )
-    assert found.means == (
-        "The one trial that competes (best at step 100) cannot tell whether max_train_steps was "
-        "right: it takes 3 such trials. Search closer to the best one, or try more points. 3 other "
-        "trials do not compete (2 with the best step in the first 10%, 1 in the last 25%) and do "
-        f"not count. {COMPETES}"
-    )
-
-
-@pytest.mark.parametrize(
     ("schedule", "words"),
     [
         (Schedule(0.25, 0, 2000), "0.25 with constant 2000 steps"),
@@ -234,16 +152,6 @@ def test_the_suggested_schedule_in_words(schedule, words):
     # Nothing is said of it where the length stays.
     same = diagnosis("about_right", 500, 500, 500, suggested_max_train_steps=1000, **fields)
     assert same.means.endswith(COMPETES)
-
-
-def test_caveats():
-    assert diagnosis("undecided", 100).caveats == ()
-    uncertain = diagnosis("too_short", 999, 999, schedule=LINEAR, diverged=2)
-    assert list(uncertain.caveats) == [
-        "2 trials that diverged are left out.",
-        "The learning rate of 2 of 2 trials decays to zero, which by itself pushes best steps to "
-        "the end; late best steps alone do not show that training was too short.",
-    ]
 
 
 def spread(best, worst, relative, hinges_on_decay, selection=SELECTION):
@@ -304,20 +212,3 @@ def test_differences_of_few_examples_are_counted():
     )
     means = spread(1 / 270, 2 / 270, 1.0, True, counting).means
     assert "steps), 1 of 270 examples, 100.0% apart. " in means
-
-
-def test_what_was_trained_again():
-    def joined(number, **fields):
-        return trial_record(number, CONSTANT, **fields)
-
-    records = [
-        joined(0),
-        joined(1, not_reused_because="they differ in seed"),
-        joined(2, not_reused_because="they differ in seed"),
-        joined(3, steps_reused=60, measured_anew_because="they differ in evaluation"),
-    ]
-    assert list(trained_again(records)) == [
-        "Trial 1, 2 trained all steps and could not continue another trial: they differ in seed.",
-        "Trial 3 took over the state of step 60 but no measurements, since those were made "
-        "otherwise (they differ in evaluation): best steps are selected from step 60 on.",
-    ]
