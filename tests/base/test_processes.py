@@ -88,7 +88,7 @@ def slurm_task(number, count):
 
 def finish(running, status=0):
     """Waits for the processes of a run; what each printed."""
-    outputs = [process.communicate(timeout=240) for process in running]
+    outputs = [process.communicate(timeout=600) for process in running]
     for process, (_, errors) in zip(running, outputs, strict=True):
         assert process.returncode == status, errors
     return outputs
@@ -192,7 +192,7 @@ def test_a_full_disk_ends_all_processes_and_loses_nothing(share, config, disk, u
     left = int(share * blocks(undisturbed[0]))
     (folder / "ballast").write_bytes(bytes(12 * 2**20 - left))
     running = start(2, config, folder / "runs", "--config.mesh.fsdp=2")
-    outputs = [process.communicate(timeout=240) for process in running]
+    outputs = [process.communicate(timeout=600) for process in running]
     full = 0
     for process, (_, errors) in zip(running, outputs, strict=True):
         if process.returncode == 2:
