@@ -34,10 +34,10 @@ PUBLIC = {
     "budgetflow.metrics": {"Metric": None, "as_metric": None},
     "budgetflow.models": dict.fromkeys(["ConvNet", "MLP", "ResNet", "Transformer"]),
     "budgetflow.models.conv": {"ConvNet": None},
-    "budgetflow.models.dropout": {},
+    "budgetflow.models.dropout": {"dropout": None},
     "budgetflow.models.mlp": {"MLP": None},
-    "budgetflow.models.resnet": {},
-    "budgetflow.models.transformer": {},
+    "budgetflow.models.resnet": dict.fromkeys(["NormedConvolution", "ResNet", "ResidualBlock"]),
+    "budgetflow.models.transformer": {"Block": None, "Transformer": None},
     "budgetflow.schedules": {"Schedule": None, "common_prefix_steps": None},
     "budgetflow.studies.search_space": {
         "choices": "name values tag",

@@ -41,7 +41,7 @@ def holder(folder, seconds):
     return process
 
 
-QUICKLY = "from budgetflow.studies import lock; lock.BEAT_SECONDS = 0.2"
+QUICKLY = "from budgetflow.studies.store import lock; lock.BEAT_SECONDS = 0.2"
 
 
 def elsewhere(beats=0):
