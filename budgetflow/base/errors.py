@@ -4,6 +4,9 @@ import difflib
 import itertools
 from collections.abc import Callable, Iterable
 
+# Errors and their texts: left out of the keys of results, see budgetflow.base.source_code.
+CHANGES_NO_RESULT = True
+
 # More names, or a longer value, would not be read.
 MOST_NAMES = 32
 MOST_CHARACTERS = 80

@@ -11,6 +11,9 @@ from etils import epath
 
 from budgetflow.base.errors import UserError
 
+# Errors and their texts: left out of the keys of results, see budgetflow.base.source_code.
+CHANGES_NO_RESULT = True
+
 # Errors of writing name no file: these concern the studies' disk all the same.
 _FULL = {errno.ENOSPC: "its disk is full", errno.EDQUOT: "its disk quota is used up"}
 _WHY = _FULL | {

@@ -9,8 +9,9 @@ places do not. The key of states is all of ``engine/`` and what that imports
 (:func:`framework_source`), but for what a config names there, which counts when one names it. All
 else, as the policy of a kind of study, counts where it is named (:func:`source_digests`).
 
-Comments, docstrings and formatting never count; of budgetflow's code, neither do the texts of
-errors nor modules that only make sentences, which are marked by ``CHANGES_NO_RESULT = True``.
+Comments, docstrings and formatting never count. Of budgetflow's code, neither do the texts of
+``raise`` statements, modules that hold nothing but the names of others, nor those that are marked
+by ``CHANGES_NO_RESULT = True``: sentences, errors and times, from which no result follows.
 """
 
 from __future__ import annotations
@@ -43,6 +44,11 @@ _NAMED_BY_CONFIGS = (
     *("data.augment", "data.diabetes", "data.fashion_mnist", "data.text"),
 )
 
+# What carries the decisions of any kind of study out.
+_CARRIES_OUT = tuple(
+    f"{OWN}.studies.{name}" for name in ("study", "run.own_devices", "run.completion")
+)
+
 
 class _Module(NamedTuple):
     """A module of budgetflow.
@@ -51,11 +57,13 @@ class _Module(NamedTuple):
         content: a digest of its code without the imports of other modules of budgetflow.
         imports: the names of those modules, each with what is imported from it.
         counts: whether it can change a result.
+        is_names: whether it holds nothing but the names of others.
     """
 
     content: str
     imports: list[tuple[str, str]]
     counts: bool
+    is_names: bool
 
 
 def source_digests(path: str, field: str) -> dict[str, str]:
@@ -78,9 +86,23 @@ def source_digests(path: str, field: str) -> dict[str, str]:
     return dict(_digests(module))
 
 
-def module_digests(module: str) -> dict[str, str]:
-    """The code of a module and of what it imports, as :func:`source_digests` has it."""
-    return dict(_digests(module))
+def policy_digests(function: Any, path: str | None) -> dict[str, str]:
+    """The code that decides in a kind of study, and carries decisions out: module name to digest.
+
+    Args:
+        function: its policy.
+        path: the import path of the kind, for one of a user's own.
+
+    Raises:
+        ConfigError: there is no such object.
+    """
+    while isinstance(function, functools.partial):
+        function = function.func
+    modules = [function.__module__]
+    if path is not None:
+        import_object(path, "config.kind", of_type=object)
+        modules.append(path.rpartition(".")[0])
+    return dict(_digests(*modules, also=_CARRIES_OUT))
 
 
 @functools.cache  # The code of a process stays what it is.
@@ -106,7 +128,7 @@ def _closure(modules: Iterable[str]) -> set[str]:
         if name not in closure and name != OWN and own[name].counts:
             closure.add(name)
             waiting += [imported for imported, _ in own[name].imports]
-    return closure
+    return {name for name in closure if not own[name].is_names}
 
 
 def _digest_of(modules: Iterable[str]) -> str:
@@ -117,7 +139,11 @@ def _digest_of(modules: Iterable[str]) -> str:
         for name in modules
         for imports in [[i for i in own[name].imports if own[i[0]].counts]]
     ]
-    return hashlib.sha256(repr(sorted(links)).encode()).hexdigest()[:16]
+    return _hash(sorted(links))
+
+
+def _hash(code: Any) -> str:
+    return hashlib.sha256(repr(code).encode()).hexdigest()[:16]
 
 
 @functools.cache  # The code of a process stays what it is.
@@ -145,9 +171,18 @@ def _parsed(files: dict[str, bytes]) -> dict[str, _Module]:
             isinstance(node, ast.Assign) and ast.unparse(node) == "CHANGES_NO_RESULT = True"
             for node in tree.body
         )
-        digest = hashlib.sha256(repr(code).encode()).hexdigest()[:16]
-        modules[file.removesuffix(".__init__")] = _Module(digest, sorted(imports), counts)
+        is_names = not [node for node in tree.body if not _is_of_names(node, names)]
+        name = file.removesuffix(".__init__")
+        modules[name] = _Module(_hash(code), sorted(imports), counts, is_names)
     return modules
+
+
+def _is_of_names(node: ast.stmt, names: set[str]) -> bool:
+    """Whether a statement is a docstring, an import of budgetflow's, or ``__all__``."""
+    if isinstance(node, ast.ImportFrom):
+        return node.module in names
+    is_all = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    return is_all or _is_docstring(node)
 
 
 def _own_code(node: Any, names: set[str], imports: list[tuple[str, str]]) -> Any:
@@ -187,18 +222,19 @@ def _without_texts(node: ast.Raise) -> ast.Raise:
 
 
 @functools.cache  # A module is imported once: its code in this process stays the same.
-def _digests(module: str) -> tuple[tuple[str, str], ...]:
+def _digests(*modules: str, also: tuple[str, ...] = ()) -> tuple[tuple[str, str], ...]:
+    """The code of modules and of what they import; of ``also``, budgetflow's, without imports."""
     digests: dict[str, str] = {}
     own: set[str] = set()
-    waiting = [module]
-    start = _spec(module)
+    waiting = list(modules)
+    starts = [_spec(module) for module in modules]
     while waiting:
         name = waiting.pop()
         if name.partition(".")[0] == OWN:
             own |= {name} & _own_modules().keys()
             continue
         spec = _spec(name)
-        if name in digests or spec is None or start is None or not _belong_together(start, spec):
+        if name in digests or spec is None or not any(_belong_together(s, spec) for s in starts):
             continue
         assert spec.origin is not None
         content = Path(spec.origin).read_bytes()
@@ -209,7 +245,7 @@ def _digests(module: str) -> tuple[tuple[str, str], ...]:
         digests[name] = _digest(tree)
         is_package = spec.submodule_search_locations is not None
         waiting += _imports(tree, name if is_package else name.rpartition(".")[0])
-    if own and (others := _closure(own) - _closure(_engine())):
+    if others := (_closure(own) | {*also}) - _closure(_engine()):
         digests[OWN] = _digest_of(others)
     return tuple(sorted(digests.items()))
 
@@ -223,8 +259,10 @@ def _spec(name: str) -> ModuleSpec | None:
     return spec if spec is not None and spec.has_location else None
 
 
-def _belong_together(first: ModuleSpec, second: ModuleSpec) -> bool:
+def _belong_together(first: ModuleSpec | None, second: ModuleSpec) -> bool:
     """Whether two modules are of the same package, or lie in the same folder of the user's."""
+    if first is None:
+        return False
     if first.name.partition(".")[0] == second.name.partition(".")[0]:
         return True
     root = _root(first)
@@ -253,7 +291,7 @@ def _imports(tree: ast.AST, package: str) -> Iterator[str]:
 
 
 def _digest(tree: ast.Module) -> str:
-    return hashlib.sha256(repr(_code(tree)).encode()).hexdigest()[:16]
+    return _hash(_code(tree))
 
 
 def _code(node: Any) -> Any:

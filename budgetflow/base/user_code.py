@@ -10,6 +10,9 @@ from collections.abc import Iterator
 
 from budgetflow.base.errors import ConfigError, UserError
 
+# Errors and their texts: left out of the keys of results, see budgetflow.base.source_code.
+CHANGES_NO_RESULT = True
+
 # Frames in these folders are no user's: the standard library, installed packages, this package.
 _LIBRARIES = tuple(
     os.path.realpath(folder) + os.sep

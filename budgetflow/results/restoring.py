@@ -27,6 +27,7 @@ from budgetflow.engine.training.mesh import BATCH_AXES
 from budgetflow.engine.training.spec import ProgramSpec, arrays_of
 from budgetflow.engine.training.step import TrainState
 from budgetflow.engine.training.trial_run import trial_program
+from budgetflow.studies.store.recorded_code import renewed
 
 
 class Restored(NamedTuple):
@@ -131,7 +132,7 @@ def _dataset(config: StudyConfig) -> Dataset:
 
 def _warn_of_changed_code(model: str, key: dict[str, Any]) -> None:
     """Warns if the model's code is not what the weights were trained with."""
-    then = key.get("code", {}).get("model.name", {})
+    then = renewed(key.get("code", {}).get("model.name", {}))
     now = source_digests(model, "config.model.name") if then else {}
     if changed := sorted(name for name in then if then[name] != now.get(name)):
         warnings.warn(

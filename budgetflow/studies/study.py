@@ -154,7 +154,7 @@ def resolve(
         config = replace_fields(config, {"max_train_steps": length})
     builds_on = earlier_outcome["fingerprint"] if earlier_outcome else None
     mesh = make_mesh(config.mesh, kind_of(config).num_trials(config))
-    found_on = dependencies(config, dataset, Changes.OUTCOME, kind_of(config).policy)
+    found_on = dependencies(config, dataset, Changes.OUTCOME, kind_of(config).decide)
     recorded = processes.on_main(_recorded, folder)
     if recorded and (same_results or begun_with_equal_code(found_on, recorded)):
         found_on = as_begun(found_on, recorded, builds_on)

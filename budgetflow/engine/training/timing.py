@@ -11,6 +11,9 @@ from typing import Any
 
 import jax
 
+# Times and traces: left out of the keys of results, see budgetflow.base.source_code.
+CHANGES_NO_RESULT = True
+
 _THREAD = threading.local()
 # What JAX reports of a compilation, without tracing, whose reports overlap.
 _COMPILING = (

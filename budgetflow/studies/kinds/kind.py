@@ -175,11 +175,6 @@ class Kind:
         lambda study, outcome, records, live: outcome
     )
 
-    @property
-    def policy(self) -> str:
-        """The name of the module that decides."""
-        return self.decide.__module__
-
 
 def switch_off(config: StudyConfig) -> tuple[StudyConfig, tuple[str, ...]]:
     """A config without regularization and augmentation, and what was on."""

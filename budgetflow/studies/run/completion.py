@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from budgetflow.base.equal_code import with_todays_digests
 from budgetflow.base.source_code import OWN, framework_source
 from budgetflow.config.fields import Changes
 from budgetflow.engine.training.timing import Stopwatch
@@ -29,6 +28,7 @@ from budgetflow.studies.store.keys import (
     fields_in_words,
     of_code,
 )
+from budgetflow.studies.store.recorded_code import with_todays_digests
 from budgetflow.studies.store.trial import TrialRecord
 from budgetflow.studies.study import Study
 
@@ -85,8 +85,8 @@ def completed(
 
 def changed_code(study: Study, records: Sequence[TrialRecord]) -> list[str]:
     """The code that has changed since the study, or any of its trials, was begun: its names."""
-    now = dependencies(study.config, study.dataset, Changes.OUTCOME, study.kind.policy)
-    names = {*differing_fields(with_todays_digests(study.found_on, now), now)}
+    now = dependencies(study.config, study.dataset, Changes.OUTCOME, study.kind.decide)
+    names = {*differing_fields(with_todays_digests(study.found_on), now)}
     for record in records:  # who undid a change has trials that ran with it
         config = study.kind.plan(study, record.trial, record.hyperparameters).config
         now = {"code": code(config), OWN: framework_source()}

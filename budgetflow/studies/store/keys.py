@@ -17,15 +17,15 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from budgetflow.base.equal_code import with_todays_digests
 from budgetflow.base.import_path import is_import_path
-from budgetflow.base.source_code import OWN, framework_source, module_digests, source_digests
+from budgetflow.base.source_code import OWN, framework_source, policy_digests, source_digests
 from budgetflow.config.fields import Changes
 from budgetflow.config.keys import value_of
 from budgetflow.config.schema import FREE_FORM, StudyConfig, part
 from budgetflow.engine.data.source import Dataset
 from budgetflow.engine.training.exactness import settings
 from budgetflow.engine.training.mesh import device_kind
+from budgetflow.studies.store.recorded_code import with_todays_digests
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax")
 # The fields that may hold import paths.
@@ -41,7 +41,7 @@ _MISSING = object()
 
 
 def dependencies(
-    config: StudyConfig, dataset: Dataset, changes: Changes, policy: str | None = None
+    config: StudyConfig, dataset: Dataset, changes: Changes, policy: Any = None
 ) -> dict[str, Any]:
     """All that can change ``changes`` or more, but for devices and libraries, as JSON values.
 
@@ -49,7 +49,7 @@ def dependencies(
         config: the study's config, or a trial's.
         dataset: its data.
         changes: what it can change.
-        policy: of an outcome, the module that decides.
+        policy: of an outcome, the function that decides.
     """
     splits = {
         "train": (dataset.train, Changes.STATES),
@@ -68,12 +68,13 @@ def dependencies(
     }
 
 
-def code(config: StudyConfig, policy: str | None = None) -> dict[str, dict[str, str]]:
+def code(config: StudyConfig, policy: Any = None) -> dict[str, dict[str, str]]:
     """The code that a config names: field to the digests of modules.
 
     Args:
         config: the config.
-        policy: the module that decides, which changes outcomes and no states; None to leave it out.
+        policy: the function that decides, which changes outcomes and no states; None to leave it
+            out.
     """
     digests = {}
     for field in _CODE:
@@ -82,9 +83,8 @@ def code(config: StudyConfig, policy: str | None = None) -> dict[str, dict[str, 
         if path and is_import_path(path) and path.partition(".")[0] not in (*LIBRARIES, "contrib"):
             digests[field] = source_digests(path, f"config.{field}")
     if policy is not None:
-        own_kind = is_import_path(config.kind)
-        named = source_digests(config.kind, "config.kind") if own_kind else {}
-        digests["kind"] = module_digests(policy) | named
+        path = config.kind if is_import_path(config.kind) else None
+        digests["kind"] = policy_digests(policy, path)
     return digests
 
 
@@ -107,7 +107,7 @@ def begun_with_equal_code(found_on: dict[str, Any], recorded: dict[str, Any]) ->
         recorded: what its folder's ``config.json`` holds.
     """
     before = recorded.get("found_on", {})
-    renewed = with_todays_digests(before, found_on)
+    renewed = with_todays_digests(before)
     is_equal = all(renewed.get(name) == found_on[name] for name in _ALL_CODE)
     return is_equal and any(before[name] != found_on[name] for name in _ALL_CODE)
 
@@ -239,7 +239,7 @@ def fields_in_words(names: Sequence[str]) -> str:
             words.append("what is derived from the earlier round")
         elif head == "content":
             words.append(f"what config.data.{rest.partition('.')[0]}_split holds")
-        elif head == "budgetflow":
+        elif head == OWN:
             words.append("budgetflow's code")
         else:
             words.append(name)

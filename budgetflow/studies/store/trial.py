@@ -14,7 +14,6 @@ from typing import Any
 
 from etils import epath
 
-from budgetflow.base.equal_code import with_todays_digests
 from budgetflow.base.errors import DamagedFileError
 from budgetflow.base.files import (
     checksum_of,
@@ -31,6 +30,7 @@ from budgetflow.base.files import (
 )
 from budgetflow.engine.schedules import Schedule
 from budgetflow.playbook.common.measurement import Row, TrialRecord
+from budgetflow.studies.store.recorded_code import with_todays_digests
 
 MEASUREMENTS, CHECKSUMS = "measurements.jsonl", "checksums.json"
 # In trial.json.
