@@ -8,6 +8,7 @@ checkpoint counts from the moment its checksums are recorded.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import logging
@@ -32,6 +33,15 @@ from budgetflow.base.files import read_json, write_json
 
 # States up to this size wait on the device for the next save; larger ones are written at once.
 COPY_LIMIT_BYTES = 256 * 2**20
+# States up to this size are written by the next evaluation; to wait for larger ones takes long.
+SMALL_BYTES = 2**20
+# Coroutines of Orbax that are left where a write fails.
+_NEVER_AWAITED = (
+    "_async_serialize",
+    "_serialize_arrays",
+    "BasePyTreeCheckpointHandler",
+    "cancellable",
+)
 
 
 def steps_to_keep(
@@ -108,7 +118,9 @@ class TrialCheckpoints:
         Returns:
             Whether it was time to save.
         """
-        is_large = step in keep and _nbytes(state) > COPY_LIMIT_BYTES
+        if (size := _nbytes(state)) <= SMALL_BYTES:
+            self.finish()  # so that a kill from here on loses nothing of the last save
+        is_large = step in keep and size > COPY_LIMIT_BYTES
         if is_large or processes.on_main(self._is_due):
             self.save(keep, step, state)
             return True
@@ -156,6 +168,17 @@ class TrialCheckpoints:
             return
         _checkpointer().wait_until_finished()
         processes.on_main(self._record, *self._under_way)
+        self._under_way = None
+
+    def end_writing(self) -> None:
+        """Waits for the save under way of a run that ended by an error, and leaves it uncounted.
+
+        Otherwise it would still be writing when the trial is resumed in the same process. Several
+        processes do not wait: the one that they would wait for may be lost.
+        """
+        if self._under_way is not None and jax.process_count() == 1:
+            with contextlib.suppress(Exception):  # the run's own error is raised
+                _checkpointer().wait_until_finished()
         self._under_way = None
 
     def _record(self, steps: list[int], keep: set[int]) -> None:
@@ -279,7 +302,7 @@ def _is_not_raised_again(line: logging.LogRecord) -> bool:
 
 @functools.cache  # Once in a process.
 def _leave_out_closed_loops() -> None:
-    """Has Python not print of writes that end after another one failed, which Orbax raises."""
+    """Has Python not print of Orbax's writes that another one's failure ended; that is raised."""
     tell = sys.unraisablehook
 
     def tell_others(raised: Any) -> None:
@@ -288,7 +311,9 @@ def _leave_out_closed_loops() -> None:
             tell(raised)
 
     sys.unraisablehook = tell_others
-    warnings.filterwarnings("ignore", "coroutine '.*' was never awaited", RuntimeWarning)
+    for name in _NEVER_AWAITED:
+        message = f"coroutine '{name}.*' was never awaited"
+        warnings.filterwarnings("ignore", message, RuntimeWarning)
 
 
 def _nbytes(tree: Any) -> int:

@@ -52,6 +52,26 @@ def test_the_best_and_the_pinned_are_kept(values, keep_best, pin):
     assert steps_to_keep(negated, higher.cost, keep_best, [pin], len(values)) == kept
 
 
+def test_a_save_under_way_ends_with_the_run_and_is_made_again_by_the_next(tmp_path):
+    large = State(jnp.int32(1), {"kernel": jnp.ones((8, 2**20))}, ())
+    interrupted = TrialCheckpoints(tmp_path)
+    interrupted.save({1}, 1, large)
+    interrupted.end_writing()
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["1"]
+    again = TrialCheckpoints(tmp_path)
+    assert again.steps() == []  # as after a kill
+    again.save({1}, 1, large)
+    again.finish()
+    assert again.steps() == [1]
+
+
+def test_a_small_save_counts_from_the_next_evaluation_on(tmp_path):
+    checkpoints = TrialCheckpoints(tmp_path)
+    checkpoints.save({1}, 1, make_state(1))
+    checkpoints.hold(2, make_state(2), set())
+    assert TrialCheckpoints(tmp_path).steps() == [1]
+
+
 def test_what_is_saved_comes_back_exactly(tmp_path):
     checkpoints = TrialCheckpoints(tmp_path)
     checkpoints.save({3}, 3, make_state(3))

@@ -77,6 +77,7 @@ class LiveTrials:
     def release(self) -> None:
         """Frees the devices of all states and data; what was not saved is lost."""
         for run in self._runs.values():
+            run.checkpoints.end_writing()
             run.release()
         self._runs.clear()
         self._data.release()
