@@ -125,6 +125,7 @@ class Worker:
             jax.config.update(name, value)
         self._assignment: Assignment | None = None
         self._study: Study | None = None
+        self._live: LiveTrials | None = None
         self._own: OwnDevices | None = None
         self._attempts: dict[int, int] = {}
 
@@ -189,13 +190,15 @@ class Worker:
             study = self._resolved(assignment)
         except (UserError, OSError) as error:
             return WorkerReport(refused=str(error))
+        is_sound = False
         try:
-            own, self._own = self._own, None
-            if own is None:
-                live = LiveTrials(study, None)
-                own = OwnDevices(study, live, check_writer=self._check_writer)
+            if self._own is None:
+                self._live = LiveTrials(study, None)
+                self._own = OwnDevices(study, self._live, check_writer=self._check_writer)
+            own = self._own
             own.begin_to_count()
             report = do(own)
+            is_sound = True
         except _ReplacedError:
             return WorkerReport()
         except DamagedFileError as error:
@@ -207,7 +210,9 @@ class Worker:
         except Exception as error:
             message = traceback.format_exception_only(error)[-1]
             return WorkerReport(error=" ".join(message.split()))
-        self._own = own
+        finally:
+            if not is_sound:
+                self._let_go()
         return dataclasses.replace(
             report,
             steps_trained=own.steps_trained,
@@ -234,8 +239,15 @@ class Worker:
                 )
             to_come = assignment.lengths_to_come
             self._study = dataclasses.replace(study, lengths_to_come=to_come)
-            self._assignment, self._own = assignment, None
+            self._let_go()
+            self._assignment = assignment
         return self._study
+
+    def _let_go(self) -> None:
+        """Frees the devices of trials that nobody goes on with, after an error or for a study."""
+        if self._live is not None:
+            self._live.release()
+        self._live = self._own = None
 
     def _check_writer(self, number: int) -> None:
         assert self._study is not None and self._assignment is not None
