@@ -85,12 +85,17 @@ def device_memory(
         data += evaluated(train, RACE_EXAMPLES)
     in_step = _bytes_of_call(program.train_steps, step_arguments(config, dataset, program))
     in_evaluation = _bytes_of_call(program.eval_step, _evaluation_arguments(config, train, program))
+    evaluated_state = (program.state.evaluated_params, program.state.model_state)
     return DeviceMemory(
         states=live_trials * state,
         copies=copies * state if whole_state <= COPY_LIMIT_BYTES else 0,
         data=data,
         at_end=state + data + evaluated(dataset.test),
-        working=max(0, in_step - state - training_set, in_evaluation - state - training_set),
+        working=max(
+            0,
+            in_step - state - training_set,
+            in_evaluation - _share(evaluated_state) - training_set,
+        ),
     )
 
 
@@ -107,9 +112,14 @@ def _bytes_of_call(function: Any, arguments: tuple[Any, ...]) -> int:
 
 def state_bytes(program: Program) -> int:
     """The size of a device's share of the train state."""
+    return _share(program.state)
+
+
+def _share(state: Any) -> int:
+    """The size of a device's share of a train state or of a part of one."""
     return sum(
         int(np.prod(leaf.sharding.shard_shape(leaf.shape))) * leaf.dtype.itemsize
-        for leaf in jax.tree.leaves(program.state)
+        for leaf in jax.tree.leaves(state)
     )
 
 
