@@ -12,7 +12,6 @@ of model, task, optimizer, regularization and augmentation that the config file 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import gc
 import importlib
@@ -20,7 +19,7 @@ import itertools
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -59,11 +58,11 @@ from budgetflow.results.terminal.printing import (
 )
 from budgetflow.results.tracking import check_trackers
 from budgetflow.studies.kinds import check_follows, kind_of, parse_study
-from budgetflow.studies.plan.chain import lengths_to_come, planned_chain
+from budgetflow.studies.plan.chain import planned_chain, resolved
 from budgetflow.studies.plan.fork import check_fork
 from budgetflow.studies.run.controller import ExecutorFactory
 from budgetflow.studies.store.folder import is_complete
-from budgetflow.studies.study import Study, check_study, resolve
+from budgetflow.studies.study import Study, check_study
 
 # XLA makes the threads of each at once, and dies of too many.
 MAX_CPU_DEVICES = 1024
@@ -138,27 +137,11 @@ def launch(
         rows = dry_run_rows(chain, folder_of_all, same_results)
         print_plan(console, rows, dry_run_notes(chain, rows, folder_of_all))
         return None
-    studies = _resolved(chain, folder_of_all, same_results, forked_from)
+    studies = resolved(chain, folder_of_all, same_results, forked_from)
     run = functools.partial(run_watched, profile_steps=profile_steps, new_executor=new_executor)
     with clear_file_system_errors(folder_of_all):
         planned.record(folder_of_all)
         return _run_chain(studies, run, console, wait, quiet)
-
-
-def _resolved(
-    chain: list[StudyConfig], folder_of_all: epath.Path, same_results: bool, forked_from: str | None
-) -> Iterator[Study]:
-    """The studies of a chain, each resolved once the one before is complete."""
-    previous: epath.Path | None = None
-    for number, config in enumerate(chain):
-        folder = folder_of_all / config.name
-        study = resolve(config, folder, previous, same_results)
-        yield dataclasses.replace(
-            study,
-            lengths_to_come=lengths_to_come(study.max_train_steps, chain[number + 1 :]),
-            forked_from=forked_from if config is chain[-1] else None,
-        )
-        previous = folder
 
 
 def _run_chain(

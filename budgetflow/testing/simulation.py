@@ -13,18 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from budgetflow.base.files import read_json
 from budgetflow.engine.checkpoints import TrialCheckpoints
 from budgetflow.engine.data.records import Split
 from budgetflow.engine.training.timing import Stopwatch
 from budgetflow.engine.training.trial_run import Measurement
 from budgetflow.playbook.common.measurement import PARTIAL
-from budgetflow.studies.plan.chain import lengths_to_come
+from budgetflow.studies.plan.chain import resolved
 from budgetflow.studies.plan.reuse import kept_steps
 from budgetflow.studies.plan.trials import TrialPlan
 from budgetflow.studies.run.controller import run_study
 from budgetflow.studies.store.trial import TrialRecord, trial_folder
-from budgetflow.studies.study import Study, resolve
+from budgetflow.studies.study import Study
 
 # (plan, step) -> what a trial measures at a step: "train_loss", "validation_error_rate" and so on;
 # where it fits the training set by then, "fitted_at": since which step. One that is not finite
@@ -58,16 +57,10 @@ def run_simulated(
     Returns:
         What each ``outcome.json`` holds, by the study's name.
     """
-    outcomes: dict[str, dict[str, Any]] = {}
-    earlier: epath.Path | None = None
-    for number, config in enumerate(chain):
-        study = resolve(config, epath.Path(workdir) / config.name, earlier)
-        to_come = lengths_to_come(study.max_train_steps, chain[number + 1 :])
-        study = dataclasses.replace(study, lengths_to_come=to_come)
-        run_simulated_study(study, law, saves=saves)
-        outcomes[config.name] = read_json(study.folder / "outcome.json")
-        earlier = study.folder
-    return outcomes
+    return {
+        study.folder.name: run_simulated_study(study, law, saves=saves)
+        for study in resolved(chain, epath.Path(workdir))
+    }
 
 
 def run_simulated_study(

@@ -22,7 +22,7 @@ from budgetflow.studies.kinds import kind_of
 from budgetflow.studies.kinds.conclusions import PLAN
 from budgetflow.studies.kinds.rounds import budget, expand, planned, request_of
 from budgetflow.studies.plan.cost import flops_per_step, seconds_per_step
-from budgetflow.studies.study import first_program, study_dataset
+from budgetflow.studies.study import Study, first_program, resolve, study_dataset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +67,32 @@ class PlannedChain:
         }
         path = workdir / self.config.name / PLAN
         processes.on_main(write_json, path, content)
+
+
+def resolved(
+    chain: Sequence[StudyConfig],
+    workdir: epath.Path,
+    same_results: bool = False,
+    forked_from: str | None = None,
+) -> Iterator[Study]:
+    """The studies of a chain, each resolved once the one before is complete.
+
+    Args:
+        chain: their configs, the first study's first.
+        workdir: where their folders lie.
+        same_results: see :func:`budgetflow.studies.study.resolve`.
+        forked_from: the name of a study whose states the last one takes over.
+    """
+    previous: epath.Path | None = None
+    for number, config in enumerate(chain):
+        folder = workdir / config.name
+        study = resolve(config, folder, previous, same_results)
+        yield dataclasses.replace(
+            study,
+            lengths_to_come=lengths_to_come(study.max_train_steps, chain[number + 1 :]),
+            forked_from=forked_from if config is chain[-1] else None,
+        )
+        previous = folder
 
 
 def lengths_to_come(length: int, later: Sequence[StudyConfig]) -> tuple[int, ...]:
