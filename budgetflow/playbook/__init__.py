@@ -10,5 +10,6 @@
 
 A policy decides from the records of a study's trials: ``decide(…) -> Add | Advance | Conclude``.
 An outcome is a frozen dataclass whose fields are what ``outcome.json`` holds. Sentences are made in
-modules of their own, marked by ``CHANGES_NO_RESULT``: to word one anew changes no result.
+modules of their own, marked by ``CHANGES_NO_RESULT``: to word one anew changes no result. Why
+something cannot be told is worded where that is found.
 """

@@ -7,10 +7,8 @@ import math
 from collections.abc import Iterable, Sequence
 
 from budgetflow.playbook.common.decision_words import trials_in_words
-from budgetflow.playbook.common.measurement import PARTIAL, Row, Selection, TrialRecord
+from budgetflow.playbook.common.measurement import OVER, PARTIAL, Row, Selection, TrialRecord
 from budgetflow.playbook.common.words import counted
-
-OVER = ("complete", "diverged", "stopped", "failed")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,8 +21,7 @@ from etils import epath
 
 from budgetflow.base.errors import UserError
 from budgetflow.base.files import read_json, write_text
-from budgetflow.playbook.common.measurement import Row, TrialRecord
-from budgetflow.results.study_status import OVER
+from budgetflow.playbook.common.measurement import OVER, Row, TrialRecord
 from budgetflow.studies.store.trial import read_trials
 
 # The package that each tracker needs.

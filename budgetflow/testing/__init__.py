@@ -13,8 +13,8 @@
       def test_my_kind(tmp_path):
           check_kind(my_config(), tmp_path)
 
-The repository's own parts go through the same checks. To add a check, write it in ``conformance``
-and have the tests of the parts that exist call it.
+The repository's own decays, tasks and kinds go through the same checks, and a data set of its own.
+To add a check, write it in ``conformance`` and have the tests of the parts that exist call it.
 """
 
 from budgetflow.testing.conformance import check_data_set, check_decay, check_kind, check_task

@@ -16,6 +16,7 @@ from ml_collections import config_dict
 
 from budgetflow.engine.metrics import as_metric
 from budgetflow.engine.schedules import Schedule, common_prefix_steps
+from budgetflow.playbook.common.measurement import OVER
 from budgetflow.playbook.common.outcomes import from_json
 from budgetflow.playbook.common.transfer import NoTransferRuleError, transfer
 from budgetflow.playbook.rounds.best_step import shortened
@@ -213,8 +214,8 @@ def check_kind(
         whole.kind.decide(whole, records) == whole.kind.decide(whole, records),
         "of the same records, decide makes another decision each time",
     )
-    over = ("complete", "stopped", "diverged", "failed")
-    _hold(all(record.status in over for record in records), "a trial is left under way")
+    _hold(len(records) > 1, "a check takes two trials or more")
+    _hold(all(record.status in OVER for record in records), "a trial is left under way")
     for _ in records:  # killed once a trial is over, again and again
         with contextlib.suppress(KeyboardInterrupt):
             run_simulated_study(killed, law, stop_after=1)

@@ -141,9 +141,7 @@ def run_rounds(
             luck,
             [trial.role for trial in trials],
         )
-        found = choice_verdict(
-            list(earlier.values()), choice, list(records.values()), SELECTION, resolution=0.0
-        )
+        found = choice_verdict(list(earlier.values()), choice, list(records.values()), SELECTION)
         if found is not None:
             verdicts.append(Verdicted(found.verdict, _truly_best(problem, records, found)))
         # A value that is pinned is the only choice of its dimension: as the next round reads it.

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from budgetflow.playbook.common.outcomes import Outcome
 
 Status = Literal["pending", "running", "complete", "stopped", "diverged", "failed"]
+# Of trials that are not trained on.
+OVER: tuple[Status, ...] = ("complete", "diverged", "stopped", "failed")
 Row = dict[str, Any]
 # The hyperparameters that trials of any kind of study differ in.
 LEARNING_RATE, SEED = BASE_LEARNING_RATE, "seed"

@@ -6,7 +6,7 @@ Whoever adds, replaces or emphasises a sentence goes by its type here, never by 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -37,17 +37,15 @@ def reasons_of(sentences: Iterable[Sentence]) -> tuple[Reason, ...]:
     return tuple(each if isinstance(each, Reason) else Reason(each) for each in sentences)
 
 
-def reasons_to_json(reasons: Iterable[Sentence]) -> dict[str, list[Any]]:
+def reasons_to_json(reasons: Sequence[Reason]) -> dict[str, list[Any]]:
     """The keys of ``outcome.json`` that hold reasons.
 
     ``reasons`` are the texts; ``loud_reasons``, the positions of the loud ones, is omitted where
     the texts are as they are read without it (:func:`reasons_from_json`).
     """
-    typed = reasons_of(reasons)
-    texts = [each.text for each in typed]
-    content: dict[str, list[Any]] = {"reasons": texts}
-    if any(each.loud != _is_written_loud(each.text) for each in typed):
-        content["loud_reasons"] = [number for number, each in enumerate(typed) if each.loud]
+    content: dict[str, list[Any]] = {"reasons": [each.text for each in reasons]}
+    if any(each.loud != _is_written_loud(each.text) for each in reasons):
+        content["loud_reasons"] = [number for number, each in enumerate(reasons) if each.loud]
     return content
 
 

@@ -14,9 +14,9 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def counted(number: int, what: str, several: str | None = None) -> str:
-    """A number of things: "1 trial", "2 trials"; ``several`` where an s does not make it plural."""
-    return f"{number:,} {what if number == 1 else several or what + 's'}"
+def counted(number: int, what: str) -> str:
+    """A number of things: "1 trial", "2 trials"."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def metrics_in_words(split: str, values: dict[str, float]) -> list[str]:

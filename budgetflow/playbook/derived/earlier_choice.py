@@ -146,7 +146,6 @@ def choice_verdict(
     promoted: int,
     later: Sequence[TrialRecord],
     selection: Selection,
-    resolution: float,
 ) -> ChoiceVerdict | None:
     """The verdict on an earlier round's choice, by the settings of it that were run again.
 
@@ -155,7 +154,6 @@ def choice_verdict(
         promoted: the number of the one that was its choice.
         later: the later round's trials.
         selection: what selects steps and trials.
-        resolution: the smallest step of the metric; 0 if it has none.
 
     Returns:
         None where fewer than two settings were run again, or the choice was not.
@@ -176,7 +174,8 @@ def choice_verdict(
     if len(settings) < 2 or not any(setting.promoted for setting in settings):
         return None
     groups = ([selection.cost_of(trial) for trial in group] for group in before.values())
-    return judge_choice(settings, pooled_noise(groups, resolution), resolution)
+    noise = pooled_noise(groups, selection.resolution)
+    return judge_choice(settings, noise, selection.resolution)
 
 
 def judge_choice(

@@ -60,16 +60,14 @@ class IdeaResult:
     alpha: float
 
 
-def ideas_ledger(
-    trials: Sequence[TrialRecord], selection: Selection, resolution: float
-) -> tuple[IdeaResult, ...]:
+def ideas_ledger(trials: Sequence[TrialRecord], selection: Selection) -> tuple[IdeaResult, ...]:
     """The results of a round's ideas, each compared with the same setting without it, by seed."""
     ideas: dict[str, dict[int, float]] = {}
     for trial in trials:
         if trial.idea is not None:
             ideas.setdefault(trial.idea, {})[trial.seed] = selection.cost_of(trial)
     without = {t.seed: selection.cost_of(t) for t in trials if t.role in ("baseline", "best")}
-    return judge(ideas, without, resolution=resolution) if ideas else ()
+    return judge(ideas, without, resolution=selection.resolution) if ideas else ()
 
 
 def judge(

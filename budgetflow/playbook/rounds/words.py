@@ -28,7 +28,7 @@ COMPETING = "that compete for the best result"
 FIRST, LAST = f"{best_step.FIRST:.0%}", f"{best_step.LAST:.0%}"
 
 
-def round_reasons(outcome: RoundOutcome, beside_best: Iterable[str] = ()) -> Iterator[Sentence]:
+def round_reasons(outcome: RoundOutcome, beside_best: Iterable[str]) -> Iterator[Sentence]:
     """The reasons of a round's outcome.
 
     Args:

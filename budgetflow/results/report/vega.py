@@ -36,6 +36,8 @@ THEME: Spec = {
 }
 # A range of positive numbers is drawn on a logarithmic axis from this ratio of its ends on.
 LOGARITHMIC_FROM = 20
+# A schedule is drawn through so many steps, and its corners.
+MOST_STEPS_DRAWN = 200
 CROSS = "M-.6,-.6L.6,.6M.6,-.6L-.6,.6"
 _SHAPES = {"failed": "circle", "diverged": CROSS, "other": "circle"}
 _SHAPES |= {"competes": "circle", "best": "diamond"}
@@ -248,12 +250,15 @@ def positions(values: Sequence[Any]) -> tuple[list[float | None], str, str]:
     return at, f"{low:.3g}", f"{high:.3g}"
 
 
-def thinned(schedule: Schedule, most: int = 200) -> tuple[list[int], list[float]]:
+def thinned(schedule: Schedule) -> tuple[list[int], list[float]]:
     """Steps of a schedule, its corners among them, and their learning rates."""
     rates = schedule.learning_rates()
     last = len(rates) - 1
     corners = [0, schedule.warmup_steps, schedule.decay_start_step, last]
     corners += [schedule.decay_start_step + schedule.decay_steps, schedule.decay_start_step - 1]
-    steps = {*np.linspace(0, last, min(most, len(rates))).astype(int).tolist(), *corners}
+    steps = {
+        *np.linspace(0, last, min(MOST_STEPS_DRAWN, len(rates))).astype(int).tolist(),
+        *corners,
+    }
     drawn = sorted(step for step in steps if 0 <= step <= last)
     return drawn, [float(f"{rates[step]:.5g}") for step in drawn]

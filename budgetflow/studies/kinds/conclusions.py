@@ -57,7 +57,7 @@ def with_conclusions(
         fields["carried_over"] = earlier.derivation.rows
         reasons += derivation_caveats(earlier.derivation)
         before, choice = list(earlier.records.values()), earlier.best.trial
-        verdict = choice_verdict(before, choice, trials, selection, selection.resolution)
+        verdict = choice_verdict(before, choice, trials, selection)
         if verdict is not None:
             fields["held"] = verdict
             warning = held_warning(verdict)
@@ -72,7 +72,7 @@ def with_conclusions(
         reasons += edge_sentences(space, best.hyperparameters, fields["at_edge"])
     if is_first_of_plan:
         reasons += _of_a_first_round(study, trials)
-    if ideas := ideas_ledger(trials, selection, selection.resolution):
+    if ideas := ideas_ledger(trials, selection):
         fields["ideas"] = ideas
         reasons += ideas_reasons(ideas, selection)
     if (path := study.folder / PLAN).exists():

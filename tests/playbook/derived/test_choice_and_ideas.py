@@ -39,9 +39,9 @@ def later(*losses, start=0):
 def test_settings_are_matched_whatever_their_seeds_and_order():
     clear = [(0.30, 0.31, 0.29), (0.50, 0.51, 0.49)]
     for trials in (later(*clear), later(*clear)[::-1]):
-        found = choice_verdict(EARLIER, 0, trials, SELECTION, 0.0)
+        found = choice_verdict(EARLIER, 0, trials, SELECTION)
         assert (found.verdict, found.settings, found.fewest_seeds) == ("held", 2, 3)
-    flipped = choice_verdict(EARLIER, 0, later(*clear[::-1]), SELECTION, 0.0)
+    flipped = choice_verdict(EARLIER, 0, later(*clear[::-1]), SELECTION)
     assert flipped.verdict == "did_not_hold"
     (moved,) = flipped.moved
     assert (moved.before, moved.after, moved.evidence) == (0.9, 0.8, "shown")
@@ -54,21 +54,21 @@ def test_points_and_ideas_are_no_settings_that_ran_again():
         trial(10, 0.01, 0.7, role="point"),
         trial(11, 0.01, 0.9, role="idea", idea="wider"),
     ]
-    assert choice_verdict(EARLIER, 0, more, SELECTION, 0.0) == choice_verdict(
-        EARLIER, 0, trials, SELECTION, 0.0
+    assert choice_verdict(EARLIER, 0, more, SELECTION) == choice_verdict(
+        EARLIER, 0, trials, SELECTION
     )
 
 
 def test_one_setting_alone_says_nothing():
     alone = [trial(0, 0.3, 0.9, role="best"), trial(1, 0.31, 0.9, seed=1, role="best")]
-    assert choice_verdict(EARLIER, 0, alone, SELECTION, 0.0) is None
+    assert choice_verdict(EARLIER, 0, alone, SELECTION) is None
 
 
 def test_with_one_seed_the_noise_may_be_known_from_the_earlier_round():
     single = later((0.3,), (0.5,))
-    assert choice_verdict(EARLIER, 0, single, SELECTION, 0.0).verdict == "cannot_tell"
+    assert choice_verdict(EARLIER, 0, single, SELECTION).verdict == "cannot_tell"
     seeds = [trial(n, 0.5 + n / 1000, 0.9, seed=n - 3) for n in range(4, 8)]
-    found = choice_verdict([*EARLIER, *seeds], 0, single, SELECTION, 0.0)
+    found = choice_verdict([*EARLIER, *seeds], 0, single, SELECTION)
     assert found.noise_sd is not None and found.verdict == "held"
 
 
@@ -90,8 +90,8 @@ def test_of_a_metric_that_should_be_high_the_highest_wins():
         ]
 
     for losses in ([(0.30, 0.31, 0.29), (0.50, 0.51, 0.49)], [(0.5, 0.51), (0.3, 0.31)]):
-        before = choice_verdict(EARLIER, 0, later(*losses), SELECTION, 0.0)
-        after = choice_verdict(renamed(EARLIER), 0, renamed(later(*losses)), accuracy, 0.0)
+        before = choice_verdict(EARLIER, 0, later(*losses), SELECTION)
+        after = choice_verdict(renamed(EARLIER), 0, renamed(later(*losses)), accuracy)
         assert before.verdict == after.verdict
 
 
@@ -103,10 +103,10 @@ def test_ideas_are_compared_with_the_same_setting_seed_by_seed():
     ]
     worse = [trial(6, None, 0.9, 0, role="idea", idea="wild")]
     point = [trial(7, 0.0, 0.1)]
-    ledger = ideas_ledger([*baseline, *better, *worse, *point], SELECTION, 0.0)
+    ledger = ideas_ledger([*baseline, *better, *worse, *point], SELECTION)
     assert [(row.name, row.status) for row in ledger] == [
         ("wider", "promoted"),
         ("wild", "diverged"),
     ]
     assert math.isclose(ledger[0].difference, -0.1, abs_tol=1e-3) and ledger[0].seeds == 3
-    assert ideas_ledger([*baseline, *point], SELECTION, 0.0) == ()
+    assert ideas_ledger([*baseline, *point], SELECTION) == ()
