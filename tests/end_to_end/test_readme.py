@@ -38,6 +38,15 @@ def test_the_ten_steps_from_config_to_outcome_are_where_the_readme_says():
         assert function in defined, f"{file} has no {function}"
 
 
+PAGES = sorted(p for p in REPOSITORY.rglob("*.md") if ".venv" not in p.parts)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_what_a_page_links_to_is_there(page):
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
 def test_every_snippet_is_a_config_or_reads_a_study():
     assert len(CONFIGS) == 3 and len(READING) == 5
 

@@ -192,7 +192,7 @@ def test_a_record_with_a_decay_that_does_not_exist_is_damaged(tmp_path):
 # Made by the code before decays were in a table: schedules as trial.json had them, and their
 # learning rates (float32, by NumPy, jax.numpy and under jit) and last ones, as bytes in hex. Under
 # jit the last bit is XLA's affair, which changes from version to version.
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden_learning_rates.json").read_text())
+GOLDEN = json.loads(Path(__file__).with_name("golden_learning_rates.json").read_text())
 
 
 @pytest.mark.parametrize("golden", GOLDEN, ids=lambda golden: golden["schedule"]["decay"])
