@@ -129,7 +129,7 @@ def parse(argv: Sequence[str], values: flags.FlagValues) -> config_dict.ConfigDi
 
 def _unknown_flag(error: flags.UnrecognizedFlagError, values: flags.FlagValues) -> UserError:
     hint = nearest(error.flagname, values)
-    return UserError(f"there is no flag --{error.flagname}; {hint} --help lists all flags")
+    return UserError(f"there is no flag --{error.flagname} (--help lists all); {hint}")
 
 
 def _check_no_more(arguments: Sequence[str]) -> None:

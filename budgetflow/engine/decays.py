@@ -249,7 +249,7 @@ def _line_problem(schedule: Schedule) -> str | None:
     )
 
 
-# What becomes of a decay in a longer run. Why each rule: see playbook/transfer.py.
+# What becomes of a decay in a longer run. Why each rule: see playbook/common/transfer.py.
 
 
 def _extend_constant(schedule: Schedule) -> Lengthening:

@@ -25,6 +25,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any
 
 import cloudpickle
@@ -108,7 +109,7 @@ def _pickled(split: Split) -> str:
     pickled = _LimitedFile(split.name)
     cloudpickle.dump(split, pickled)
     handle, path = tempfile.mkstemp(prefix="budgetflow-", suffix=".pkl")
-    weakref.finalize(split, os.unlink, path)
+    weakref.finalize(split, Path(path).unlink, missing_ok=True)
     with open(handle, "wb") as file:
         file.write(pickled.getbuffer())
     return path
@@ -192,7 +193,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-@functools.lru_cache(maxsize=64)  # For as long as the worker lives.
+@functools.lru_cache(maxsize=4)  # The splits of a study and one more.
 def _split(path: str) -> Split:
     """In a worker: its copy of a split."""
     with open(path, "rb") as file:

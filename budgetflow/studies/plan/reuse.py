@@ -40,7 +40,7 @@ def why_not_reused(theirs: dict[str, Any], ours: dict[str, Any]) -> str | None:
 def kept_steps(
     study: Study, plan: TrialPlan, rows: Iterable[dict[str, Any]], latest: int
 ) -> set[int]:
-    """The steps of a trial whose checkpoints are kept: the best, the pinned ones, the latest.
+    """The steps of a trial whose checkpoints stay beside the latest: the best and pinned ones.
 
     Args:
         study: its study.

@@ -12,6 +12,7 @@ From a decision to an update: ``controller.run_study``, ``OwnDevices.advance`` (
 ``_advance`` (evaluation by evaluation), ``LiveTrials.advance`` (a thread a trial),
 ``TrialRun.advance``, ``TrialRun.train``, ``step.train_steps`` (compiled), ``step.train_step``.
 
-To carry decisions out elsewhere, give ``run_study`` a function ``hire`` that makes a ``Crew``, as
-:mod:`budgetflow.cluster` does; to replace training alone, something like ``LiveTrials``.
+To carry decisions out elsewhere, give ``run_study`` a function ``new_executor`` that makes a
+``TrialExecutor``, as :mod:`budgetflow.cluster` does; to replace training alone, something like
+``LiveTrials``.
 """
