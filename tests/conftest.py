@@ -11,11 +11,13 @@ from typing import NamedTuple
 
 import pytest
 
-# Before TFDS is imported: tests prepare their data in a folder of their own.
-_DATA = tempfile.mkdtemp(prefix="budgetflow-data-")
-os.environ["TFDS_DATA_DIR"] = _DATA
-# Processes that tests launch share what they compile, and leave the user's own cache alone.
-os.environ["XDG_CACHE_HOME"] = _DATA
+# Before TFDS is imported: tests prepare their data in a folder of their own. The workers of a run,
+# and processes that tests launch, share it, and in it what they compile.
+_IS_FIRST = "BUDGETFLOW_TESTS" not in os.environ
+if _IS_FIRST:
+    os.environ["BUDGETFLOW_TESTS"] = tempfile.mkdtemp(prefix="budgetflow-data-")
+_DATA = os.environ["BUDGETFLOW_TESTS"]
+os.environ["TFDS_DATA_DIR"] = os.environ["XDG_CACHE_HOME"] = _DATA
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax  # noqa: E402
@@ -39,7 +41,6 @@ from budgetflow.playbook.rounds import policy as rounds  # noqa: E402
 from budgetflow.studies.kinds import parse_study  # noqa: E402
 from budgetflow.studies.store.trial import read_trials, write_outcome  # noqa: E402
 
-# Tests in this process share what they compile with those processes, too.
 jax.config.update("jax_compilation_cache_dir", os.path.join(_DATA, "budgetflow"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -125,7 +126,8 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_sessionfinish():
-    shutil.rmtree(_DATA, ignore_errors=True)
+    if _IS_FIRST:
+        shutil.rmtree(_DATA, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
