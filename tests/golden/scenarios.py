@@ -356,9 +356,6 @@ def forecasts(folder, monkeypatch):
         "diverged": run_chain(
             two("diverged"), folder, annealed(diverges=lambda plan: plan.length_steps == 400)
         ),
-        "another_seed": run_chain(
-            [two("seed")[0], two("seed", seed=7)[1]], folder / "another", annealed()
-        ),
         "overfit": run_chain(two("overfit"), folder, annealed(overfits_after=60)),
     }
 
@@ -424,7 +421,7 @@ def derived(folder, monkeypatch):
             annealed(factor=lower_when_longer, width=20.0),
         ),
         "one_seed": run_chain(two("one", 1), folder, annealed(factor=factor)),
-        "cannot_tell": run_chain(
+        "noisy": run_chain(
             two("noisy", 2),
             folder,
             annealed(factor=factor, seed_noise=0.2, diverges=other_seeds_diverge),

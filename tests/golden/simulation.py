@@ -80,7 +80,8 @@ def gradient_products(run, seed, batch_size):
     signal = 1.0 / run.step
     if run.plan.config.optimizer.get("nesterov"):
         norms = [digits(1 + 0.1 * draw.gauss(0, 1)) for _ in range(8)]
-        return GradientProducts(batch_size, tuple(norms), tuple(norm / 8 for norm in norms))
+        projections = [digits(norm / 8 + 0.05 * draw.gauss(0, 1)) for norm in norms]
+        return GradientProducts(batch_size, tuple(norms), tuple(projections))
     norms = [
         digits(signal * (1 + scale / batch_size) * (1 + 0.1 * draw.gauss(0, 1))) for _ in range(8)
     ]
