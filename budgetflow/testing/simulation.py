@@ -18,6 +18,7 @@ from budgetflow.engine.data.records import Split
 from budgetflow.engine.training.timing import Stopwatch
 from budgetflow.engine.training.trial_run import Measurement
 from budgetflow.playbook.common.measurement import PARTIAL
+from budgetflow.base.files import read_json
 from budgetflow.studies.plan.chain import resolved
 from budgetflow.studies.plan.reuse import kept_steps
 from budgetflow.studies.plan.trials import TrialPlan
@@ -57,10 +58,11 @@ def run_simulated(
     Returns:
         What each ``outcome.json`` holds, by the study's name.
     """
-    return {
-        study.folder.name: run_simulated_study(study, law, saves=saves)
-        for study in resolved(chain, epath.Path(workdir))
-    }
+    outcomes: dict[str, dict[str, Any]] = {}
+    for study in resolved(chain, epath.Path(workdir)):
+        run_simulated_study(study, law, saves=saves)
+        outcomes[study.folder.name] = read_json(study.folder / "outcome.json")
+    return outcomes
 
 
 def run_simulated_study(

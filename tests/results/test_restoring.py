@@ -80,8 +80,8 @@ def test_another_models_code_is_warned_of(completed_workdir):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         trial.restore_model()
-    trial.record.reuse_key["code"]["model.name"]["budgetflow.models.mlp"] = "another"
-    with pytest.warns(UserWarning, match="budgetflow.models.mlp changed since"):
+    trial.record.reuse_key["code"]["model.name"]["budgetflow"] = "another"
+    with pytest.warns(UserWarning, match="budgetflow changed since"):
         trial.restore_model()
     trial.record.reuse_key.clear()
     with pytest.raises(UserError, match="earlier version"):
