@@ -44,6 +44,8 @@ def test_charts_hold_what_was_measured(completed_workdir):
     assert set(ends) == {"carried over", "the earlier round's", "stretched in proportion"}
     length = round2.outcome["max_train_steps"] - 1
     assert ends["carried over"] == ends["stretched in proportion"] == length
+    sums = {what: sum(r["rate"] for r in rows(schedule) if r["what"] == what) for what in ends}
+    assert sums["stretched in proportion"] < sums["carried over"]
     # Outcomes of the first version have nothing to compare with.
     del round2.outcome["transfer"]["stretched"]
     (schedule,) = views(figures.schedules(round2)).values()

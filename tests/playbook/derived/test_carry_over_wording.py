@@ -1,10 +1,12 @@
 """Whole sentences about what carries over, from facts made by hand."""
 
 from budgetflow.config import choices, uniform
+from budgetflow.playbook.derived.first_round import Instability
 from budgetflow.playbook.derived.search_space import CarriedField, Derivation, plan
 from budgetflow.playbook.derived.words import (
     COLUMNS,
     derivation_caveats,
+    instability_sentences,
     plan_table,
     table,
 )
@@ -30,6 +32,24 @@ def test_choices():
     assert (row.becomes, row.reason) == (
         "adam alone",
         "Might transfer. 6 settings compete, with adam. It was one of sgd, adam.",
+    )
+
+
+def test_a_winner_alone():
+    row = row_of(action="narrowed", value=0.5, searched="too_few")
+    assert row.reason == (
+        "Might transfer. No other setting competes with the winner's. That is too few to narrow it "
+        "by: all of it is kept."
+    )
+
+
+def test_what_settles_instability_may_not_part_trials():
+    instability = Instability(
+        trials=9, diverged=(1, 4), spiked=(7,), settles=("model.init",), separations=()
+    )
+    assert list(instability_sentences(instability))[1] == (
+        "No value of model.init parts unstable from stable trials in a way that chance would not "
+        "in 5% of cases."
     )
 
 

@@ -69,6 +69,12 @@ def test_cannot_tell(found, sentence):
     assert held_warning(found) is None
 
 
+def test_did_not_hold_though_no_hyperparameter_differs():
+    assert held_warning(study(WORST, BEST)).text.endswith(
+        "No hyperparameter differs between the two."
+    )
+
+
 def test_no_probability_is_rounded_to_certainty():
     found = study((0.0,), (1e6,), noise=Noise(1.0, 50))
     assert reasons(found)[0].endswith("still the best with a probability of over 99.9%.")

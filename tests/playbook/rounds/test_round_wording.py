@@ -154,6 +154,19 @@ def test_the_suggested_schedule_in_words(schedule, words):
     assert same.means.endswith(COMPETES)
 
 
+def test_caveats_of_a_diagnosis():
+    to_zero = diagnosis("about_right", 500, 500, schedule=LINEAR, diverged=2)
+    assert list(to_zero.caveats) == [
+        "2 trials that diverged are left out.",
+        "The learning rate of 2 of 2 trials decays to zero, which by itself pushes best steps to "
+        "the end; late best steps alone do not show that training was too short.",
+    ]
+    without_a_rule = Schedule(0.1, 50, 0, 950, "inverse_sqrt", timescale_steps=50)
+    longer = {"schedule": without_a_rule, "suggested_max_train_steps": 2000}
+    (caveat,) = diagnosis("too_short", 999, 999, **longer).caveats
+    assert caveat.startswith("There is no suggested schedule: ") and caveat.endswith(".")
+
+
 def spread(best, worst, relative, hinges_on_decay, selection=SELECTION):
     """How far trial 1, without a decay, and trial 0, with one, end apart, with its sentence."""
     trials = [trial_record(0, LINEAR), trial_record(1, CONSTANT)]
