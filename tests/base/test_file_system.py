@@ -144,6 +144,7 @@ def test_what_is_written_in_the_background_is_told_too(disk, tmp_path):
         shutil.rmtree(folder / "runs")
 
 
+@pytest.mark.slow
 def test_a_disk_that_becomes_read_only_can_still_be_read(disk, undisturbed, monkeypatch):
     folder, remount = disk
     advance, count = LiveTrials.advance, iter(range(10**6))

@@ -43,6 +43,7 @@ def launches_until_done(config, workdir, asked):
         return launches
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "fields"),
     [

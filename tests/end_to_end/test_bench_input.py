@@ -28,6 +28,7 @@ def test_budgetflow_reads_the_batches_of_the_plain_loop(name, tmp_path):
         )  # no constant, few repeats
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [("--sources", "png"), ("--training",)])
 def test_the_benchmark_prints_and_writes_its_figures(options, tmp_path):
     path = tmp_path / "figures.json"

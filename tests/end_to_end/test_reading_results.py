@@ -55,6 +55,7 @@ for cell in json.load(sys.stdin):
     return result.stdout, result.stdout.count("FIGURE\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [by_nbclient if HAS_CLIENT else by_exec])
 def test_the_notebook_runs_on_a_fresh_folder(tmp_path, monkeypatch, run):
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))

@@ -29,6 +29,7 @@ TASKS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TASKS)
 def test_every_task_passes(name):
     task, shape, batch = TASKS[name]

@@ -104,6 +104,7 @@ def assert_close(first, second, rtol=1e-3, atol=1e-6):
         np.testing.assert_allclose(ours, theirs, rtol=rtol, atol=atol)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fields",
     [{"augmentation__noise_std": 0.1, "augmentation__shift_pixels": 1.0}, CONV, TRANSFORMER],
@@ -152,6 +153,7 @@ def test_bfloat16_is_near_float32_and_not_the_same(digits, text, fields):
     assert rough.row["validation_loss"] == pytest.approx(exact.row["validation_loss"], rel=0.03)
 
 
+@pytest.mark.slow
 def test_rematerialisation_computes_activations_anew_and_changes_nothing(text):
     fields = {**TRANSFORMER, "regularization__dropout_rate": 0.1}
     kept, measured = trained(text, **fields)

@@ -114,6 +114,7 @@ def test_the_seed_decides_everything(digits):
     assert rows[0] == rows[1] != rows[2]
 
 
+@pytest.mark.slow
 def test_streamed_data_brackets_the_fit(streamed_digits):
     config = small_config("lr_sweep", model__hidden_sizes=(64,))
     run = start(streamed_digits, config, Schedule(0.1, constant_steps=600), checks_fit=True)

@@ -755,6 +755,7 @@ def valleys(draw):
     return [steps[i] if i < diverges_from else NEVER for i in range(count)]
 
 
+@pytest.mark.slow
 @settings(max_examples=1000, deadline=None)
 @given(valleys(), st.sampled_from([4, 8, 16]))
 @example([5] * 62 + [NEVER] * 3, 4)

@@ -59,6 +59,7 @@ def test_the_diagnosis_says_beside_its_rule_what_twice_the_steps_would_gain(two_
     assert means in outcome["reasons"]
 
 
+@pytest.mark.slow
 def test_people_ask_a_study_for_the_same_forecast_or_another(two_rounds):
     study = budgetflow.open_study(two_rounds[0] / "first")
     said = study.found.forecast.at(800)
@@ -70,6 +71,7 @@ def test_people_ask_a_study_for_the_same_forecast_or_another(two_rounds):
         study.forecast(30)
 
 
+@pytest.mark.slow
 def test_a_round_concluded_again_is_the_same_whatever_was_scored_meanwhile(two_rounds, tmp_path):
     folder = shutil.copytree(two_rounds[0], tmp_path / "again")
     other = {**read_ledger(folder).rows[0], "study": "another", "needed": 9.0, "inside": False}
@@ -83,6 +85,7 @@ def test_a_round_concluded_again_is_the_same_whatever_was_scored_meanwhile(two_r
     assert (folder / LEDGER).read_bytes() == ledger
 
 
+@pytest.mark.slow
 def test_a_round_that_begins_later_is_widened_by_what_was_scored_before(two_rounds, tmp_path):
     folder = shutil.copytree(two_rounds[0], tmp_path / "later")
     other = {**read_ledger(folder).rows[0], "study": "another", "needed": 2.0, "inside": False}
@@ -103,6 +106,7 @@ def test_a_round_that_begins_later_is_widened_by_what_was_scored_before(two_roun
     assert "line 2 of" in render_report(study)
 
 
+@pytest.mark.slow
 def test_another_setting_is_not_scored(tmp_path):
     config = write_chain(tmp_path, FIRST, {**SECOND, "seed": 1})
     run(config, tmp_path)
@@ -129,6 +133,7 @@ def test_lengths_to_come_are_forecast(tmp_path):
     assert "Validation loss by the length of the run" in page
 
 
+@pytest.mark.slow
 def test_cooldowns_score_what_a_round_forecast_for_their_longest_run(tmp_path):
     lengths = {"kind": "cooldowns", "cooldowns.length_fractions": (0.5, 1.0)}
     run(write_chain(tmp_path, FIRST, {**SECOND, **lengths}), tmp_path)

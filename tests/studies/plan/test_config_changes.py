@@ -1,5 +1,6 @@
 """What a study says of a length that was found on another config."""
 
+import pytest
 from conftest import edited_config, run
 
 from budgetflow.cli.launch import load_chain
@@ -46,6 +47,7 @@ def test_a_length_of_its_own_or_of_a_round_departs_from_nothing():
     assert changes_since_sweep(config, to_json(first), kind_of(first), study_dataset(config)) == ()
 
 
+@pytest.mark.slow
 def test_the_dry_run_and_the_outcome_say_so(tmp_path):
     sweep = tmp_path / "found.py"
     sweep.write_text(

@@ -55,6 +55,7 @@ def test_streamed_data_costs_the_same(digits, streamed_digits):
     assert streamed == pytest.approx(in_memory, rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_convolution_is_counted(digits):
     one, two = (
         flops_per_step(*program(digits, **{**CONV, "data__batch_size": size})) for size in (64, 128)
@@ -68,6 +69,7 @@ def test_a_convolution_is_counted(digits):
     assert two == pytest.approx(2 * one, rel=0.05)
 
 
+@pytest.mark.slow
 def test_a_transformer_is_counted(text):  # noqa: F811
     width, depth, outputs = 64, 2, text.num_classes
     model = {**TRANSFORMER["model"], "width": width, "depth": depth}
@@ -111,6 +113,7 @@ def test_a_backend_without_analysis_gives_no_count(digits, monkeypatch):
     assert flops_per_step(*made) is None
 
 
+@pytest.mark.slow
 def test_the_seconds_of_a_step_are_those_of_a_run(digits):
     fields = {"model__hidden_sizes": (512, 512), "evaluation__evaluations": 5}
     config, dataset, made = program(digits, **fields)

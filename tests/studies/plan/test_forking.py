@@ -52,6 +52,7 @@ def what_was_found(study):
     return [dataclasses.replace(trial, reused_from=None) for trial in trials]
 
 
+@pytest.mark.slow
 def test_a_fork_takes_over_what_is_still_the_same(begun):
     refused = launch(begun, "0.2,0.4")
     assert refused.returncode == 2 and "--fork=NAME" in refused.stderr
@@ -73,6 +74,7 @@ def test_a_fork_takes_over_what_is_still_the_same(begun):
     assert read_trials(runs / "mine")[1].step == 60  # nothing is taken away
 
 
+@pytest.mark.slow
 def test_states_that_are_the_same_are_measured_anew_where_that_has_changed(begun):
     """None of them has a step to train: that they have one to be measured at was overlooked."""
     on_fewer = "--config.evaluation.train_examples=100"
@@ -86,6 +88,7 @@ def test_states_that_are_the_same_are_measured_anew_where_that_has_changed(begun
         assert (row["step"], row[key]) == (60, old.record.rows[-1][key])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

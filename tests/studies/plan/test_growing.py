@@ -62,6 +62,7 @@ def test_a_grown_study_is_the_one_with_more_trials_from_the_start(tmp_path, meth
     assert "5 trials" in (grown / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_trunk_is_shared_with_trials_that_were_there(tmp_path):
     run(config_of(2, space=TRUNK), tmp_path / "grown")
     run(config_of(8, space=TRUNK), tmp_path / "grown")
@@ -115,6 +116,7 @@ def test_the_default_number_is_one_like_any_other(tmp_path):
     assert run(config, tmp_path)[0]["trials"] == 17
 
 
+@pytest.mark.slow
 def test_a_sweep_gets_more_seeds(tmp_path):
     def sweep(seeds):
         config = default_config("lr_sweep")
@@ -138,6 +140,7 @@ def test_a_sweep_gets_more_seeds(tmp_path):
         run(sweep(2), tmp_path / "grown")
 
 
+@pytest.mark.slow
 def test_a_comparison_gets_more_seeds(tmp_path):
     def compared(seeds, where):
         fields = {"comparison__refine": None, "comparison__seeds": seeds}

@@ -40,6 +40,7 @@ def test_large_batches_of_evaluation_count(digits):
     assert large.working - small.working > 100 * (64 + 16) * 4
 
 
+@pytest.mark.slow
 def test_what_evaluation_computes_does_not_depend_on_the_optimizers_state(digits):
     fields = {"evaluation__batch_size": 1024, "model__hidden_sizes": (512,)}
     adam = {"name": "adamw"}
@@ -63,6 +64,7 @@ def test_streamed_batches_count_but_not_their_data_set(digits, streamed_digits):
     assert batches < streamed.working < 2 * batches + 2**20
 
 
+@pytest.mark.slow
 def test_accumulating_gradients_saves_memory(text):  # noqa: F811
     in_parts, at_once = (
         memory(text, gradient_accumulation=n, **TRANSFORMER)[0].working for n in (4, 1)

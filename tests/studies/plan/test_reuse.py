@@ -36,6 +36,7 @@ STATES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", STATES)
 def test_what_is_taken_over_is_bit_for_bit_the_run_from_scratch(tmp_path, state):
     config = write_chain(tmp_path, STATES[state])
@@ -79,6 +80,7 @@ def test_a_study_that_lost_trials_is_the_same_again(studies, chain):
         assert recorded() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "why"),
     [

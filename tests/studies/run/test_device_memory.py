@@ -53,6 +53,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", KINDS.values(), ids=KINDS)
 def test_what_is_live_is_what_a_dry_run_says_and_ends_with_the_study(tmp_path, fields):
     live = Live()

@@ -72,6 +72,7 @@ def test_linear_regression(noise, step):
     assert (errors < 0.2 * np.array(truth)).all()
 
 
+@pytest.mark.slow
 def test_larger_batches_are_measured_by_smaller_ones_and_parts_do_not_matter():
     run = plane(batch_size=100, gradient_accumulation=5)
     found = gradient_products(run, 0, 100)
@@ -87,6 +88,7 @@ def noisy(dataset, dropout_rate, noise_std):
     return start_trial(dataset, config, SCHEDULE, frozenset(strengths))
 
 
+@pytest.mark.slow
 def test_measuring_leaves_the_trial_as_it_was(digits):
     run, other = noisy(digits, 0.3, 0.1), noisy(digits, 0.3, 0.1)
     run.train(5)
