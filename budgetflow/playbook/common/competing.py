@@ -59,8 +59,8 @@ def compete(trials: Sequence[TrialRecord], selection: Selection) -> Competition:
     if not ranked:
         return Competition((), (), None, len(trials))
     best_cost = selection.cost(ranked[0][1])
-    leaders = [trial for trial, row in ranked if selection.cost(row) == best_cost]
-    threshold = max((_worst_competing(t, selection) for t in leaders), key=selection.cost)
+    leaders = [(trial, row) for trial, row in ranked if selection.cost(row) == best_cost]
+    threshold = max((_worst_competing(*each, selection) for each in leaders), key=selection.cost)
     limit = selection.cost(threshold)
     return Competition(
         [(trial, row) for trial, row in ranked if selection.cost(row) <= limit],
@@ -70,14 +70,10 @@ def compete(trials: Sequence[TrialRecord], selection: Selection) -> Competition:
     )
 
 
-def _worst_competing(best: TrialRecord, selection: Selection) -> Row:
+def _worst_competing(best: TrialRecord, best_row: Row, selection: Selection) -> Row:
     """The row of a best trial than which others must not be worse to compete with it."""
     rows = [row for row in best.rows if math.isfinite(selection.cost(row))]
-    best_row = selection.best(rows)
-    assert best_row is not None
     on_the_way = [row for row in rows if row["step"] <= SHARE_OF_WAY * best_row["step"]]
-    reached = selection.best(on_the_way or rows[:1])
-    assert reached is not None
-    by_cost = sorted(rows, key=selection.cost)
-    often = by_cost[math.ceil(SHARE_OF_EVALUATIONS * len(rows)) - 1]
+    reached = min(on_the_way or rows[:1], key=selection.cost)
+    often = sorted(rows, key=selection.cost)[math.ceil(SHARE_OF_EVALUATIONS * len(rows)) - 1]
     return max(reached, often, key=selection.cost)

@@ -53,7 +53,8 @@ def rank_correlation(
     """
     if len(earlier) != len(later):
         raise ValueError(f"{len(earlier)} settings before and {len(later)} after: give the same")
-    tau = _tau_b(_means(earlier), _means(later))
+    costs = [[_costs(of_seeds) for of_seeds in settings] for settings in (earlier, later)]
+    tau = _tau_b(*(np.array([each.mean() for each in settings]) for settings in costs))
     if len(earlier) < 2 or np.isnan(tau):
         return None
     count = len(earlier)
@@ -61,8 +62,7 @@ def rank_correlation(
         return RankCorrelation(tau=float(tau), low=None, high=None)
     rng = np.random.default_rng(0)
     drawn = rng.integers(count, size=(RESAMPLES, count))
-    rounds = [np.take_along_axis(_resampled(costs, rng), drawn, 1) for costs in (earlier, later)]
-    taus = _tau_b(*rounds)
+    taus = _tau_b(*(np.take_along_axis(_resampled(each, rng), drawn, 1) for each in costs))
     outside = (1 - CONFIDENCE) / 2
     low, high = np.quantile(taus[~np.isnan(taus)], [outside, 1 - outside])
     exact = 1 - 2 * outside ** (1 / (count // 2))
@@ -73,26 +73,23 @@ def rank_correlation(
     return RankCorrelation(tau=float(tau), low=float(low), high=float(high))
 
 
-def _means(costs: Sequence[Sequence[float]]) -> np.ndarray:
-    """The mean of each setting, as a rank, so that infinities can be compared."""
-    means = [np.mean(c) if np.all(np.isfinite(c)) else np.inf for c in costs]
-    return np.unique(np.array(means), return_inverse=True)[1]
+def _costs(of_seeds: Sequence[float]) -> np.ndarray:
+    """The costs of a setting, by seed; all infinite where one is not finite."""
+    costs = np.array(of_seeds, float)
+    return costs if np.isfinite(costs).all() else np.full_like(costs, np.inf)
 
 
-def _resampled(costs: Sequence[Sequence[float]], rng: np.random.Generator) -> np.ndarray:
+def _resampled(costs: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
     """Means of each setting over seeds drawn with replacement: [resamples, settings]."""
-    columns = []
-    for values in costs:
-        seeds = rng.integers(len(values), size=(RESAMPLES, len(values)))
-        finite = values if np.all(np.isfinite(values)) else [np.inf] * len(values)
-        columns.append(np.asarray(finite)[seeds].mean(axis=1))
-    means = np.stack(columns, axis=1)
-    return np.unique(means, return_inverse=True)[1].reshape(means.shape)
+    draws = ((each, rng.integers(len(each), size=(RESAMPLES, len(each)))) for each in costs)
+    return np.stack([each[seeds].mean(axis=1) for each, seeds in draws], axis=1)
 
 
 def _tau_b(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Kendall's tau-b over the last axis; NaN where all of x or all of y are equal."""
-    signs = [np.sign(v[..., :, None] - v[..., None, :]) for v in (x, y)]
+    pairs = [(v[..., :, None], v[..., None, :]) for v in (x, y)]
+    # Not by a difference, which infinities do not have.
+    signs = [np.greater(one, other).astype(int) - (one < other) for one, other in pairs]
     of_x, of_y = ((s * s).sum((-1, -2)) for s in signs)
     agreeing = (signs[0] * signs[1]).sum((-1, -2))
     with np.errstate(invalid="ignore"):

@@ -44,12 +44,10 @@ def branches(schedules: Sequence[Schedule], all_else: Sequence[Hashable]) -> lis
     alike: collections.defaultdict[Hashable, list[int]] = collections.defaultdict(list)
     for number, (schedule, other) in enumerate(zip(schedules, all_else, strict=True)):
         group = (other, _beginning(schedule))
-        shared = {n: shared_steps(schedules[n], schedule) for n in alike[group]}
-        trial = max(shared, key=lambda n: shared[n], default=None)
-        if trial is not None and shared[trial] >= WORTH_SHARING * schedule.total_steps:
-            of_trials.append(Branch(trial, shared[trial]))
-        else:
-            of_trials.append(None)
+        shared = [Branch(n, shared_steps(schedules[n], schedule)) for n in alike[group]]
+        most = max(shared, key=lambda branch: branch.step, default=None)
+        is_worth_it = most is not None and most.step >= WORTH_SHARING * schedule.total_steps
+        of_trials.append(most if is_worth_it else None)
         alike[group].append(number)
     return of_trials
 

@@ -144,20 +144,13 @@ def stretch(schedule: Schedule, max_train_steps: int) -> Schedule:
     if schedule.decay_steps and lengths[2] == 0:  # rounded away
         lengths[lengths.index(max(lengths))] -= 1
         lengths[2] = 1
-    warmup, constant, decay, final = lengths
-    stretched: dict[str, Any] = {}
+    names = ("warmup_steps", "constant_steps", "decay_steps", "final_steps")
+    stretched: dict[str, Any] = dict(zip(names, lengths, strict=True))
     if points := schedule.family.points:
         start = schedule.decay_start_step
         steps = [ends_at(start + step) - ends_at(start) for step in points.steps(schedule)]
         stretched[f"{points.name}_steps"] = points.stretched(steps)
-    return dataclasses.replace(
-        schedule,
-        warmup_steps=warmup,
-        constant_steps=constant,
-        decay_steps=decay,
-        final_steps=final,
-        **stretched,
-    )
+    return dataclasses.replace(schedule, **stretched)
 
 
 def extra_step_learning_rates(before: Schedule, after: Schedule) -> tuple[float, float]:
