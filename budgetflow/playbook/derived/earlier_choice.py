@@ -29,21 +29,23 @@ diverged in a seed and would have been better without that.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 
-from budgetflow.playbook.common.measurement import Selection, TrialRecord, by_setting
+from budgetflow.playbook.common.measurement import SEED, Selection, TrialRecord, by_setting
 from budgetflow.playbook.common.rank_correlation import RankCorrelation, rank_correlation
-from budgetflow.playbook.common.seed_noise import Noise, pooled_noise
+from budgetflow.playbook.common.seed_noise import Noise, pooled_noise, with_floor
+from budgetflow.playbook.derived.narrowing import in_order
 
 # The error rate of a confident verdict.
 ALPHA = 0.05
-# Points of each of the two integrals; at 64 the error is below 0.001.
-POINTS = 32
+# Gauss's rules on [-1, 1] and for the normal distribution: the points of each of the two integrals
+# and their weights; at 64 points the error is below 0.001.
+UNIFORM = np.polynomial.legendre.leggauss(32)
+NORMAL = np.polynomial.hermite_e.hermegauss(32)
 
 Verdict = Literal["held", "did_not_hold", "cannot_tell"]
 Direction = Literal["up", "down", "changed", "same"]
@@ -197,9 +199,18 @@ def judge_choice(
     _check(settings)
     promoted = next(i for i, setting in enumerate(settings) if setting.promoted)
     choice = settings[promoted]
-    noise = pooled_noise([s.later for s in settings], resolution) or _at_least(noise, resolution)
-    preferred = _preferred(settings)
-    still_best, is_better = _probabilities(settings, promoted, preferred, noise)
+    # Noise that was measured elsewhere is no rounding, however small it is.
+    noise = pooled_noise([s.later for s in settings], resolution) or (
+        noise and with_floor(noise, 0.0, resolution)
+    )
+    # The lowest mean, the promoted one of ties.
+    usable = [number for number, setting in enumerate(settings) if not setting.diverged]
+    preferred = min(usable, key=lambda n: (settings[n].mean, n != promoted), default=None)
+    still_best = is_better = None
+    if noise and not choice.diverged:
+        still_best = _probability_best(settings, promoted, noise)
+        if preferred is not None and preferred != promoted:
+            is_better = _probability_below(settings[preferred], choice, noise)
     verdict = _verdict(settings, choice, still_best, is_better)
     moved = _moved(settings, promoted, preferred, verdict)
     retune = [m.field for m in moved if verdict == "did_not_hold" and m.direction != "same"]
@@ -236,32 +247,6 @@ def _check(settings: Sequence[Setting]) -> None:
             raise ValueError(f"setting {number} has no cost in one of the rounds: it takes 1 seed")
 
 
-def _at_least(noise: Noise | None, resolution: float) -> Noise | None:
-    """Noise that was measured elsewhere, at least the resolution; None if it is 0."""
-    if noise is None or max(noise.sd, resolution) == 0:
-        return None
-    return noise._replace(sd=max(noise.sd, resolution))
-
-
-def _preferred(settings: Sequence[Setting]) -> int | None:
-    """The number of the setting with the lowest mean, the promoted one of ties."""
-    usable = [number for number, setting in enumerate(settings) if not setting.diverged]
-    return min(usable, key=lambda n: (settings[n].mean, not settings[n].promoted), default=None)
-
-
-def _probabilities(
-    settings: Sequence[Setting], promoted: int, preferred: int | None, noise: Noise | None
-) -> tuple[float | None, float | None]:
-    """The probabilities that the choice is the best, and that the preferred one is better."""
-    choice = settings[promoted]
-    if noise is None or choice.diverged or preferred is None:
-        return None, None
-    still_best = _probability_best(settings, promoted, noise)
-    if preferred == promoted:
-        return still_best, None
-    return still_best, _probability_below(settings[preferred], choice, noise)
-
-
 def _verdict(
     settings: Sequence[Setting],
     choice: Setting,
@@ -295,7 +280,7 @@ def _probability_best(settings: Sequence[Setting], number: int, noise: Noise) ->
     from scipy.special import gammaincinv, ndtr
 
     half = noise.degrees_of_freedom / 2
-    (quantiles, share), (normal, weight) = _quadrature()
+    (quantiles, share), (normal, weight) = UNIFORM, NORMAL
     sds = noise.sd / np.sqrt(gammaincinv(half, (quantiles + 1) / 2) / half)
     mean = settings[number].mean
     means = mean + np.outer(sds, normal) / math.sqrt(len(settings[number].later))
@@ -304,15 +289,6 @@ def _probability_best(settings: Sequence[Setting], number: int, noise: Noise) ->
         if i != number and not other.diverged:
             below *= ndtr((other.mean - means) * math.sqrt(len(other.later)) / sds[:, None])
     return min(1.0, float(share / share.sum() @ below @ (weight / weight.sum())))
-
-
-@functools.cache  # Constants.
-def _quadrature() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Points and weights of Gauss's rules on [-1, 1] and for the normal distribution.
-
-    Constants, so they are kept for the life of the process.
-    """
-    return np.polynomial.legendre.leggauss(POINTS), np.polynomial.hermite_e.hermegauss(POINTS)
 
 
 def _diverges_more(settings: Sequence[Setting], choice: Setting) -> float:
@@ -335,31 +311,26 @@ def _moved(
     if preferred is None:
         return ()
     before, after = (settings[i].hyperparameters for i in (promoted, preferred))
-    fields = [field for field in (before | after) if field != "seed"]
-    pairs = {field: (before.get(field), after.get(field)) for field in fields}
-    directions = {field: _direction(*values) for field, values in pairs.items()}
-    differing = sum(direction != "same" for direction in directions.values())
-    evidence: Evidence = "within_noise"
-    if verdict == "did_not_hold":
-        # That the choice diverges more often than the others together is no test against one.
-        alone = differing == 1 and not settings[promoted].diverged
-        evidence = "shown" if alone else "not_attributable"
+    fields = [field for field in (before | after) if field != SEED]
+    moved = [_moved_value(field, before.get(field), after.get(field)) for field in fields]
+    if verdict != "did_not_hold":
+        return tuple(moved)
+    differing = sum(each.direction != "same" for each in moved)
+    # That the choice diverges more often than the others together is no test against one.
+    alone = differing == 1 and not settings[promoted].diverged
+    evidence: Evidence = "shown" if alone else "not_attributable"
     return tuple(
-        MovedValue(
-            field=field,
-            before=pairs[field][0],
-            after=pairs[field][1],
-            direction=direction,
-            evidence="within_noise" if direction == "same" else evidence,
-        )
-        for field, direction in directions.items()
+        each if each.direction == "same" else dataclasses.replace(each, evidence=evidence)
+        for each in moved
     )
 
 
-def _direction(before: Any, after: Any) -> Direction:
+def _moved_value(field: str, before: Any, after: Any) -> MovedValue:
+    direction: Direction = "changed"
     if before == after:
-        return "same"
-    values = (before, after)
-    if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
-        return "up" if after > before else "down"
-    return "changed"
+        direction = "same"
+    elif in_order([before, after]):
+        direction = "up" if after > before else "down"
+    return MovedValue(
+        field=field, before=before, after=after, direction=direction, evidence="within_noise"
+    )

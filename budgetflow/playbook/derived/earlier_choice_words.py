@@ -28,11 +28,9 @@ def held_reasons(choice: ChoiceVerdict, selection: Selection) -> Iterator[str]:
     else:
         yield _cannot_tell(choice)
     if choice.noise_sd is not None and not choice.promoted_diverged:
-        sure = (
-            ""
-            if choice.verdict == "cannot_tell"
-            else (f"; with that, such a verdict is wrong in at most {choice.alpha:.3g} of studies")
-        )
+        sure = ""
+        if choice.verdict != "cannot_tell":
+            sure = f"; with that, such a verdict is wrong in at most {choice.alpha:.3g} of studies"
         degrees = "degree" if choice.noise_degrees_of_freedom == 1 else "degrees"
         yield (
             f"The noise between seeds is taken to be {choice.noise_sd:.3g} in {selection.words} "
@@ -112,24 +110,19 @@ def _cannot_tell(choice: ChoiceVerdict) -> str:
     if choice.preferred is None:
         return f"{unknown}: each has a seed that diverged in the later round."
     if choice.promoted_diverged:
-        return (
-            f"{unknown}: it diverged in {choice.promoted_diverged} of "
-            f"{counted(choice.promoted_seeds, 'seed')} of the later round, which may be chance: "
-            f"{_more_seeds(choice)}."
+        why = (
+            f": it diverged in {choice.promoted_diverged} of "
+            f"{counted(choice.promoted_seeds, 'seed')} of the later round, which may be chance"
         )
-    if choice.probability_still_best is None:
+    elif choice.probability_still_best is None:
         why = "" if choice.most_seeds == 1 else ", whose seeds do not show their noise"
-        return f"{unknown}{why}: {_more_seeds(choice)}."
-    return (
-        f"{unknown}: it is still the best with a probability of "
-        f"{_percent(choice.probability_still_best)}, and nothing else is certain enough: "
-        f"{_more_seeds(choice)}."
-    )
-
-
-def _more_seeds(choice: ChoiceVerdict) -> str:
+    else:
+        why = (
+            f": it is still the best with a probability of "
+            f"{_percent(choice.probability_still_best)}, and nothing else is certain enough"
+        )
     seeds = MIN_SEEDS if choice.fewest_seeds < MIN_SEEDS else 2 * choice.fewest_seeds
-    return f"run config.search.seeds = {seeds}"
+    return f"{unknown}{why}: run config.search.seeds = {seeds}."
 
 
 def _settings(choice: ChoiceVerdict) -> str:
