@@ -170,11 +170,11 @@ def _holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 def _judged(result: IdeaResult, p_better: float | None, p_worse: float | None) -> IdeaResult:
     """A result with its p-values adjusted, and what they say."""
-    status = result.status
-    if p_better is not None and p_worse is not None:
-        status = "not_better"
-        if p_better <= result.alpha:
-            status = "promoted"
-        elif p_worse <= result.alpha:
-            status = "worse"
+    if p_better is None or p_worse is None:
+        return result
+    status: Status = "not_better"
+    if p_better <= result.alpha:
+        status = "promoted"
+    elif p_worse <= result.alpha:
+        status = "worse"
     return dataclasses.replace(result, status=status, p_better=p_better, p_worse=p_worse)

@@ -24,10 +24,8 @@ def ledger_rows(results: Sequence[IdeaResult], selection: Selection) -> list[tup
     return [
         (
             result.name,
-            UNKNOWN if result.difference is None else _signed(result.difference, selection),
-            UNKNOWN
-            if result.relative is None
-            else f"{_sign(selection) * result.relative + 0.0:+.1%}",
+            _signed(result.difference, selection),
+            _signed(result.relative, selection, "+.1%"),
             _interval(result, selection),
             _p(result),
             str(result.seeds),
@@ -50,35 +48,31 @@ def ideas_reasons(results: Sequence[IdeaResult], selection: Selection) -> Iterat
 
 
 def _sentence(result: IdeaResult, selection: Selection) -> str:
-    idea = f"The idea {result.name!r}"
+    idea = f"idea {result.name!r}"
     if result.status == "diverged":
-        return f"{idea} diverged in {counted(result.diverged, 'seed')}: it is not promoted."
+        return f"The {idea} diverged in {counted(result.diverged, 'seed')}: it is not promoted."
     if result.status == "cannot_tell":
         if result.seeds < MIN_SEEDS:
             return (
-                f"Whether {_lower(idea)} is better cannot be told from "
+                f"Whether the {idea} is better cannot be told from "
                 f"{counted(result.seeds, 'seed')} that it and the baseline both have; it takes "
                 f"{MIN_SEEDS}: run config.search.seeds = {MIN_SEEDS}. It is not promoted."
             )
         return (
-            f"Whether {_lower(idea)} is better cannot be told: its difference from the baseline is "
+            f"Whether the {idea} is better cannot be told: its difference from the baseline is "
             f"the same in all {result.seeds} seeds, so their noise is unknown. It is not promoted."
         )
     if result.difference == 0:
-        return f"{idea} is as good as the baseline on average: it is not promoted."
+        return f"The {idea} is as good as the baseline on average: it is not promoted."
     difference = _difference(result, selection)
     if result.status == "promoted":
-        return f"{idea} is better than the baseline by {difference}: it is promoted."
+        return f"The {idea} is better than the baseline by {difference}: it is promoted."
     if result.status == "worse":
-        return f"{idea} is worse than the baseline by {difference}: it is not promoted."
+        return f"The {idea} is worse than the baseline by {difference}: it is not promoted."
     return (
-        f"{idea} is not better than the baseline by more than the noise between seeds: the means "
-        f"differ by {difference}. It is not promoted."
+        f"The {idea} is not better than the baseline by more than the noise between seeds: the "
+        f"means differ by {difference}. It is not promoted."
     )
-
-
-def _lower(idea: str) -> str:
-    return idea[0].lower() + idea[1:]
 
 
 def _difference(result: IdeaResult, selection: Selection) -> str:
@@ -97,7 +91,8 @@ def _difference(result: IdeaResult, selection: Selection) -> str:
 def _interval(result: IdeaResult, selection: Selection) -> str:
     if result.low is None or result.high is None:
         return UNKNOWN
-    low, high = (result.low, result.high) if _sign(selection) > 0 else (result.high, result.low)
+    ends = (result.low, result.high)
+    low, high = reversed(ends) if selection.higher_is_better else ends
     return f"{_signed(low, selection)} to {_signed(high, selection)}"
 
 
@@ -109,10 +104,8 @@ def _p(result: IdeaResult) -> str:
     return f"{p:.3f}" if p >= 0.001 else "<0.001"
 
 
-def _signed(difference: float, selection: Selection) -> str:
-    return f"{_sign(selection) * difference + 0.0:+.3g}"  # no -0
-
-
-def _sign(selection: Selection) -> int:
-    """What turns a cost into the metric."""
-    return -1 if selection.higher_is_better else 1
+def _signed(difference: float | None, selection: Selection, digits: str = "+.3g") -> str:
+    """A difference of costs as one of the metric, never -0."""
+    if difference is None:
+        return UNKNOWN
+    return format((-difference if selection.higher_is_better else difference) + 0.0, digits)
