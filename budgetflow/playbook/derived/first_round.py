@@ -12,11 +12,11 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from budgetflow.config.search_space import Dimension
+from budgetflow.config.search_space import BASE_LEARNING_RATE, Dimension
 from budgetflow.playbook.common.competing import compete
 from budgetflow.playbook.common.measurement import Selection, TrialRecord, by_setting
 from budgetflow.playbook.common.outcomes import Regime
-from budgetflow.playbook.derived.narrowing import AT_EDGE, Edge, in_order
+from budgetflow.playbook.derived.narrowing import Edge, as_choice, edge, in_order
 from budgetflow.playbook.derived.transfer_tags import default_tag, regularizes
 
 # A loss spike is higher than the lowest training loss before it by this share of that loss …
@@ -82,26 +82,17 @@ def instability(space: Sequence[Dimension], records: Sequence[TrialRecord]) -> I
     diverged = tuple(trial.trial for trial in records if trial.diverged)
     spiked = tuple(t.trial for t in records if not t.diverged and has_spike(t))
     unstable = {*diverged, *spiked}
-    groups = by_setting(records).values()
-    separations = []
-    for field in settles:
-        sides: dict[bool, list[Any]] = {False: [], True: []}
-        for trials in groups:
-            if field in trials[0].setting:
-                value = trials[0].setting[field]
-                is_unstable = any(trial.trial in unstable for trial in trials)
-                sides[is_unstable].append(tuple(value) if isinstance(value, list) else value)
-        separation = _separation(
-            field, stable=sides[False], unstable=sides[True], fields=len(settles)
-        )
-        if separation is not None and separation.by_chance < BY_CHANCE:
-            separations.append(separation)
+    settings = [
+        (trials[0].setting, any(trial.trial in unstable for trial in trials))
+        for trials in by_setting(records).values()
+    ]
+    separations = (_separation(field, settings, len(settles)) for field in settles)
     return Instability(
         trials=len(records),
         diverged=diverged,
         spiked=spiked,
         settles=tuple(settles),
-        separations=tuple(separations),
+        separations=tuple(s for s in separations if s and s.by_chance < BY_CHANCE),
     )
 
 
@@ -114,8 +105,7 @@ def has_spike(trial: TrialRecord) -> bool:
     where hardly anything had been learned. Back: to that lowest loss or below; a loss that stays up
     is a worse end, which the ranking shows.
     """
-    losses = [row.get("train_loss", math.nan) for row in trial.rows]
-    losses = [loss for loss in losses if math.isfinite(loss)]
+    losses = _finite([trial], "train_loss")
     lowest = math.inf
     for number, loss in enumerate(losses):
         least = max(SPIKE_OF_LOSS * abs(lowest), SPIKE_OF_FALL * (losses[0] - lowest))
@@ -126,31 +116,35 @@ def has_spike(trial: TrialRecord) -> bool:
 
 
 def _separation(
-    field: str, *, stable: list[Any], unstable: list[Any], fields: int
+    field: str, settings: Sequence[tuple[dict[str, Any], bool]], fields: int
 ) -> Separation | None:
-    """How a field separates trials; None if it does not."""
+    """How a field separates settings; None if it does not.
+
+    Args:
+        field: the field.
+        settings: each with whether it is unstable.
+        fields: how many are looked at.
+    """
+    sides: dict[bool, list[Any]] = {False: [], True: []}
+    for setting, is_unstable in settings:
+        if field in setting:
+            sides[is_unstable].append(as_choice(setting[field]))
+    stable, unstable = sides.values()
     if not stable or not unstable or {*stable} & {*unstable}:
         return None
-    picks = math.comb(len(stable) + len(unstable), len(unstable))
+    found: dict[str, Any]
+    ways = 2  # all of them at either end
     if not in_order([*stable, *unstable]):
         ways = _subsets_of_size([*stable, *unstable], len(unstable))
-        return Separation(
-            field=field,
-            unstable="values",
-            unstable_values=tuple(dict.fromkeys(unstable)),
-            by_chance=min(fields * ways / picks, 1.0),
-        )
-    by_chance = min(fields * 2 / picks, 1.0)  # all of them at either end
-    below, above = max(unstable) < min(stable), min(unstable) > max(stable)
-    if not below and not above:
+        found = {"unstable": "values", "unstable_values": tuple(dict.fromkeys(unstable))}
+    elif max(unstable) < min(stable):
+        found = {"unstable": "below", "last_unstable": max(unstable), "first_stable": min(stable)}
+    elif min(unstable) > max(stable):
+        found = {"unstable": "above", "last_unstable": min(unstable), "first_stable": max(stable)}
+    else:
         return None
-    return Separation(
-        field=field,
-        unstable="below" if below else "above",
-        last_unstable=max(unstable) if below else min(unstable),
-        first_stable=min(stable) if below else max(stable),
-        by_chance=by_chance,
-    )
+    picks = math.comb(len(stable) + len(unstable), len(unstable))
+    return Separation(field=field, **found, by_chance=min(fields * ways / picks, 1.0))
 
 
 def _subsets_of_size(values: Sequence[Any], size: int) -> int:
@@ -205,7 +199,7 @@ def regularization_without_fit(
     """
     fields = tuple(dimension.name for dimension in space if regularizes(dimension.name))
     lowest_error, lowest_loss = (
-        _lowest(records, f"train_{name}") for name in ("error_rate", "loss")
+        min(_finite(records, f"train_{name}"), default=None) for name in ("error_rate", "loss")
     )
     fits, is_measured = lowest_error == 0, lowest_error is not None
     if fitted_train_loss is not None and lowest_loss is not None:
@@ -223,9 +217,10 @@ def regularization_without_fit(
     )
 
 
-def _lowest(records: Sequence[TrialRecord], key: str) -> float | None:
+def _finite(records: Sequence[TrialRecord], key: str) -> list[float]:
+    """The finite values of a measurement, trial by trial."""
     values = [row[key] for trial in records for row in trial.rows if key in row]
-    return min((value for value in values if math.isfinite(value)), default=None)
+    return [value for value in values if math.isfinite(value)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -255,25 +250,19 @@ def rate_at_edge(records: Sequence[TrialRecord], selection: Selection) -> RateAt
     if not competing:
         return None
     rates = sorted({trial.base_learning_rate for trial in records})
-    lowest, highest, best = rates[0], rates[-1], competing[0].base_learning_rate
-
-    def end_of(rate: float) -> Edge | None:
-        at = math.log(rate / lowest) / math.log(highest / lowest)
-        if at <= AT_EDGE:
-            return "low"
-        return "high" if at >= 1 - AT_EDGE else None
-
-    edge = end_of(best) if len(rates) > 2 else None
-    inner = sum(end_of(trial.base_learning_rate) != edge for trial in competing) if edge else 0
+    ends: list[Edge | None] = [None]
+    if len(rates) > 2:
+        tried = Dimension(BASE_LEARNING_RATE, "log_uniform", low=rates[0], high=rates[-1])
+        ends = [edge(tried, trial.base_learning_rate) for trial in competing]
     decayed = [
         trial.schedule.end_learning_rate <= DECAYED_TO * trial.base_learning_rate
         for trial in records
     ]
     return RateAtEdge(
         runs="complete" if all(decayed) else "mixed" if any(decayed) else "undecayed",
-        best=best,
-        lowest=lowest,
-        highest=highest,
-        edge=edge,
-        inner_competing=inner,
+        best=competing[0].base_learning_rate,
+        lowest=rates[0],
+        highest=rates[-1],
+        edge=ends[0],
+        inner_competing=sum(end != ends[0] for end in ends) if ends[0] else 0,
     )

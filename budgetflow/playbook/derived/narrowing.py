@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from budgetflow.config.search_space import Dimension, Value
 
 Edge = Literal["low", "high"]
+# See :attr:`budgetflow.playbook.derived.search_space.CarriedField.searched`.
+How = Literal["whole", "around", "spread", "too_few", "dimension"]
 # Of fewer different settings, the spread says nothing.
 MIN_SETTINGS = 3
 # Shares of the original range, in its own scale: the least width that is left around the winner …
@@ -25,11 +27,11 @@ class Narrowed(NamedTuple):
     """The dimension to search, and how it was chosen.
 
     Attributes:
-        how: see :attr:`budgetflow.playbook.derived.search_space.CarriedField.searched`.
+        how: how.
         dimension: None if a single value is left.
     """
 
-    how: Literal["whole", "around", "spread", "too_few", "dimension"]
+    how: How
     dimension: Dimension | None
 
 
@@ -90,9 +92,7 @@ def edge(dimension: Dimension, value: Value) -> Edge | None:
     else:
         at = position(dimension, value)
         at_low, at_high = at <= AT_EDGE, at >= 1 - AT_EDGE
-    if at_low:
-        return "low"
-    return "high" if at_high else None
+    return "low" if at_low else "high" if at_high else None
 
 
 def position(dimension: Dimension, value: float) -> float:
@@ -109,13 +109,17 @@ def in_order(values: Sequence[Value]) -> list[float]:
     return sorted(numbers) if len(numbers) == len(values) else []
 
 
+def as_choice(value: Any) -> Value:
+    """A trial's value as a search space has it: without lists, which JSON has for tuples."""
+    return tuple(value) if isinstance(value, list) else value
+
+
 def _range(dimension: Dimension, low: float, high: float, winner: float) -> Dimension:
     """The part of a range between two positions, the winner's value in it."""
     # Not by way of the scale where an end stays what it was, so that it is the same number.
     bottom = dimension.low if low == 0 else dimension.value_at(low)
     top = dimension.high if high == 1 else dimension.value_at(high)
-    assert isinstance(bottom, float)
-    assert isinstance(top, float)
+    assert isinstance(bottom, float) and isinstance(top, float)
     if dimension.distribution == "uniform" and dimension.low >= 0:
         bottom = max(bottom, dimension.low / 2)
     if dimension.low >= 0 and dimension.high <= 1:
@@ -124,17 +128,13 @@ def _range(dimension: Dimension, low: float, high: float, winner: float) -> Dime
 
 
 def _narrow_choices(dimension: Dimension, values: Sequence[Value]) -> Narrowed:
-    winner, competing = values[0], tuple(dict.fromkeys(values))
-    all_values = tuple(dict.fromkeys((winner, *dimension.values)))
-    missing = len(all_values) * (1 - 1 / len(all_values)) ** len(values)
-    if len(values) < MIN_SETTINGS or missing > MISSING_BY_CHANCE:
-        return Narrowed("too_few", _choices(dimension, all_values))
-    kept = (*competing, *_neighbours(all_values, winner))
-    return Narrowed("spread", _choices(dimension, tuple(dict.fromkeys(kept))))
-
-
-def _choices(dimension: Dimension, values: tuple[Value, ...]) -> Dimension | None:
-    return dataclasses.replace(dimension, values=values) if len(values) > 1 else None
+    how: How = "too_few"
+    winner = values[0]
+    kept = tuple(dict.fromkeys((winner, *dimension.values)))
+    missing = len(kept) * (1 - 1 / len(kept)) ** len(values)
+    if len(values) >= MIN_SETTINGS and missing <= MISSING_BY_CHANCE:
+        how, kept = "spread", tuple(dict.fromkeys((*values, *_neighbours(kept, winner))))
+    return Narrowed(how, dataclasses.replace(dimension, values=kept) if len(kept) > 1 else None)
 
 
 def _neighbours(values: Sequence[Value], winner: Value) -> list[float]:

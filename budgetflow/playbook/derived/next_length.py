@@ -8,6 +8,7 @@ from budgetflow.config.search_space import BASE_LEARNING_RATE, Dimension, Value
 from budgetflow.engine.schedules import Schedule
 from budgetflow.playbook.common.measurement import TrialRecord
 from budgetflow.playbook.common.transfer import NoTransferRuleError, transfer
+from budgetflow.playbook.derived.narrowing import as_choice
 
 # What of a schedule is swept by default is tried at, as shares of the winner's value.
 SWEEP_FACTORS = (1.0, 0.5, 2.0)
@@ -71,8 +72,7 @@ class NextLength:
             return tuple(start + step for step in getattr(schedule, field.partition(".")[2]))
         if field == BASE_LEARNING_RATE:
             return schedule.base_learning_rate
-        value = trial.hyperparameters[field]
-        return tuple(value) if isinstance(value, list) else value  # JSON has lists
+        return as_choice(trial.hyperparameters[field])
 
     def decay_lengths(self, field: str, length: float) -> list[float]:
         """What a decay's length is swept over, in the field's unit, the winner's first.
@@ -96,15 +96,13 @@ class NextLength:
 
     def _carried(self, field: str, value: Value) -> Value:
         """A choice at the next length."""
-        if value is None:
-            return 0 if field in ("schedule.warmup_steps", "schedule.warmup_fraction") else None
+        if value is None and field in ("schedule.warmup_steps", "schedule.warmup_fraction"):
+            return 0
         if field in _POINTS and isinstance(value, tuple):
             return tuple(step + self.later for step in value)
-        if not isinstance(value, int | float):
-            return value
-        if field == "schedule.decay_steps":
+        if field == "schedule.decay_steps" and isinstance(value, int | float):
             return round(value * self.stretch)
-        if field in _FRACTIONS:
+        if field in _FRACTIONS and isinstance(value, int | float):
             steps = round(value * self.steps_before)  # as a schedule has it
             return round(steps * self._stretch_of(field)) / self.steps
         return value
@@ -119,17 +117,16 @@ def next_length(schedule: Schedule, max_train_steps: int) -> NextLength:
     Raises:
         ValueError: the new length is shorter.
     """
-    before, because = schedule.total_steps, None
+    after, because = schedule, None
     try:
         after = transfer(schedule, max_train_steps).after
-        later = after.decay_start_step - schedule.decay_start_step
     except NoTransferRuleError as error:
-        after, later, because = schedule, 0, str(error)
+        because = str(error)
     return NextLength(
-        steps_before=before,
+        steps_before=schedule.total_steps,
         steps=max_train_steps,
         stretch=after.decay_steps / schedule.decay_steps if schedule.decay_steps else 1.0,
-        later=later,
+        later=after.decay_start_step - schedule.decay_start_step,
         decay_room=max_train_steps - schedule.warmup_steps - schedule.final_steps,
         no_rule_because=because,
     )

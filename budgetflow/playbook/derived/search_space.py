@@ -14,7 +14,7 @@ from budgetflow.base.errors import ConfigError, nearest, shown
 from budgetflow.config.search_space import BASE_LEARNING_RATE, Action, Dimension, Tag, Value
 from budgetflow.playbook.common.competing import compete
 from budgetflow.playbook.common.measurement import Selection, TrialRecord, by_setting
-from budgetflow.playbook.derived.narrowing import Edge, Narrowed, edge, narrow
+from budgetflow.playbook.derived.narrowing import Edge, How, Narrowed, edge, in_order, narrow
 from budgetflow.playbook.derived.next_length import SWEEP_FACTORS, NextLength, next_length
 from budgetflow.playbook.derived.transfer_tags import default_tag
 
@@ -81,7 +81,7 @@ class CarriedField(PlannedField):
     """
 
     value: Value
-    searched: Literal["whole", "around", "spread", "too_few", "dimension"] | None = None
+    searched: How | None = None
     distribution: Literal["choices", "uniform", "log_uniform"] | None = None
     low: float | None = None
     high: float | None = None
@@ -100,11 +100,8 @@ class CarriedField(PlannedField):
         """The dimension that the next round searches; None if it has the winner's value alone."""
         if self.distribution is None:
             return None
-        if self.distribution == "choices":
-            return Dimension(self.field, "choices", self.values, tag=self.tag)
-        assert self.low is not None
-        assert self.high is not None
-        return Dimension(self.field, self.distribution, low=self.low, high=self.high, tag=self.tag)
+        ends: dict[str, Any] = {"low": self.low, "high": self.high} if self.low is not None else {}
+        return Dimension(self.field, self.distribution, self.values, **ends, tag=self.tag)
 
     @property
     def searched_dimension(self) -> Dimension:
@@ -266,8 +263,7 @@ def _with(dimension: Dimension, value: Value) -> Dimension:
         assert isinstance(value, int | float)
         low, high = min(dimension.low, value), max(dimension.high, value)
         return dataclasses.replace(dimension, low=low, high=high)
-    others = (other for other in dimension.values if other != value)
-    return dataclasses.replace(dimension, values=(value, *others))
+    return dataclasses.replace(dimension, values=tuple(dict.fromkeys((value, *dimension.values))))
 
 
 def _carried(
@@ -275,8 +271,7 @@ def _carried(
 ) -> CarriedField:
     """The row of a hyperparameter; for the arguments see :func:`_searched`."""
     is_range = before.distribution != "choices"
-    numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
-    ordered = len(numbers) == len(values)
+    numbers = in_order(values)
     after: dict[str, Any] = {}
     if searched is not None and (dimension := searched.dimension):
         after = {"distribution": dimension.distribution, "values": dimension.values}
@@ -291,8 +286,8 @@ def _carried(
         high_before=before.high if is_range else None,
         values_before=before.values,
         competing=len(values),
-        competing_low=min(numbers) if ordered else None,
-        competing_high=max(numbers) if ordered else None,
+        competing_low=min(numbers, default=None),
+        competing_high=max(numbers, default=None),
         competing_values=() if is_range else tuple(dict.fromkeys(values)),
         at_edge=edge(before, values[0]),
     )

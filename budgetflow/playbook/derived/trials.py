@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,14 +14,9 @@ import numpy as np
 from budgetflow.config.search_space import BASE_LEARNING_RATE, Value, points
 from budgetflow.engine.schedules import Schedule
 from budgetflow.playbook.common.competing import Competition, compete
-from budgetflow.playbook.common.measurement import (
-    SEED,
-    Role,
-    Selection,
-    TrialRecord,
-    by_setting,
-)
+from budgetflow.playbook.common.measurement import SEED, Role, Selection, TrialRecord, by_setting
 from budgetflow.playbook.common.transfer import Transfer, transfer
+from budgetflow.playbook.derived.narrowing import in_order
 from budgetflow.playbook.derived.search_space import DECAY_LENGTHS, Derivation
 
 # Points that are drawn for each one asked for, before one gives up looking for new ones.
@@ -132,18 +128,12 @@ def next_points(derivation: Derivation, seed: int, trials: int) -> list[dict[str
     # A decay that keeps its steps is far from its share of a much longer run: with trials for one
     # thing only, that one tells most (experiments/round_planning).
     swept.sort(key=lambda row: row.field not in DECAY_LENGTHS)
-    one_at_a_time = [
-        {**winner, row.field: row.values[at]}
-        for at in range(max((len(row.values) for row in swept), default=0))
-        for row in swept
-        if at < len(row.values)
-    ]
-    drawn: list[dict[str, Any]] = []
-    if space and trials:
-        drawn = points(space, "halton", _DRAWS * trials, seed)
-        if all(d.values for d in space) and math.prod(len(d.values) for d in space) <= len(drawn):
-            drawn += points(space, "grid", trials, seed)  # what no draw has hit
-    candidates = [*one_at_a_time, *({**winner, **point} for point in drawn)]
+    sweeps = ([{row.field: value} for value in row.values] for row in swept)
+    in_turn = (each for column in itertools.zip_longest(*sweeps) for each in column if each)
+    drawn = points(space, "halton", _DRAWS * trials, seed) if space and trials else []
+    if all(d.values for d in space) and math.prod(len(d.values) for d in space) <= len(drawn):
+        drawn += points(space, "grid", trials, seed)  # what no draw has hit
+    candidates = [{**winner, **changed} for changed in (*in_turn, *drawn)]
     different = {json.dumps(setting, sort_keys=True): setting for setting in candidates}
     different.pop(json.dumps(winner, sort_keys=True), None)
     return list(different.values())[:trials]
@@ -184,7 +174,7 @@ def _distances(settings: Sequence[dict[str, Any]]) -> np.ndarray:
     total = np.zeros((len(settings), len(settings)))
     for field in fields:
         values = [setting.get(field) for setting in settings]
-        if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
+        if in_order(values):
             tried, ranks = np.unique(np.array(values, float), return_inverse=True)
             places = ranks / max(len(tried) - 1, 1)
             total += abs(places[:, None] - places)
