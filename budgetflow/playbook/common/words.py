@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 # Left out of the keys of results: see budgetflow.base.source_code.
 CHANGES_NO_RESULT = True
+
+# So many are written out, where there may be more.
+MOST_NUMBERS = 8
 
 
 def words(name: str) -> str:
@@ -17,6 +21,12 @@ def words(name: str) -> str:
 def counted(number: int, what: str) -> str:
     """A number of things: "1 trial", "2 trials"."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def first_of(numbers: Sequence[int]) -> str:
+    """The first few of several numbers: "3, 5"; "0, 1, 2, 3, 4, 5, 6, 7, …"."""
+    more = ", …" if len(numbers) > MOST_NUMBERS else ""
+    return f"{', '.join(map(str, numbers[:MOST_NUMBERS]))}{more}"
 
 
 def metrics_in_words(split: str, values: dict[str, float]) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from budgetflow.playbook.common.reasons import Reason, Sentence
-from budgetflow.playbook.common.words import in_words, words
+from budgetflow.playbook.common.words import first_of, in_words, words
 from budgetflow.playbook.derived.first_round import (
     BY_CHANCE,
     DECAYED_TO,
@@ -27,8 +27,6 @@ from budgetflow.playbook.derived.search_space import (
 # Left out of the keys of results: see budgetflow.base.source_code.
 CHANGES_NO_RESULT = True
 
-# So many trials are named, of those that diverged or spiked.
-MOST_NUMBERS = 8
 BIAS = "short-horizon bias (Wu et al. 2018, arXiv:1803.02021)"
 
 
@@ -100,9 +98,7 @@ def _why(row: PlannedField) -> str:
         return "The config says so."
     whose = ", says the config" if row.tagged_by == "config" else ""
     if row.action == "pinned":
-        if whose:
-            return f"Very likely to transfer{whose}."
-        return "Very likely to transfer: short runs settle early instability."
+        return f"Very likely to transfer{whose or ': short runs settle early instability'}."
     if row.action == "winner_only" and row.tag == "likely":
         return f"Likely to transfer{whose}; it is not looked at again."
     if row.action == "winner_only":
@@ -112,10 +108,9 @@ def _why(row: PlannedField) -> str:
         )
     if row.action == "narrowed":
         return f"Might transfer{whose}."
-    cheap = (
-        "; its sweep is cheap, since trunks are shared" if row.field in SWEPT_AROUND_WINNER else ""
-    )
-    return f"Unlikely to transfer{whose}{cheap}."
+    if row.field in SWEPT_AROUND_WINNER:
+        return f"Unlikely to transfer{whose}; its sweep is cheap, since trunks are shared."
+    return f"Unlikely to transfer{whose}."
 
 
 def _reasons(row: CarriedField) -> Iterator[str]:
@@ -129,7 +124,7 @@ def _reasons(row: CarriedField) -> Iterator[str]:
     elif row.searched == "spread":
         yield f"It was one of {', '.join(map(in_words, row.values_before))}."
     if row.at_edge:
-        yield from _at_edge(row)
+        yield _at_edge(row)
 
 
 def _evidence(row: CarriedField) -> str:
@@ -146,23 +141,20 @@ def _evidence(row: CarriedField) -> str:
     return f"{row.competing} settings compete, {having}."
 
 
-def _at_edge(row: CarriedField) -> Iterator[str]:
+def _at_edge(row: CarriedField) -> str:
     before = [row.low_before, row.high_before] if row.low_before is not None else row.values_before
     after = [row.low, row.high] if row.low is not None else row.values
     tried, searched = in_order(before), in_order(after)
-    goes_on = bool(searched) and (
+    goes_on = searched and (
         searched[0] < tried[0] if row.at_edge == "low" else searched[-1] > tried[-1]
     )
     assert row.at_edge is not None
     then = "and is searched beyond it" if goes_on else "and nothing beyond it is searched"
-    yield f"THE WINNER IS AT THE {row.at_edge.upper()} END of what was tried, {then}."
+    return f"THE WINNER IS AT THE {row.at_edge.upper()} END of what was tried, {then}."
 
 
 def _numbers(trials: Sequence[int]) -> str:
-    if not trials:
-        return ""
-    more = ", …" if len(trials) > MOST_NUMBERS else ""
-    return f" ({', '.join(map(str, trials[:MOST_NUMBERS]))}{more})"
+    return f" ({first_of(trials)})" if trials else ""
 
 
 def instability_sentences(instability: Instability) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +15,7 @@ from budgetflow.playbook.common.measurement import Selection, TrialRecord
 from budgetflow.playbook.common.outcomes import CooldownsOutcome, LengthResult, RoundOutcome
 from budgetflow.playbook.common.reasons import Reason, Sentence
 from budgetflow.playbook.common.transfer import NoTransferRuleError, Transfer
-from budgetflow.playbook.common.words import counted, in_words, metrics_in_words, words
+from budgetflow.playbook.common.words import counted, first_of, in_words, metrics_in_words, words
 from budgetflow.playbook.derived.narrowing import AT_EDGE, Edge
 from budgetflow.playbook.rounds import best_step
 from budgetflow.playbook.rounds.best_setting import CONFIDENCE, binomial_interval
@@ -87,7 +88,7 @@ def winner_sentences(trials: Sequence[TrialRecord], selection: Selection) -> Ite
     others = [trial.trial for trial, other in ranked[1:] if selection.cost(other) == cost]
     steps = sum(selection.cost(other) == cost for other in best.rows)
     if others:
-        numbers = ", ".join(map(str, others[:8])) + (", …" if len(others) > 8 else "")
+        numbers = first_of(others)
         which = f"Trial {numbers} does" if len(others) == 1 else f"Trials {numbers} do"
         yield f"{which} as well; of equals, the one with the lowest number is taken."
     if steps > 1:
@@ -98,9 +99,7 @@ def edge_sentences(
     space: Sequence[Dimension], hyperparameters: dict[str, Any], at: dict[str, Edge]
 ) -> Iterator[Reason]:
     """What it means that the best trial lies at an edge of what was searched."""
-    for dimension in space:
-        if dimension.name not in at:
-            continue
+    for dimension in (d for d in space if d.name in at):
         is_range = dimension.distribution != "choices"
         values = [dimension.low, dimension.high] if is_range else dimension.values
         numbers = sorted(float(value) for value in values if isinstance(value, int | float))
@@ -157,43 +156,41 @@ def explained(
         selection: what selects steps and trials.
         max_train_steps: the length that is judged.
     """
-    return dataclasses.replace(
-        diagnosis,
-        means=_diagnosis_means(diagnosis, competition, selection, max_train_steps),
-        caveats=tuple(_diagnosis_caveats(diagnosis, competition)),
-    )
+    meaning = _meaning(diagnosis, competition, selection, max_train_steps)
+    caveats = tuple(_diagnosis_caveats(diagnosis, competition))
+    return dataclasses.replace(diagnosis, means=" ".join(meaning), caveats=caveats)
 
 
-def _diagnosis_means(
+def _meaning(
     diagnosis: BestStepDiagnosis,
     competition: Competition,
     selection: Selection,
     max_train_steps: int,
-) -> str:
+) -> Iterator[str]:
     """What a diagnosis of best steps means, with the counts behind it."""
     if not competition.competing:
-        return "No trial is left to judge max_train_steps by. Every trial diverged."
-    parts = [_verdict(diagnosis, [row["step"] for _, row in competition.competing])]
+        yield "No trial is left to judge max_train_steps by. Every trial diverged."
+        return
+    yield _verdict(diagnosis, [row["step"] for _, row in competition.competing])
     if hopeless := len(diagnosis.hopeless_trials):
         do = "does" if hopeless == 1 else "do"
-        parts.append(
+        yield (
             f"{counted(hopeless, 'other trial')} {do} not compete "
             f"({diagnosis.hopeless_in_first_10_percent} with the best step in the first {FIRST}, "
             f"{diagnosis.hopeless_in_last_25_percent} in the last {LAST}) and {do} not count."
         )
     best, _ = competition.competing[0]
-    parts.append(
+    yield (
         f"A trial competes if its {selection.words} gets to {competition.threshold:.4g} or "
         f"better, which the best trial ({best.trial}) had reached by a quarter of the steps to its "
         "best or has in a tenth of its evaluations."
     )
     schedule = diagnosis.suggested_schedule
     if schedule is not None and diagnosis.suggested_max_train_steps != max_train_steps:
-        parts.append(
+        yield (
             f"The schedule of the best trial ({best.trial}) at that length: base learning rate "
             f"{schedule.base_learning_rate:.4g} with {_schedule(schedule)}."
         )
-    return " ".join(parts)
 
 
 def _verdict(diagnosis: BestStepDiagnosis, best_steps: Sequence[int]) -> str:
@@ -269,21 +266,21 @@ def spread_explained(
     schedules = {trial.trial: trial.schedule for trial in trials}
     best = _end(spread.best, spread.best_trial, schedules[spread.best_trial])
     worst = _end(spread.worst, spread.worst_trial, schedules[spread.worst_trial])
-    apart = [f"{spread.relative:.1%} apart"] if spread.relative is not None else []
+    ends = f"{best} to {worst}"
     counts = selection.count(spread.best), selection.count(spread.worst)
     if counts[0] is not None and counts[1] is not None:
-        apart.insert(0, f"{abs(counts[1] - counts[0])} of {selection.examples} examples")
-    limit = f"{HINGES_ABOVE:.0%}"
+        ends += f", {abs(counts[1] - counts[0])} of {selection.examples} examples"
+    if spread.relative is not None:
+        ends += f", {spread.relative:.1%} apart"
+    conclusion = f"within {HINGES_ABOVE:.0%} is no sign that max_train_steps is too short"
     if spread.hinges_on_decay:
         conclusion = (
-            f"Ending more than {limit} apart is a sign that max_train_steps is too short: a stingy "
-            "length takes a perfectly tuned decay."
+            f"more than {HINGES_ABOVE:.0%} apart is a sign that max_train_steps is too short: a "
+            "stingy length takes a perfectly tuned decay"
         )
-    else:
-        conclusion = f"Ending within {limit} is no sign that max_train_steps is too short."
     means = (
         f"{spread.schedules} schedules that differ only in their decay end at a {selection.words} "
-        f"from {', '.join([f'{best} to {worst}', *apart])}. {conclusion}"
+        f"from {ends}. Ending {conclusion}."
     )
     return dataclasses.replace(spread, means=means)
 
@@ -328,14 +325,13 @@ def could_not_be_trained(record: TrialRecord) -> str:
 
 def trained_again(records: Iterable[TrialRecord]) -> Iterator[str]:
     """Why trials trained steps that were trained before, or took over less than all of it."""
-    trained: dict[str, list[str]] = {}
-    measured: dict[tuple[int, str], list[str]] = {}
+    trained = collections.defaultdict[str, list[str]](list)
+    measured = collections.defaultdict[tuple[int, str], list[str]](list)
     for record in records:
         if record.not_reused_because:
-            trained.setdefault(record.not_reused_because, []).append(str(record.trial))
+            trained[record.not_reused_because].append(str(record.trial))
         if record.reused_from and record.measured_anew_because:
-            begins = record.reused_from["step"], record.measured_anew_because
-            measured.setdefault(begins, []).append(str(record.trial))
+            measured[record.steps_reused, record.measured_anew_because].append(str(record.trial))
         if record.damaged:
             yield (
                 f"Of trial {record.trial}, what damaged checkpoints held was trained again: "
