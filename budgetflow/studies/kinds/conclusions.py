@@ -56,7 +56,7 @@ def with_conclusions(
         earlier = read_earlier(config, study.earlier, selection, study.max_train_steps)
         fields["carried_over"] = earlier.derivation.rows
         reasons += derivation_caveats(earlier.derivation)
-        before, choice = list(earlier.records.values()), earlier.best.trial
+        before, choice = list(earlier.records.values()), earlier.derivation.best_trial
         verdict = choice_verdict(before, choice, trials, selection)
         if verdict is not None:
             fields["held"] = verdict

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pydantic
@@ -38,21 +38,14 @@ class EarlierRound:
     """A complete round that another one is derived from.
 
     Attributes:
-        name: the study's.
         records: its trials, by number, without those that compare ideas.
         derivation: what becomes of each of its hyperparameters.
         ideas: the names of those that it promoted.
     """
 
-    name: str
     records: dict[int, TrialRecord]
     derivation: Derivation
     ideas: tuple[str, ...]
-
-    @property
-    def best(self) -> TrialRecord:
-        """The trial whose setting is carried over."""
-        return self.records[self.derivation.best_trial]
 
 
 def read_earlier(
@@ -82,7 +75,7 @@ def read_earlier(
         raise UserError(f"{config.name} is derived from {folder.name}: {error}") from error
     ideas = outcome.get("ideas") or ()
     promoted = tuple(idea["name"] for idea in ideas if idea["status"] == "promoted")
-    return EarlierRound(folder.name, records, derivation, promoted)
+    return EarlierRound(records, derivation, promoted)
 
 
 def derivation_basis(
@@ -90,8 +83,9 @@ def derivation_basis(
 ) -> dict[str, Any]:
     """The origin of a derived round's trials, as JSON values: a part of what it is found on."""
     earlier = read_earlier(config, folder, selection, length)
-    rows = [dataclasses.asdict(row) for row in earlier.derivation.rows]
-    return {"rows": finite(rows), "best_trial": earlier.best.trial, "ideas": list(earlier.ideas)}
+    rows = finite([dataclasses.asdict(row) for row in earlier.derivation.rows])
+    best_trial, ideas = earlier.derivation.best_trial, list(earlier.ideas)
+    return {"rows": rows, "best_trial": best_trial, "ideas": ideas}
 
 
 def _searched(folder: epath.Path, outcome: dict[str, Any]) -> tuple[Dimension, ...]:
@@ -135,13 +129,10 @@ def derived(
                 for trial in trials
             ]
         except NoTransferRuleError as error:
-            raise UserError(f"{earlier.name}: {error}") from error
-        yield from (plan for plan in plans if plan.role != "point")
-        for name in earlier.ideas:
-            for plan in plans:
-                if plan.role == "best":
-                    yield _with_idea(plan, name, changed_fields(config.ideas[name]), config)
-        yield from (plan for plan in plans if plan.role == "point")
+            raise UserError(f"{folder.name}: {error}") from error
+        best = [plan for plan in plans if plan.role == "best"]
+        plans += [_with_idea(plan, name, config) for name in earlier.ideas for plan in best]
+        yield from sorted(plans, key=lambda plan: plan.role == "point")
 
 
 def of_ideas(config: StudyConfig, lengths: Sequence[int]) -> Iterator[TrialPlan]:
@@ -159,10 +150,9 @@ def of_ideas(config: StudyConfig, lengths: Sequence[int]) -> Iterator[TrialPlan]
             yield TrialPlan(filled, values, schedule, role=role, idea=name)
 
 
-def _with_idea(
-    plan: TrialPlan, name: str, patch: Mapping[str, Any], config: StudyConfig
-) -> TrialPlan:
+def _with_idea(plan: TrialPlan, name: str, config: StudyConfig) -> TrialPlan:
     """A plan with an idea; one that changes the schedule has that of its config."""
+    patch = changed_fields(config.ideas[name])
     values, schedule = {**plan.hyperparameters, **patch}, plan.schedule
     if any(field.startswith("schedule.") for field in patch):
         base = {BASE_LEARNING_RATE: schedule.base_learning_rate, **patch}
