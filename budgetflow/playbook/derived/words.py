@@ -236,13 +236,10 @@ def rate_sentences(rate: RateAtEdge) -> Iterator[Sentence]:
     if rate.edge is None:
         return
     end = "lowest" if rate.edge == "low" else "highest"
-    inner = (
-        "No trial away from that end competes."
-        if not rate.inner_competing
-        else "A trial away from that end competes, too."
-        if rate.inner_competing == 1
-        else f"{rate.inner_competing} trials away from that end compete, too."
-    )
+    inner = {
+        0: "No trial away from that end competes.",
+        1: "A trial away from that end competes, too.",
+    }.get(rate.inner_competing, f"{rate.inner_competing} trials away from that end compete, too.")
     text = (
         f"THE BEST BASE LEARNING RATE, {rate.best:.4g}, IS AT THE {rate.edge.upper()} END of "
         f"what was tried ({rate.lowest:.4g} to {rate.highest:.4g}; within {AT_EDGE:.0%} of it, "

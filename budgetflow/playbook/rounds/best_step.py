@@ -76,8 +76,8 @@ def diagnose(competition: Competition, max_train_steps: int) -> BestStepDiagnosi
         max_train_steps: the length of every trial.
     """
     best_steps = [row["step"] for _, row in competition.competing]
-    in_first, in_last = _in_first_and_last(competition.competing, max_train_steps)
-    hopeless_in_first, hopeless_in_last = _in_first_and_last(competition.hopeless, max_train_steps)
+    competing, in_first, in_last = _counted(competition.competing, max_train_steps)
+    hopeless, hopeless_in_first, hopeless_in_last = _counted(competition.hopeless, max_train_steps)
     verdict, suggestion = _verdict(best_steps, in_first, in_last, max_train_steps)
     schedule = None
     if suggestion is not None:
@@ -93,8 +93,8 @@ def diagnose(competition: Competition, max_train_steps: int) -> BestStepDiagnosi
         trials=count,
         in_first_10_percent=in_first,
         in_last_25_percent=in_last,
-        competing_trials=_numbers(competition.competing),
-        hopeless_trials=_numbers(competition.hopeless),
+        competing_trials=competing,
+        hopeless_trials=hopeless,
         hopeless_in_first_10_percent=hopeless_in_first,
         hopeless_in_last_25_percent=hopeless_in_last,
         competes_at=competition.threshold,
@@ -142,18 +142,14 @@ def shortened(schedule: Schedule, max_train_steps: int) -> Schedule:
     return stretch(schedule, max_train_steps)
 
 
-def _in_first_and_last(
+def _counted(
     trials: Sequence[tuple[TrialRecord, Row]], max_train_steps: int
-) -> tuple[int, int]:
-    """How many best steps lie in the first 10 % and in the last 25 % of training."""
+) -> tuple[tuple[int, ...], int, int]:
+    """The trials' numbers, and the counts of best steps in the first 10 % and the last 25 %."""
     best_steps = [row["step"] for _, row in trials]
     in_first = sum(step <= FIRST * max_train_steps for step in best_steps)
     in_last = sum(step > (1 - LAST) * max_train_steps for step in best_steps)
-    return in_first, in_last
-
-
-def _numbers(trials: Sequence[tuple[TrialRecord, Row]]) -> tuple[int, ...]:
-    return tuple(sorted(trial.trial for trial, _ in trials))
+    return tuple(sorted(trial.trial for trial, _ in trials)), in_first, in_last
 
 
 def _verdict(

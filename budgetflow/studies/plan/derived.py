@@ -137,17 +137,15 @@ def derived(
 
 def of_ideas(config: StudyConfig, lengths: Sequence[int]) -> Iterator[TrialPlan]:
     """The ideas of a config and their baseline, the config itself, with every seed."""
-    if not config.ideas:
-        return
-    patches: dict[str | None, dict[str, Any]] = {None: {}}
-    patches |= {name: changed_fields(patch) for name, patch in config.ideas.items()}
-    for length, (name, patch) in itertools.product(lengths, patches.items()):
-        for seed in seed_values(config.seed, config.search.seeds):
-            values = {**patch, **seed}
-            filled = replace_fields(config, values)
-            schedule = resolve_schedule(filled.schedule, length)
-            role: Role = "baseline" if name is None else "idea"
-            yield TrialPlan(filled, values, schedule, role=role, idea=name)
+    entrants = (None, *config.ideas) if config.ideas else ()
+    seeds = seed_values(config.seed, config.search.seeds)
+    for length, name, seed in itertools.product(lengths, entrants, seeds):
+        patch = {} if name is None else changed_fields(config.ideas[name])
+        values = {**patch, **seed}
+        filled = replace_fields(config, values)
+        schedule = resolve_schedule(filled.schedule, length)
+        role: Role = "baseline" if name is None else "idea"
+        yield TrialPlan(filled, values, schedule, role=role, idea=name)
 
 
 def _with_idea(plan: TrialPlan, name: str, config: StudyConfig) -> TrialPlan:
