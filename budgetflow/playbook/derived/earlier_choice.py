@@ -29,6 +29,7 @@ diverged in a seed and would have been better without that.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -42,10 +43,8 @@ from budgetflow.playbook.derived.narrowing import in_order
 
 # The error rate of a confident verdict.
 ALPHA = 0.05
-# Gauss's rules on [-1, 1] and for the normal distribution: the points of each of the two integrals
-# and their weights; at 64 points the error is below 0.001.
-UNIFORM = np.polynomial.legendre.leggauss(32)
-NORMAL = np.polynomial.hermite_e.hermegauss(32)
+# Points of each of the two integrals; at 64 the error is below 0.001.
+POINTS = 32
 
 Verdict = Literal["held", "did_not_hold", "cannot_tell"]
 Direction = Literal["up", "down", "changed", "same"]
@@ -280,7 +279,7 @@ def _probability_best(settings: Sequence[Setting], number: int, noise: Noise) ->
     from scipy.special import gammaincinv, ndtr
 
     half = noise.degrees_of_freedom / 2
-    (quantiles, share), (normal, weight) = UNIFORM, NORMAL
+    (quantiles, share), (normal, weight) = _quadrature()
     sds = noise.sd / np.sqrt(gammaincinv(half, (quantiles + 1) / 2) / half)
     mean = settings[number].mean
     means = mean + np.outer(sds, normal) / math.sqrt(len(settings[number].later))
@@ -289,6 +288,15 @@ def _probability_best(settings: Sequence[Setting], number: int, noise: Noise) ->
         if i != number and not other.diverged:
             below *= ndtr((other.mean - means) * math.sqrt(len(other.later)) / sds[:, None])
     return min(1.0, float(share / share.sum() @ below @ (weight / weight.sum())))
+
+
+@functools.cache  # Constants.
+def _quadrature() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Points and weights of Gauss's rules on [-1, 1] and for the normal distribution.
+
+    Constants, so they are kept for the life of the process.
+    """
+    return np.polynomial.legendre.leggauss(POINTS), np.polynomial.hermite_e.hermegauss(POINTS)
 
 
 def _diverges_more(settings: Sequence[Setting], choice: Setting) -> float:
