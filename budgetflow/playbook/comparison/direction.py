@@ -22,21 +22,21 @@ _ADDS_NOISE = {
     "regularization": "regularization adds gradient noise, or works against the fit itself",
     "augmentation": "augmentation adds gradient noise",
 }
-_EITHER = {
-    "model": "another architecture can need more steps or fewer",
-    "data": "other data can need more steps or fewer",
-    "task": "another task or loss can need more steps or fewer",
-    "optimizer": "a better optimizer needs fewer steps, a worse one more",
-    "clip_gradient_norm": "a better optimizer needs fewer steps, a worse one more",
-    "ema_decay": "a better optimizer needs fewer steps, a worse one more",
-    "weight_decay_mask": "other parameters decay, which can need more steps or fewer",
-    "schedule": "a better schedule needs fewer steps, a worse one more",
-    "precision": "rounding can need more steps or fewer",
-}
-_NONE = {
-    "seed": "another seed draws another sample of the same noise",
-    "gradient_accumulation": "the update is that of the whole batch all the same",
-    "mesh": "where a trial runs changes no more than the order of sums",
+_OPTIMIZER = "a better optimizer needs fewer steps, a worse one more"
+# Of other sections and fields: the direction, and the reason.
+_OTHERS: dict[str, tuple[Direction, str]] = {
+    "model": ("either", "another architecture can need more steps or fewer"),
+    "data": ("either", "other data can need more steps or fewer"),
+    "task": ("either", "another task or loss can need more steps or fewer"),
+    "optimizer": ("either", _OPTIMIZER),
+    "clip_gradient_norm": ("either", _OPTIMIZER),
+    "ema_decay": ("either", _OPTIMIZER),
+    "weight_decay_mask": ("either", "other parameters decay, which can need more steps or fewer"),
+    "schedule": ("either", "a better schedule needs fewer steps, a worse one more"),
+    "precision": ("either", "rounding can need more steps or fewer"),
+    "seed": ("none", "another seed draws another sample of the same noise"),
+    "gradient_accumulation": ("none", "the update is that of the whole batch all the same"),
+    "mesh": ("none", "where a trial runs changes no more than the order of sums"),
 }
 
 
@@ -107,14 +107,8 @@ def _direction(field: str, before: Any, after: Any) -> tuple[Direction, str]:
         return "fewer", "larger batches have less noisy gradients"
     if (before, after) == (NOT_RANDOM, RANDOM):
         return "more", "a random transform is augmentation, which adds gradient noise"
-    if section in _ADDS_NOISE and _are_numbers(before, after):
+    if section in _ADDS_NOISE and all(isinstance(value, int | float) for value in (before, after)):
         if after > before:
             return "more", _ADDS_NOISE[section]
         return "fewer", f"{_ADDS_NOISE[section]}, and there is less of it"
-    if section in _NONE:
-        return "none", _NONE[section]
-    return "either", _EITHER.get(section, "nothing is known of this field")
-
-
-def _are_numbers(*values: Any) -> bool:
-    return all(isinstance(value, int | float) for value in values)
+    return _OTHERS.get(section, ("either", "nothing is known of this field"))

@@ -80,15 +80,15 @@ def noise_scale(samples: Sequence[NoiseSample]) -> NoiseScale:
         samples: as many batches at each state, two or more.
     """
     count = len(samples[0].squared_norms)
-    trace, norm = np.mean([_estimates(sample) for sample in samples], axis=0)
+    estimates = [_estimates(sample) for sample in samples]
+    trace, norm = np.mean(estimates, axis=0)
     # [2, batches]: both means without each batch.
     without = np.mean([_leaving_one_out(sample) for sample in samples], axis=0)
     quantile = student_t(count - 1)
     norm_error = _jackknife_error(without[1])
     points = tuple(
-        NoisePoint(step=s.step, covariance_trace=float(t), squared_gradient_norm=float(g))
-        for s in samples
-        for t, g in (_estimates(s),)
+        NoisePoint(step=sample.step, covariance_trace=t, squared_gradient_norm=g)
+        for sample, (t, g) in zip(samples, estimates, strict=True)
     )
     if norm <= quantile * norm_error or without[1].min() <= 0 or without[0].min() <= 0:
         most = max(norm, 0.0) + quantile * norm_error

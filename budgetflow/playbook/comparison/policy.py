@@ -14,14 +14,13 @@ or on the other side. It knows of seeds alone, not of other data or a finer grid
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import statistics
 from collections.abc import Sequence
 from typing import Any
 
 from budgetflow.playbook.common.measurement import SEED, Conclude, Decision, TrialRecord
-from budgetflow.playbook.comparison.direction import Change, directions
+from budgetflow.playbook.comparison.direction import directions
 from budgetflow.playbook.comparison.gradient_noise import NoiseScale, student_t
 from budgetflow.playbook.comparison.outcome import (
     MIN_SEEDS,
@@ -31,79 +30,34 @@ from budgetflow.playbook.comparison.outcome import (
     Side,
 )
 from budgetflow.playbook.comparison.words import comparison_reasons
-from budgetflow.playbook.sweep.race import Race, SweepSettings, around_best, merged, run_race
-
-# In a trial's hyperparameters: whether it has the change.
-CHANGED = "changed"
+from budgetflow.playbook.sweep.race import CHANGED, Race, SweepSettings, run_races
 
 
-@dataclasses.dataclass(frozen=True)
-class ComparisonSettings:
-    """What a comparison is asked to do.
+def decide(
+    settings: SweepSettings, sides: Sequence[dict[str, Any]], trials: Sequence[TrialRecord]
+) -> Decision:
+    """What to do next, given what the study's trials have shown.
 
-    Attributes:
-        race: of each side and seed; its ``fitted_train_loss`` is the training loss to reach.
-        changes: what differs.
-        hyperparameters: those that tell the trials without the change from those with it, in this
-            order; :data:`CHANGED` among them.
+    Args:
+        settings: of the races of each side; ``fitted_train_loss`` is the training loss to reach.
+        sides: the hyperparameters of the first seed's trials but for the learning rate, without and
+            with the change: :data:`budgetflow.playbook.sweep.race.CHANGED`, the seed, and the
+            values of all that differs.
+        trials: the study's.
     """
-
-    race: SweepSettings
-    changes: tuple[Change, ...]
-    hyperparameters: tuple[dict[str, Any], dict[str, Any]]
-
-
-def changes_of(changed: dict[str, tuple[Any, Any]]) -> tuple[Change, ...]:
-    """The changes of some fields, from their values before and after."""
-    return tuple(departure.change for departure in directions(changed))
-
-
-def decide(settings: ComparisonSettings, trials: Sequence[TrialRecord]) -> Decision:
-    """What to do next, given what the study's trials have shown."""
-    first_seed, *other_seeds = settings.race.seeds
-
-    def of(changed: bool, seed: int) -> list[TrialRecord]:
-        wanted = {CHANGED: changed, SEED: seed}
-        return [t for t in trials if wanted.items() <= t.hyperparameters.items()]
-
-    sides = (False, True)
-    races = {
-        (changed, first_seed): run_race(settings.race, of(changed, first_seed)) for changed in sides
-    }
-    # Without an answer on both sides there is no factor, and no use for other seeds.
-    if all(isinstance(race, Race) and race.status == "found" for race in races.values()):
-        for changed in sides:
-            race = races[changed, first_seed]
-            assert isinstance(race, Race)
-            around = around_best(settings.race, race)
-            races |= {(changed, seed): run_race(around, of(changed, seed)) for seed in other_seeds}
-    over = {key: race for key, race in races.items() if isinstance(race, Race)}
-    if len(over) < len(races):
-        own = {
-            (changed, seed): {**settings.hyperparameters[changed], SEED: seed}
-            for changed, seed in races
-        }
-        return merged(races, own, trials)
-    return Conclude(_outcome(settings, over, trials))
-
-
-def steps_to_target(settings: SweepSettings, race: Race) -> tuple[float, TrialRecord] | None:
-    """The steps that the fastest trial of a race needs, and that trial; None unless found.
-
-    For a perfect fit, the first step that is known to have it; for a training loss, where the line
-    between the evaluations before and after crosses it. Nobody knows the step of a trial that got
-    there before its first evaluation.
-    """
-    if race.status != "found":
-        return None
-    fitted = [t for t in race.trials if t.fitted_at_step_bracket is not None]
-    crossings = [(_crossing(settings.fitted_train_loss, trial), trial) for trial in fitted]
-    steps, fastest = min(crossings, key=lambda pair: (pair[0], pair[1].trial))
-    return (steps, fastest) if steps > 0 else None
+    races = run_races(settings, sides, trials)
+    if isinstance(races, list):
+        return Conclude(_outcome(settings, sides, races, trials))
+    return races
 
 
 def _crossing(loss: float | None, trial: TrialRecord) -> float:
-    """The step at which a trial got there; 0 if only an evaluation after it is known."""
+    """The step at which a trial got there.
+
+    For a perfect fit, the first step that is known to have it; for a training loss, where the line
+    between the evaluations before and after crosses it. 0 for a trial that got there before its
+    first evaluation: nobody knows when.
+    """
     assert trial.fitted_at_step_bracket is not None
     before, at = trial.fitted_at_step_bracket
     if before == 0 and at > 1:
@@ -156,30 +110,33 @@ def _from_log(log: float, half: float) -> Factor:
 
 
 def _outcome(
-    settings: ComparisonSettings,
-    races: dict[tuple[bool, int], Race],
+    settings: SweepSettings,
+    sides: Sequence[dict[str, Any]],
+    races: Sequence[dict[int, Race]],
     trials: Sequence[TrialRecord],
 ) -> ComparisonOutcome:
-    unchanged, changed = (
-        _side(settings.race, {seed: race for (side, seed), race in races.items() if side == which})
-        for which in (False, True)
-    )
-    pairs = [
-        (before.steps, after.steps)
-        for before, after in zip(unchanged.seeds, changed.seeds, strict=True)
+    before, after = sides
+    differing = {f: (before[f], after[f]) for f in after if f not in (CHANGED, SEED)}
+    unchanged, changed = (_side(settings.fitted_train_loss, side) for side in races)
+    ratios = [
+        with_it.steps / without.steps
+        for without, with_it in zip(unchanged.seeds, changed.seeds, strict=True)
+        if without.steps and with_it.steps
     ]
-    fastest = [one for side in (changed, unchanged) for one in side.seeds if one.trial is not None]
-    factor = None
-    if len(pairs) >= MIN_SEEDS and all(before and after for before, after in pairs):
-        factor = steps_factor([after / before for before, after in pairs if before and after])
+    factor = steps_factor(ratios) if len(ratios) == len(races[0]) >= MIN_SEEDS else None
+    fastest = min(
+        (one for side in (changed, unchanged) for one in side.seeds if one.trial is not None),
+        key=lambda one: one.steps or math.inf,
+        default=None,
+    )
     outcome = ComparisonOutcome(
-        max_train_steps=settings.race.max_train_steps,
-        best_trial=min(fastest, key=_fastest_first).trial if fastest else None,
+        max_train_steps=settings.max_train_steps,
+        best_trial=fastest.trial if fastest else None,
         steps_trained=sum(trial.step for trial in trials),
         diverged=sum(trial.diverged for trial in trials),
         status="measured" if factor else "cannot_be_told",
-        changes=settings.changes,
-        train_loss=settings.race.fitted_train_loss,
+        changes=tuple(departure.change for departure in directions(differing)),
+        train_loss=settings.fitted_train_loss,
         unchanged=unchanged,
         changed=changed,
         direction=factor.direction if factor else None,
@@ -188,19 +145,20 @@ def _outcome(
     return outcome.with_reasons(comparison_reasons(outcome))
 
 
-def _fastest_first(one: SeedSteps) -> float:
-    return math.inf if one.steps is None else one.steps
-
-
-def _side(settings: SweepSettings, races: dict[int, Race]) -> Side:
+def _side(train_loss: float | None, races: dict[int, Race]) -> Side:
+    """The fastest trial of each seed's race; of one without an answer, its best trial."""
     seeds = []
     for seed, race in races.items():
-        target = steps_to_target(settings, race)
-        steps, trial = target or (None, race.best)
+        steps, trial = None, race.best
+        if race.status == "found":
+            fitted = [t for t in race.trials if t.fitted_at_step_bracket]
+            steps, _, trial = min((_crossing(train_loss, t), t.trial, t) for t in fitted)
+            if steps == 0:
+                steps, trial = None, race.best
         seeds.append(
             SeedSteps(
                 seed=seed,
-                status="too_early" if race.status == "found" and not target else race.status,
+                status="too_early" if race.status == "found" and not steps else race.status,
                 steps=steps,
                 learning_rate=trial.base_learning_rate if trial else None,
                 trial=trial.trial if trial else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from budgetflow.playbook.comparison.direction import Change, Departure, Direction, Varied
+from budgetflow.playbook.comparison.direction import Change, Departure, Varied
 from budgetflow.playbook.comparison.gradient_noise import NoiseScale
 from budgetflow.playbook.comparison.outcome import MIN_SEEDS, ComparisonOutcome, SeedSteps, Side
 
@@ -31,9 +31,18 @@ def comparison_reasons(outcome: ComparisonOutcome) -> Iterator[str]:
         "and the others' around its best."
     )
     if outcome.steps_factor is not None:
-        yield _steps(outcome)
+        yield (
+            f"The change takes {outcome.steps_factor:.3g} times the steps (geometric mean over "
+            f"{seeds} seeds; {_interval(outcome.steps_factor_low, outcome.steps_factor_high)} by "
+            f"Student's t): {_listed(outcome.changed)} instead of {_listed(outcome.unchanged)}."
+        )
         yield _direction(outcome)
-        yield _what_to_set(outcome)
+        yield (
+            "For a study with the change that takes its length from one without it, this measures "
+            f"config.max_train_steps_factor = {outcome.steps_factor:.2g}; "
+            f"{outcome.steps_factor_high:.2g}, the upper end of the interval, errs on the longer "
+            "side."
+        )
         return
     sides = (outcome.unchanged, outcome.changed)
     for where, side, other in zip(_SIDES, sides, sides[::-1], strict=True):
@@ -102,7 +111,9 @@ def departures(rows: Sequence[Departure], found_by: str, factor: float) -> Itera
         found_by: the sweep's name.
         factor: ``config.max_train_steps_factor``, by which the answer is multiplied.
     """
-    more, fewer, either = (_of(rows, way) for way in ("more", "fewer", "either"))
+    more, fewer, either = (
+        [row for row in rows if row.change.expected == way] for way in ("more", "fewer", "either")
+    )
     if more:
         times = f"config.max_train_steps_factor = {factor:g}"
         if factor > 1:
@@ -111,17 +122,17 @@ def departures(rows: Sequence[Departure], found_by: str, factor: float) -> Itera
             stands = f"{times} makes no allowance for that; how much is unmeasured ({_MEASURE})"
         yield (
             f"The answer of {found_by} was found on another configuration. Here "
-            f"{_joined(more)} {_verb(more, 'brings', 'bring')} more gradient noise or "
+            f"{_joined(more)} {'brings' if len(more) == 1 else 'bring'} more gradient noise or "
             f"regularization, so more steps are needed: {stands}."
         )
     if fewer:
         yield (
-            f"{_start(_joined(fewer))} {_verb(fewer, 'makes', 'make')} gradients less noisy than "
-            f"in {found_by}, so fewer steps may do; the longer run is the safe side."
+            f"config.{_joined(fewer)} {'makes' if len(fewer) == 1 else 'make'} gradients less "
+            f"noisy than in {found_by}, so fewer steps may do; the longer run is the safe side."
         )
     if either:
         yield (
-            f"{_start(_joined(either))} can push the number of steps either way from the answer "
+            f"config.{_joined(either)} can push the number of steps either way from the answer "
             f"of {found_by}: {'; '.join(dict.fromkeys(row.reason for row in either))}."
         )
 
@@ -134,28 +145,6 @@ def _joined(rows: Sequence[Departure]) -> str:
 
 def _in_words(one: Change) -> str:
     return f"{one.field} = {_shown(one.after)} instead of {_shown(one.before)}"
-
-
-def _of(rows: Sequence[Departure], direction: Direction) -> list[Departure]:
-    return [row for row in rows if row.change.expected == direction]
-
-
-def _verb(rows: Sequence[Departure], one: str, several: str) -> str:
-    return one if len(rows) == 1 else several
-
-
-def _start(text: str) -> str:
-    """A text that begins with a field, for the beginning of a sentence."""
-    return f"config.{text}"
-
-
-def _steps(outcome: ComparisonOutcome) -> str:
-    seeds = len(outcome.unchanged.seeds)
-    return (
-        f"The change takes {outcome.steps_factor:.3g} times the steps (geometric mean over {seeds} "
-        f"seeds; {_interval(outcome.steps_factor_low, outcome.steps_factor_high)} by Student's t): "
-        f"{_listed(outcome.changed)} instead of {_listed(outcome.unchanged)}."
-    )
 
 
 def _listed(side: Side) -> str:
@@ -179,14 +168,6 @@ def _direction(outcome: ComparisonOutcome) -> str:
             f"or fewer; {playbook}."
         )
     return f"So the change needs {outcome.direction} steps: {playbook}."
-
-
-def _what_to_set(outcome: ComparisonOutcome) -> str:
-    return (
-        "For a study with the change that takes its length from one without it, this measures "
-        f"config.max_train_steps_factor = {outcome.steps_factor:.2g}; "
-        f"{outcome.steps_factor_high:.2g}, the upper end of the interval, errs on the longer side."
-    )
 
 
 def _no_answer(outcome: ComparisonOutcome, where: str, one: SeedSteps, other: Side) -> str:

@@ -1,4 +1,4 @@
-"""The race of constant learning rates at one seed: which trials advance, and what is added.
+"""Races of constant learning rates, one for each seed: which trials advance, and what is added.
 
 Trials race in lockstep. Once one fits the training set at step s, the others are trained just far
 enough to see whether they fit earlier; so the cost does not depend on the number of steps thought
@@ -9,24 +9,27 @@ fits, the fewer steps the others take.
 from __future__ import annotations
 
 import bisect
+import collections
 import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from budgetflow.playbook.common.measurement import (
     LEARNING_RATE,
+    SEED,
     Add,
     Advance,
     Decision,
     TrialRecord,
 )
 
-Key = TypeVar("Key", bound=Hashable)
+# In a trial's hyperparameters: whether it has the change that a comparison is of.
+CHANGED = "changed"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +111,22 @@ class Race:
         return sorted(trial.base_learning_rate for trial in self.trials)
 
 
+class AfterFit(NamedTuple):
+    """The fastest trial, up to an epoch after its fit.
+
+    Attributes:
+        held: whether it still fitted.
+        step: the last evaluation.
+        metric: "train_error_rate" or "train_loss".
+        worst: the worst value of the metric after the fit.
+    """
+
+    held: bool
+    step: int
+    metric: str
+    worst: float
+
+
 @functools.lru_cache(maxsize=8)  # Numbers alone, asked for with every decision.
 def lockstep_grid(max_train_steps: int) -> tuple[int, ...]:
     """The steps at which trials wait for each other and are evaluated, the last being N.
@@ -160,7 +179,54 @@ def run_race(
     return Race(tuple(trials), best, at_boundary, extensions)
 
 
-def around_best(settings: SweepSettings, race: Race) -> SweepSettings:
+def run_races(
+    settings: SweepSettings, sides: Sequence[dict[str, Any]], trials: Sequence[TrialRecord]
+) -> Decision | list[dict[int, Race]]:
+    """The races of every side by their seeds; or what those need next that are not over yet.
+
+    The first seed's are over the whole grid; the others' around its best, once it has an answer on
+    every side. Learning rates are added once no race has a trial to advance: so the new trials'
+    numbers do not depend on which race came to its end first.
+
+    Args:
+        settings: the sweep's.
+        sides: the hyperparameters of the first seed's trials, but for the learning rate: of a
+            sweep's one side, or of a comparison's, without and with the change.
+        trials: those of all races.
+    """
+    first_seed, *other_seeds = settings.seeds
+    of_race: collections.defaultdict[tuple[int, int], list[TrialRecord]]
+    of_race = collections.defaultdict(list)
+    for trial in trials:
+        values = trial.hyperparameters
+        of_race[values.get(CHANGED, False), values.get(SEED, first_seed)].append(trial)
+    races = {
+        (side, first_seed): run_race(settings, of_race[side, first_seed])
+        for side in range(len(sides))
+    }
+    answers = [race for race in races.values() if isinstance(race, Race) and race.status == "found"]
+    if len(answers) == len(sides):
+        for side, race in enumerate(answers):
+            around = _around_best(settings, race)
+            races |= {(side, seed): run_race(around, of_race[side, seed]) for seed in other_seeds}
+    if advances := [race for race in races.values() if isinstance(race, Advance)]:
+        to_step = min(advance.to_step for advance in advances)
+        together = (advance.trials for advance in advances if advance.to_step == to_step)
+        return Advance(tuple(itertools.chain(*together)), to_step)
+    numbers = {trial.trial for trial in trials}
+    free = (number for number in itertools.count() if number not in numbers)
+    added: dict[int, dict[str, Any]] = {}
+    over: list[dict[int, Race]] = [{} for _ in sides]
+    for (side, seed), next_of_race in races.items():
+        if isinstance(next_of_race, Race):
+            over[side][seed] = next_of_race
+        elif isinstance(next_of_race, tuple):
+            own = sides[side] if seed == first_seed else {**sides[side], SEED: seed}
+            added |= {next(free): {LEARNING_RATE: rate, **own} for rate in next_of_race}
+    return Add(added) if added else over
+
+
+def _around_best(settings: SweepSettings, race: Race) -> SweepSettings:
     """The race of another seed: the best learning rate of the first and its two neighbours."""
     assert race.best is not None
     at = race.rates.index(race.best.base_learning_rate)
@@ -168,33 +234,18 @@ def around_best(settings: SweepSettings, race: Race) -> SweepSettings:
     return dataclasses.replace(settings, learning_rates=nearby, refine=None)
 
 
-def merged(
-    races: Mapping[Key, tuple[float, ...] | Advance | Race],
-    hyperparameters: Mapping[Key, dict[str, Any]],
-    trials: Sequence[TrialRecord],
-) -> Decision:
-    """One decision for what races need that are not over yet.
-
-    Learning rates are added once no race has a trial to advance: so the new trials' numbers do not
-    depend on which race came to its end first.
-
-    Args:
-        races: as :func:`run_race` has them; one or more not over.
-        hyperparameters: of the trials of each race, but for the learning rate.
-        trials: those of all races.
-    """
-    numbers = {trial.trial for trial in trials}
-    free = (number for number in itertools.count() if number not in numbers)
-    added: dict[int, dict[str, Any]] = {}
-    for key, rates in races.items():
-        if isinstance(rates, tuple):
-            added |= {next(free): {LEARNING_RATE: rate, **hyperparameters[key]} for rate in rates}
-    advances = [advance for advance in races.values() if isinstance(advance, Advance)]
-    if not advances:
-        return Add(added)
-    to_step = min(advance.to_step for advance in advances)
-    together = (advance.trials for advance in advances if advance.to_step == to_step)
-    return Advance(tuple(itertools.chain(*together)), to_step)
+def after_fit(settings: SweepSettings, best: TrialRecord) -> AfterFit | None:
+    """What became of a fit; None where nothing was measured after it."""
+    after = [row for row in best.rows if row["step"] > (best.fitted_at_step or 0)]
+    threshold = settings.fitted_train_loss
+    metric = "train_error_rate" if threshold is None else "train_loss"
+    if not after or metric not in after[-1]:
+        return None
+    worst = max(row[metric] if math.isfinite(row[metric]) else math.inf for row in after)
+    # A mean of float32 may be off by its last bits.
+    lowest = settings.lowest_evaluated_error_rate * (1 + 1e-6)
+    held = worst <= lowest if threshold is None else worst < threshold
+    return AfterFit(held, after[-1]["step"], metric, worst)
 
 
 def train_loss(trial: TrialRecord) -> float:

@@ -109,16 +109,24 @@ def read_training_curve(rows: Sequence[Row], settings: SweepSettings) -> CurveRe
     return CurveReading(shows, suggestion, middle, end, fall)
 
 
-def _steps_to_fit(settings: SweepSettings, before: Row, after: Row) -> float:
+def _steps_to_fit(settings: SweepSettings, middle: Row, end: Row) -> float:
     """Where a curve that is heading for a fit gets there, by the power law through two points."""
-    threshold = settings.fitted_train_loss
+    metric, threshold = "train_loss", settings.fitted_train_loss
     if threshold is not None:
-        metric, target = "train_loss", threshold - settings.lowest_train_loss
-    elif "train_error_rate" in after:
+        target = threshold - settings.lowest_train_loss
+    elif "train_error_rate" in end:
         metric, target = "train_error_rate", 0.5 / settings.num_train_examples
     else:
-        metric, target = "train_loss", after["train_loss"] / 100
-    return _steps_to_reach(max(target, sys.float_info.min), before, after, metric)
+        target = end["train_loss"] / 100
+    target = max(target, sys.float_info.min)
+    if end[metric] <= target:
+        return float(end["step"])
+    if middle[metric] <= end[metric]:
+        return math.inf
+    exponent = math.log(middle[metric] / end[metric]) / math.log(end["step"] / middle["step"])
+    # In logarithms: the steps themselves can be too large for a float.
+    log_steps = math.log(end["step"]) + math.log(end[metric] / target) / exponent
+    return math.exp(log_steps) if log_steps < 100 else math.inf
 
 
 def steps_read(max_train_steps: int) -> frozenset[int]:
@@ -130,8 +138,7 @@ def steps_read(max_train_steps: int) -> frozenset[int]:
 
 
 def _is_within(step: int, part: tuple[float, float], max_train_steps: int) -> bool:
-    low, high = part
-    return low * max_train_steps <= step <= high * max_train_steps
+    return part[0] * max_train_steps <= step <= part[1] * max_train_steps
 
 
 def _around(rows: Sequence[Row], part: tuple[float, float], max_train_steps: int) -> Row | None:
@@ -160,18 +167,6 @@ def _at_lowest(row: Row, settings: SweepSettings) -> bool:
     error_rate = row.get("train_error_rate", math.inf)
     lowest = settings.lowest_evaluated_error_rate
     return lowest > 0 and error_rate <= lowest + half_an_example
-
-
-def _steps_to_reach(target: float, middle: Row, end: Row, metric: str) -> float:
-    """Where the power law through two points reaches ``target``."""
-    if end[metric] <= target:
-        return float(end["step"])
-    if middle[metric] <= end[metric]:
-        return math.inf
-    exponent = math.log(middle[metric] / end[metric]) / math.log(end["step"] / middle["step"])
-    # In logarithms: the steps themselves can be too large for a float.
-    log_steps = math.log(end["step"]) + math.log(end[metric] / target) / exponent
-    return math.exp(log_steps) if log_steps < 100 else math.inf
 
 
 def _next_steps(needed: float, settings: SweepSettings) -> int:

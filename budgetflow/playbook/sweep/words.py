@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from budgetflow.playbook.common.measurement import Row, TrialRecord
-from budgetflow.playbook.common.outcomes import Regime
+from budgetflow.playbook.common.measurement import PARTIAL, Row
+from budgetflow.playbook.common.outcomes import Regime, SweepOutcome
 from budgetflow.playbook.common.reasons import Reason, Sentence
 from budgetflow.playbook.common.words import words
-from budgetflow.playbook.sweep.facts import AfterFit, NextBest, SweepFacts
-from budgetflow.playbook.sweep.race import SweepSettings
+from budgetflow.playbook.sweep.race import AfterFit, Race, SweepSettings
 from budgetflow.playbook.sweep.regime import MIN_EPOCHS, CurveReading
 
 # Left out of the keys of results: see budgetflow.base.source_code.
@@ -32,43 +31,59 @@ _FOLLOWS = {
 }
 
 
-def sweep_reasons(facts: SweepFacts) -> Iterator[Sentence]:
-    """The reasons of a sweep's outcome."""
-    settings, best = facts.settings, facts.answer.best
-    yield _tried(facts)
+def sweep_reasons(
+    outcome: SweepOutcome,
+    settings: SweepSettings,
+    first: Race,
+    answer: Race,
+    reading: CurveReading | None,
+    fit: AfterFit | None,
+) -> Iterator[Sentence]:
+    """The reasons of a sweep's outcome.
+
+    Args:
+        outcome: all else of it.
+        settings: the sweep's.
+        first: the race of the first seed, over the whole grid.
+        answer: the race whose answer is the sweep's.
+        reading: the best trial's curve, where none fitted.
+        fit: what became of the fastest trial's; None where nothing was measured after it.
+    """
+    yield _tried(outcome, first)
     if settings.contradicting_examples:
         yield _contradictions(settings)
-    if best is None:
+    if answer.best is None:
         yield (
             "Every trial diverged: the grid is bad. Try much smaller learning rates, or look for "
             "an error in the model or the data."
         )
-    elif facts.reading is None:
-        yield from _fitted_reasons(facts, best)
+    elif reading is None:
+        yield from _fitted_reasons(outcome, settings, answer)
+        yield from [_after_fit(fit)] if fit else []
     else:
         yield (
             f"No trial {_fitted(settings)} within {settings.max_train_steps} steps. The lowest "
-            f"training loss was reached at learning rate {best.base_learning_rate:g} (trial "
-            f"{best.trial})."
+            f"training loss was reached at learning rate {outcome.best_learning_rate:g} (trial "
+            f"{outcome.best_trial})."
         )
-        if facts.grid_is_bad:
+        if outcome.not_fitted_because == "bad_grid":
             text = f"{BOUNDARY_WARNING}, so the grid itself may be at fault. {MOVE_GRID}"
             yield Reason(text, loud=True)
         else:
-            yield curve_reading(facts.reading, settings)
+            yield curve_reading(reading, settings)
 
 
-def _tried(facts: SweepFacts) -> str:
-    rates = facts.first.rates
+def _tried(outcome: SweepOutcome, first: Race) -> str:
+    rates = first.rates
     text = (
         f"{len(rates)} constant learning rates from {rates[0]:g} to {rates[-1]:g} "
         f"({math.log10(rates[-1] / rates[0]):.1f} decades) were tried"
     )
-    if extensions := facts.first.extensions:
-        text += f", {extensions} of them added outside the first grid"
-    if refinements := facts.refinements:
-        text += f", {refinements} added around the best"
-    if diverged := sum(trial.diverged for trial in facts.first.trials):
+    if outcome.extensions:
+        text += f", {outcome.extensions} of them added outside the first grid"
+    if outcome.refinements:
+        text += f", {outcome.refinements} added around the best"
+    if diverged := sum(trial.diverged for trial in first.trials):
         text += f"; {diverged} diverged and are infeasible"
     return f"{text}."
 
@@ -96,17 +111,18 @@ def _fitted(settings: SweepSettings) -> str:
     return "fitted the whole training set"
 
 
-def _fitted_reasons(facts: SweepFacts, best: TrialRecord) -> Iterator[Sentence]:
-    settings, answer = facts.settings, facts.answer
-    assert best.fitted_at_step_bracket is not None
-    before, at = best.fitted_at_step_bracket
+def _fitted_reasons(
+    outcome: SweepOutcome, settings: SweepSettings, answer: Race
+) -> Iterator[Sentence]:
+    assert outcome.fitted_at_step_bracket is not None
+    before, at = outcome.fitted_at_step_bracket
     when = f"at step {at}" if before == at - 1 else f"between steps {before} and {at}"
     yield (
-        f"The fastest trial (trial {best.trial}, learning rate {best.base_learning_rate:g}) first "
-        f"{_fitted(settings)} {when}, so training is not compute-bound. N = "
-        f"{settings.max_train_steps} did not bind: no trial needed so many."
+        f"The fastest trial (trial {outcome.best_trial}, learning rate "
+        f"{outcome.best_learning_rate:g}) first {_fitted(settings)} {when}, so training is not "
+        f"compute-bound. N = {settings.max_train_steps} did not bind: no trial needed so many."
     )
-    yield _next_best(facts.next_best)
+    yield next_best(settings, answer)
     if answer.at_boundary:
         text = (
             f"{BOUNDARY_WARNING}, so {at} steps may be far too many and are not given as the "
@@ -115,22 +131,27 @@ def _fitted_reasons(facts: SweepFacts, best: TrialRecord) -> Iterator[Sentence]:
         yield Reason(text, loud=True)
     else:
         yield "The best learning rate is interior: none on either side of it fitted earlier."
-    if answer.steps_to_fit is not None:
-        yield _spread([race.steps_to_fit for race in facts.races.values()], answer.steps_to_fit)
-    if facts.after_fit is not None:
-        yield _after_fit(facts.after_fit)
+    if outcome.max_train_steps is not None:
+        yield _spread([one.max_train_steps for one in outcome.seeds], outcome.max_train_steps)
 
 
-def _next_best(second: NextBest | None) -> str:
-    """How far behind the next best trial was, at the last evaluation before the fit."""
-    if second is None:
+def next_best(settings: SweepSettings, race: Race) -> str:
+    """How far behind the fastest trial the next best was, at the last evaluation before the fit."""
+    assert race.best is not None
+    best, at = race.best, race.best.fitted_at_step or 0
+    others = [trial for trial in race.trials if trial is not best and not trial.diverged]
+    if also := [trial for trial in others if trial.fitted_at_step == at]:
+        return f"Learning rate {also[0].base_learning_rate:g} fitted at the same step."
+    # Steps of the lockstep grid, which all trials pass.
+    step = max((row["step"] for row in best.rows if row["step"] <= at), default=0)
+    rows = {t.base_learning_rate: row for t in others for row in t.rows if row["step"] == step}
+    if not rows:
         return "No other trial came as far."
-    if second.step is None:
-        return f"Learning rate {second.learning_rate:g} fitted at the same step."
-    return (
-        f"The next best learning rate, {second.learning_rate:g}, had "
-        f"{_shown(second.metric, second.value, second.examples)} at step {second.step}."
-    )
+    by_error = settings.fitted_train_loss is None and "train_error_rate" in best.rows[-1]
+    metric = "train_error_rate" if by_error else "train_loss"
+    rate = min(rows, key=lambda rate: (rows[rate][metric], rows[rate]["train_loss"]))
+    shown = _shown(metric, rows[rate][metric], rows[rate].get(PARTIAL))
+    return f"The next best learning rate, {rate:g}, had {shown} at step {step}."
 
 
 def _shown(metric: str, value: float, examples: int | None = None) -> str:
@@ -174,12 +195,12 @@ def curve_reading(reading: CurveReading, settings: SweepSettings) -> str:
             f"contradict each other, the lowest is {lowest:.4g}. Raise "
             "config.sweep.fitted_train_loss above it."
         )
-    if reading.middle is None or reading.end is None:
-        return _too_few_epochs(settings, suggestion, "")
-    shown = f"from {_point(reading.middle)} to {_point(reading.end)}"
+    shown = seen = ""
+    if reading.middle and reading.end:
+        shown = f"from {_point(reading.middle)} to {_point(reading.end)}"
+        seen = f" The best training loss went {shown}, a fall of {reading.fall:.1%}."
     above = f" of what is above the lowest possible ({lowest:.3g})" if lowest else ""
     if reading.shows == "too_few_epochs":
-        seen = f" The best training loss went {shown}, a fall of {reading.fall:.1%}."
         return _too_few_epochs(settings, suggestion, seen)
     if reading.shows == "stalled":
         return (

@@ -13,21 +13,15 @@ from budgetflow.config.checks import check_combinations
 from budgetflow.config.fields import option_type, should
 from budgetflow.config.keys import replace_fields, value_of
 from budgetflow.config.schema import FREE_FORM, DataConfig, StudyConfig, SweepConfig
-from budgetflow.engine.schedules import Schedule
 from budgetflow.engine.training.spec import make_task
 from budgetflow.playbook.common.measurement import LEARNING_RATE, SEED, Decision, TrialRecord
 from budgetflow.playbook.comparison import policy as comparison
 from budgetflow.playbook.comparison.gradient_noise import NoiseSample, noise_scale
 from budgetflow.playbook.comparison.outcome import ComparisonOutcome, Side
-from budgetflow.playbook.comparison.policy import (
-    CHANGED,
-    ComparisonSettings,
-    changes_of,
-    predicted_factor,
-)
+from budgetflow.playbook.comparison.policy import predicted_factor
 from budgetflow.playbook.comparison.words import noise_reasons
-from budgetflow.playbook.sweep.race import SweepSettings
-from budgetflow.studies.kinds.sweep import LR_SWEEP, check_grid, most_trials, race_rows, racing_plan
+from budgetflow.playbook.sweep.race import CHANGED
+from budgetflow.studies.kinds.sweep import LR_SWEEP, check_grid, race_plan, race_rows, race_settings
 from budgetflow.studies.plan.trials import TrialPlan
 from budgetflow.studies.run.noise_scale import gradient_products
 
@@ -121,59 +115,45 @@ def num_trials(config: StudyConfig) -> int:
 def plans(config: StudyConfig, *_: Any) -> tuple[TrialPlan, ...]:
     """The trials of the first grid, first those without the changes."""
     return tuple(
-        _plan(config, {LEARNING_RATE: rate, **side, SEED: config.seed})
-        for side in _hyperparameters(config)
+        _plan(config, {LEARNING_RATE: rate, **side})
+        for side in _sides(config)
         for rate in config.comparison.learning_rates
     )
 
 
-def _hyperparameters(config: StudyConfig) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the trials of each side have in common; the fields are for those who read them."""
+def _sides(config: StudyConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The hyperparameters that the first seed's trials of each side have in common."""
     changes = dict(config.comparison.changes)
+    before = {field: _value(config, field) for field in changes}
     return (
-        {CHANGED: False, **{field: _value(config, field) for field in changes}},
-        {CHANGED: True, **changes},
+        {CHANGED: False, **before, SEED: config.seed},
+        {CHANGED: True, **changes, SEED: config.seed},
     )
 
 
 def _plan(config: StudyConfig, hyperparameters: dict[str, Any]) -> TrialPlan:
     """A trial of one side at a constant learning rate."""
-    assert config.max_train_steps is not None
     side = variants(config)[hyperparameters[CHANGED]]
-    filled = replace_fields(
-        side,
-        {
-            "seed": hyperparameters[SEED],
-            # What a trial looks at with every evaluation.
-            "sweep.fitted_train_loss": config.comparison.train_loss,
-        },
-    )
-    schedule = Schedule(
-        base_learning_rate=hyperparameters[LEARNING_RATE], constant_steps=config.max_train_steps
-    )
-    return racing_plan(filled, hyperparameters, schedule, _checks_fit(config))
+    # What a trial looks at with every evaluation.
+    looked_at = {"sweep.fitted_train_loss": config.comparison.train_loss}
+    return race_plan(replace_fields(side, looked_at), hyperparameters)
 
 
-def settings(study: Study) -> ComparisonSettings:
-    """What the policy of a comparison has to know."""
-    config, asked = study.config, study.config.comparison
-    race = SweepSettings(
+def _as_sweep(config: StudyConfig) -> SweepConfig:
+    """The races of each side, as those of a sweep."""
+    asked = config.comparison
+    return SweepConfig(
         learning_rates=asked.learning_rates,
-        max_train_steps=study.max_train_steps,
-        max_extensions=SweepConfig.max_extensions,
-        num_train_examples=study.dataset.train.num_examples,
-        steps_per_epoch=study.steps_per_epoch,
-        fitted_train_loss=asked.train_loss,
         refine=asked.refine,
-        seeds=tuple(range(config.seed, config.seed + asked.seeds)),
+        seeds=asked.seeds,
+        fitted_train_loss=asked.train_loss,
     )
-    differing = {field: (_value(config, field), value) for field, value in asked.changes}
-    return ComparisonSettings(race, changes_of(differing), _hyperparameters(config))
 
 
 def decide(study: Study, trials: Sequence[TrialRecord]) -> Decision:
     """See :func:`budgetflow.playbook.comparison.policy.decide`."""
-    return comparison.decide(settings(study), trials)
+    config = study.config
+    return comparison.decide(race_settings(study, _as_sweep(config)), _sides(config), trials)
 
 
 def finish(
@@ -220,19 +200,6 @@ def _noise(
         yield processes.gather(samples)[0]
 
 
-def in_rows(study: Study) -> dict[str, Any]:
-    """How many trials and steps the comparison will take at most."""
-    asked = study.config.comparison
-    first = len(asked.learning_rates)
-    most = most_trials(first, asked.seeds, SweepConfig.max_extensions)
-    return race_rows(study, 2 * first, 2 * most, "about ")
-
-
-def _checks_fit(config: StudyConfig) -> bool:
-    """Whether every example has to be right; else a training loss says when a trial is there."""
-    return config.comparison.train_loss is None
-
-
 COMPARISON = dataclasses.replace(
     LR_SWEEP,
     sections=frozenset({"comparison"}),
@@ -244,9 +211,9 @@ COMPARISON = dataclasses.replace(
     check=check,
     rules=(),
     trials_held=num_trials,
-    in_rows=in_rows,
+    in_rows=lambda study: race_rows(study, _as_sweep(study.config), 2, "about "),
     regularizes=True,
-    checks_fit=_checks_fit,
+    checks_fit=lambda config: config.comparison.train_loss is None,
     gives_length=False,
     variants=variants,
     finish=finish,

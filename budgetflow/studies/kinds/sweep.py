@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from budgetflow.base.errors import ConfigError, shown
 from budgetflow.base.life_cache import cached_for_its_life
 from budgetflow.config.checks import Rule
-from budgetflow.config.schema import StudyConfig
+from budgetflow.config.schema import StudyConfig, SweepConfig
 from budgetflow.engine.data.contradictions import contradictions
 from budgetflow.engine.schedules import Schedule
 from budgetflow.engine.tasks import Classification
@@ -84,31 +84,22 @@ def num_trials(config: StudyConfig) -> int:
     return len(config.sweep.learning_rates)
 
 
-def plans(config: StudyConfig, *_: Any) -> tuple[TrialPlan, ...]:
-    """The trials of the first grid."""
-    return tuple(_plan(config, {LEARNING_RATE: rate}) for rate in config.sweep.learning_rates)
-
-
 def _plan(config: StudyConfig, hyperparameters: dict[str, Any]) -> TrialPlan:
-    """A trial at a constant learning rate."""
-    assert config.max_train_steps is not None
-    schedule = Schedule(
-        base_learning_rate=hyperparameters[LEARNING_RATE],
-        constant_steps=config.max_train_steps,
-    )
-    seed = hyperparameters.get(SEED, config.seed)
-    filled = dataclasses.replace(switch_off(config)[0], seed=seed)
-    return racing_plan(filled, hyperparameters, schedule, _checks_fit(config))
+    return race_plan(switch_off(config)[0], hyperparameters)
 
 
-def racing_plan(
-    filled: StudyConfig, hyperparameters: dict[str, Any], schedule: Schedule, checks_fit: bool
-) -> TrialPlan:
-    """The plan of a trial that races; before it fits, the outcome reads few of its steps."""
-    whole_at = None
-    if checks_fit and not filled.evaluation.whole_in_races:
-        assert filled.max_train_steps is not None
-        whole_at = steps_read(filled.max_train_steps)
+def race_plan(filled: StudyConfig, hyperparameters: dict[str, Any]) -> TrialPlan:
+    """The plan of a trial at a constant learning rate, with a seed of its own if it has one.
+
+    Before it fits, the outcome reads few of its steps.
+    """
+    length = filled.max_train_steps
+    assert length is not None
+    filled = dataclasses.replace(filled, seed=hyperparameters.get(SEED, filled.seed))
+    schedule = Schedule(hyperparameters[LEARNING_RATE], constant_steps=length)
+    checks_fit = _checks_fit(filled)
+    in_part = checks_fit and not filled.evaluation.whole_in_races
+    whole_at = steps_read(length) if in_part else None
     return TrialPlan(filled, hyperparameters, schedule, checks_fit=checks_fit, whole_at=whole_at)
 
 
@@ -132,16 +123,7 @@ def decide(study: Study, trials: Sequence[TrialRecord]) -> Decision:
 def settings(study: Study) -> SweepSettings:
     """What the policy of a sweep has to know."""
     config, train = study.config, study.dataset.train
-    asked = SweepSettings(
-        learning_rates=config.sweep.learning_rates,
-        max_train_steps=study.max_train_steps,
-        max_extensions=config.sweep.max_extensions,
-        num_train_examples=train.num_examples,
-        steps_per_epoch=study.steps_per_epoch,
-        fitted_train_loss=config.sweep.fitted_train_loss,
-        refine=config.sweep.refine,
-        seeds=tuple(range(config.seed, config.seed + config.sweep.seeds)),
-    )
+    asked = race_settings(study, config.sweep)
     if (contradicting := contradictions(train)) is None:
         return asked
     assert train.arrays is not None
@@ -157,28 +139,32 @@ def settings(study: Study) -> SweepSettings:
     )
 
 
-def in_rows(study: Study) -> dict[str, Any]:
-    """How many trials and steps the sweep will take at most."""
-    sweep = study.config.sweep
-    first = len(sweep.learning_rates)
-    return race_rows(study, first, most_trials(first, sweep.seeds, sweep.max_extensions))
+def race_settings(study: Study, sweep: SweepConfig) -> SweepSettings:
+    """What every race of a study has to know; nobody has counted contradictions."""
+    first_seed = study.config.seed
+    return SweepSettings(
+        learning_rates=sweep.learning_rates,
+        max_train_steps=study.max_train_steps,
+        max_extensions=sweep.max_extensions,
+        num_train_examples=study.dataset.train.num_examples,
+        steps_per_epoch=study.steps_per_epoch,
+        fitted_train_loss=sweep.fitted_train_loss,
+        refine=sweep.refine,
+        seeds=tuple(range(first_seed, first_seed + sweep.seeds)),
+    )
 
 
-def most_trials(first: int, seeds: int, max_extensions: int) -> int:
-    """The most trials that the races of some seeds take, refinement aside.
+def race_rows(study: Study, sweep: SweepConfig, sides: int = 1, about: str = "") -> dict[str, Any]:
+    """How many trials and steps races will take at most, refinement aside.
 
     Seeds after the first try the best learning rate and its neighbours, and may be extended too.
     """
-    return first + max_extensions + (seeds - 1) * (3 + max_extensions)
-
-
-def race_rows(study: Study, first: int, most: int, about: str = "") -> dict[str, Any]:
-    """The plan of races: from ``first`` to ``most`` trials."""
-    length = study.max_train_steps
+    length, first = study.max_train_steps, len(sweep.learning_rates)
+    most = first + sweep.max_extensions + (sweep.seeds - 1) * (3 + sweep.max_extensions)
     return {
-        "trials": f"{first} to {about}{most}",
+        "trials": f"{sides * first} to {about}{sides * most}",
         "steps a trial": f"at most {length}, raced in {len(lockstep_grid(length))} stages",
-        "steps": f"at most {about}{most * length}",
+        "steps": f"at most {about}{sides * most * length}",
     }
 
 
@@ -196,7 +182,9 @@ def _can_refine(config: StudyConfig) -> bool:
 LR_SWEEP = Kind(
     sections=frozenset({"sweep"}),
     num_trials=num_trials,
-    plans=plans,
+    plans=lambda config, *_: tuple(
+        _plan(config, {LEARNING_RATE: rate}) for rate in config.sweep.learning_rates
+    ),
     plan=lambda study, _, hyperparameters: _plan(study.config, hyperparameters),
     decide=decide,
     grows={"sweep.seeds": "seeds"},
@@ -212,7 +200,7 @@ LR_SWEEP = Kind(
     stops=lambda study, plan: list(lockstep_grid(plan.length_steps)),
     expected_steps=expected_steps,
     trials_held=num_trials,
-    in_rows=in_rows,
+    in_rows=lambda study: race_rows(study, study.config.sweep),
     regularizes=False,
     checks_fit=_checks_fit,
     promotes=False,

@@ -14,19 +14,12 @@ from budgetflow.config import default_config
 from budgetflow.engine.schedules import Schedule
 from budgetflow.playbook.common.measurement import LEARNING_RATE, SEED, Add, Advance
 from budgetflow.playbook.common.outcomes import from_json
-from budgetflow.playbook.comparison.policy import (
-    CHANGED,
-    ComparisonSettings,
-    changes_of,
-    decide,
-    steps_factor,
-)
-from budgetflow.playbook.sweep.race import SweepSettings
+from budgetflow.playbook.comparison.policy import decide, steps_factor
+from budgetflow.playbook.sweep.race import CHANGED, SweepSettings
 from budgetflow.results.reading import open_study
 from budgetflow.studies.kinds import parse_study
 
 RATES = (0.001, 0.01, 0.1, 1.0)
-CHANGES = changes_of({"data.batch_size": (128, 32)})
 
 
 def compare(fits_at, seeds=(0, 1, 2), most=2000, train_loss=None):
@@ -37,8 +30,10 @@ def compare(fits_at, seeds=(0, 1, 2), most=2000, train_loss=None):
     race = SweepSettings(
         RATES, most, 2, 1000, 20, fitted_train_loss=train_loss, refine=None, seeds=seeds
     )
-    sides = ({CHANGED: False, "data.batch_size": 128}, {CHANGED: True, "data.batch_size": 32})
-    asked = ComparisonSettings(race, CHANGES, sides)
+    sides = [
+        {CHANGED: changed, "data.batch_size": size, SEED: seeds[0]}
+        for changed, size in ((False, 128), (True, 32))
+    ]
     trials = {}
 
     def advanced(trial, to_step):
@@ -53,7 +48,7 @@ def compare(fits_at, seeds=(0, 1, 2), most=2000, train_loss=None):
         )
 
     for _ in range(5000):
-        decision = decide(asked, [trials[number] for number in sorted(trials)])
+        decision = decide(race, sides, [trials[number] for number in sorted(trials)])
         if isinstance(decision, Add):
             for number, values in decision.trials.items():
                 assert number not in trials
