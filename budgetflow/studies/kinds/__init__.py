@@ -102,17 +102,17 @@ def check_follows(study: StudyConfig, built_on: StudyConfig) -> None:
     Raises:
         ConfigError: that one cannot have it.
     """
-    promoted = study.search.promote_trials
-    if study.search.derive and not kind_of(built_on).derives:
+    promoted, kind = study.search.promote_trials, kind_of(built_on)
+    if study.search.derive and not kind.derives:
         raise ConfigError(
             f"config.search.derive: {built_on.name}, which the study builds on, is no round"
         )
-    if not kind_of(built_on).gives_length:
+    if not kind.gives_length:
         raise ConfigError(
             f"config.builds_on: {built_on.name} is a comparison, which finds a factor, no length; "
             "build on the study that the factor is for, and set config.max_train_steps_factor"
         )
-    if not kind_of(built_on).promotes:
+    if not kind.promotes:
         if study.transfer != type(study.transfer)():
             raise ConfigError(
                 f"config.transfer has no effect: {built_on.name}, which the study "
@@ -123,7 +123,7 @@ def check_follows(study: StudyConfig, built_on: StudyConfig) -> None:
                 f"config.search.promote_trials = {promoted}: {built_on.name}, which "
                 "the study builds on, is a sweep; it should be a round"
             )
-    elif promoted > (most := kind_of(built_on).num_trials(built_on)):
+    elif promoted > (most := kind.num_trials(built_on)):
         raise ConfigError(
             f"config.search.promote_trials = {promoted}, but {built_on.name} has only {most} trials"
         )

@@ -11,21 +11,11 @@ from budgetflow.playbook.budget.planner import PlannedRound
 from budgetflow.playbook.common.measurement import LEARNING_RATE, OF_IDEAS, TrialRecord
 from budgetflow.playbook.common.outcomes import RoundOutcome
 from budgetflow.playbook.common.reasons import Sentence
+from budgetflow.playbook.derived import first_round, words
 from budgetflow.playbook.derived.earlier_choice import choice_verdict
 from budgetflow.playbook.derived.earlier_choice_words import held_reasons, held_warning
-from budgetflow.playbook.derived.first_round import (
-    instability,
-    rate_at_edge,
-    regularization_without_fit,
-)
 from budgetflow.playbook.derived.ideas import ideas_ledger
 from budgetflow.playbook.derived.ideas_words import ideas_reasons
-from budgetflow.playbook.derived.words import (
-    derivation_caveats,
-    instability_sentences,
-    rate_sentences,
-    regularization_sentence,
-)
 from budgetflow.playbook.rounds.best_setting import edges
 from budgetflow.playbook.rounds.words import edge_sentences
 from budgetflow.studies.plan.derived import read_earlier
@@ -55,13 +45,13 @@ def with_conclusions(
         assert study.earlier is not None
         earlier = read_earlier(config, study.earlier, selection, study.max_train_steps)
         fields["carried_over"] = earlier.derivation.rows
-        reasons += derivation_caveats(earlier.derivation)
+        reasons += words.derivation_caveats(earlier.derivation)
         before, choice = list(earlier.records.values()), earlier.derivation.best_trial
         verdict = choice_verdict(before, choice, trials, selection)
         if verdict is not None:
             fields["held"] = verdict
-            warning = held_warning(verdict)
-            reasons += [*([warning] if warning else []), *held_reasons(verdict, selection)]
+            reasons += filter(None, [held_warning(verdict)])
+            reasons += held_reasons(verdict, selection)
     elif outcome.best_trial is not None:
         # Not by position: a trial that failed is not among them.
         best = next(trial for trial in trials if trial.trial == outcome.best_trial)
@@ -85,12 +75,12 @@ def _of_a_first_round(study: Study, trials: Sequence[TrialRecord]) -> Iterator[S
     """The findings of a short first round, on which later rounds rely."""
     space = study.config.search.space
     searched = [trial for trial in trials if trial.role not in OF_IDEAS]
-    yield from instability_sentences(instability(space, searched))
-    if rate := rate_at_edge(searched, study.selection):
-        yield from rate_sentences(rate)
+    yield from words.instability_sentences(first_round.instability(space, searched))
+    if rate := first_round.rate_at_edge(searched, study.selection):
+        yield from words.rate_sentences(rate)
     threshold = study.config.sweep.fitted_train_loss
     regime = study.config.regime
     if regime is None and study.earlier is not None:  # a sweep that the rounds build on
         regime = read_json(study.earlier / "outcome.json").get("regime")
-    if finding := regularization_without_fit(space, searched, regime, threshold):
-        yield regularization_sentence(finding)
+    if finding := first_round.regularization_without_fit(space, searched, regime, threshold):
+        yield words.regularization_sentence(finding)

@@ -11,14 +11,9 @@ from budgetflow.config.fields import MAX_STEPS
 from budgetflow.playbook.common.measurement import TrialRecord
 from budgetflow.playbook.common.outcomes import RoundOutcome, TrialsOutcome, from_json
 from budgetflow.playbook.common.reasons import reasons_of
+from budgetflow.playbook.forecasts import words
 from budgetflow.playbook.forecasts.scored import Receipt, scored, widening
 from budgetflow.playbook.forecasts.study_forecast import study_forecast
-from budgetflow.playbook.forecasts.words import (
-    forecast_sentences,
-    not_scored,
-    receipt_sentence,
-    worth,
-)
 from budgetflow.playbook.rounds.best_step import PART as DIAGNOSIS
 from budgetflow.studies.store.keys import differing_fields
 from budgetflow.studies.store.receipts import begun_with, by_name
@@ -43,7 +38,7 @@ def with_forecast(
     """
     begun = begun_with(study.folder)
     receipts, reasons = _receipts(study, trials)
-    reasons += [f"In the ledger of forecasts, {words}." for words in begun.damaged]
+    reasons += [f"In the ledger of forecasts, {line}." for line in begun.damaged]
     all_receipts = by_name([*begun.receipts, *receipts])
     forecast = study_forecast(
         trials,
@@ -56,8 +51,8 @@ def with_forecast(
     if forecast is None:
         return outcome.with_reasons(reasons)
     length, metric = study.max_train_steps, study.config.evaluation.selection_metric
-    reasons += forecast_sentences(forecast, length, metric)
-    outcome, gain = dataclasses.replace(outcome, forecast=forecast), worth(forecast, length)
+    reasons += words.forecast_sentences(forecast, length, metric)
+    outcome, gain = dataclasses.replace(outcome, forecast=forecast), words.worth(forecast, length)
     if isinstance(outcome, RoundOutcome):
         # Beside the rule of the best steps, which knows nothing of how much there is to gain.
         before = outcome.best_step_diagnosis
@@ -102,8 +97,8 @@ def _receipts(study: Study, trials: Sequence[TrialRecord]) -> tuple[tuple[Receip
     if receipt is None:
         return (), []
     if isinstance(receipt, str):
-        return (), [not_scored(study.earlier.name, study.max_train_steps, receipt)]
-    return (receipt,), [receipt_sentence(receipt)]
+        return (), [words.not_scored(study.earlier.name, study.max_train_steps, receipt)]
+    return (receipt,), [words.receipt_sentence(receipt)]
 
 
 def _is_same(theirs: TrialRecord, ours: TrialRecord) -> bool:

@@ -40,11 +40,6 @@ def evenly_spaced_stops(study: Study, plan: TrialPlan) -> list[int]:
     return sorted({*(int(step) for step in np.round(grid)), *plan.pinned})
 
 
-def as_planned(study: Study, number: int, hyperparameters: dict[str, Any]) -> TrialPlan:
-    """The plan of that number, of a kind whose trials are all known before it runs."""
-    return study.plans[number]
-
-
 def steps_of_plans(study: Study) -> int:
     """The steps of all trials that are planned, but for those that they take over."""
     return sum(study.later_steps(()))
@@ -127,7 +122,8 @@ class Kind:
         lengths: config -> the lengths at which each point of its search space is run, ascending,
             whose schedules can be checked before it runs; empty if ``config.schedule`` is not used.
         check_schedule: checks the schedule of a trial; raises ConfigError.
-        plan: (study, number, hyperparameters) -> the plan of a trial that a decision adds.
+        plan: (study, number, hyperparameters) -> the plan of a trial that a decision adds; that of
+            its number where all trials are known before the study runs.
         stops: (study, plan) -> the steps at which a trial is evaluated, its last one included.
         expected_steps: about as many steps as the study will train, of all trials.
         trials_held: config -> how many trials' states are on the devices at the same time.
@@ -159,7 +155,9 @@ class Kind:
     rules: tuple[Rule, ...] = ()
     lengths: Lengths = lambda config: ()
     check_schedule: CheckSchedule = any_schedule
-    plan: Callable[[Study, int, dict[str, Any]], TrialPlan] = as_planned
+    plan: Callable[[Study, int, dict[str, Any]], TrialPlan] = (
+        lambda study, number, hyperparameters: study.plans[number]
+    )
     stops: Callable[[Study, TrialPlan], list[int]] = evenly_spaced_stops
     expected_steps: Callable[[Study], int] = steps_of_plans
     trials_held: Callable[[StudyConfig], int] = lambda config: 1

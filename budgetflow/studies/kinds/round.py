@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -21,11 +22,20 @@ if TYPE_CHECKING:
 
 def num_points(config: StudyConfig) -> int:
     """How many trials a study has at one length, at most: some ideas may not be promoted."""
-    search, ideas = config.search, len(config.ideas)
+    search = config.search
     if search.derive:
-        return search.seeds * (1 + search.reruns + ideas) + (search.trials or 0)
-    points = search.promote_trials or len(search.points(config.seed))
-    return points + (search.seeds * (1 + ideas) if ideas else 0)
+        return again(config) + (search.trials or 0)
+    return (search.promote_trials or len(search.points(config.seed))) + of_ideas(config)
+
+
+def again(config: StudyConfig) -> int:
+    """The trials that a derived round has before any new point: every idea may be promoted."""
+    return config.search.seeds * (1 + config.search.reruns + len(config.ideas))
+
+
+def of_ideas(config: StudyConfig) -> int:
+    """The trials of ideas, and of the baseline that they are compared with."""
+    return config.search.seeds * (1 + len(config.ideas)) if config.ideas else 0
 
 
 def settings(study: Study) -> rounds.RoundSettings:
@@ -43,15 +53,6 @@ def decide(study: Study, trials: Sequence[TrialRecord]) -> Decision:
     return decision
 
 
-def _decays_weights(config: StudyConfig) -> bool:
-    return possible(config, "regularization.weight_decay") != {0.0}
-
-
-def _has_a_step_each(config: StudyConfig) -> bool:
-    evaluations = config.evaluation.evaluations
-    return evaluations <= (config.max_train_steps or evaluations)
-
-
 ROUND = Kind(
     sections=frozenset({"schedule", "search", "transfer", "ideas"}),
     num_trials=num_points,
@@ -62,12 +63,12 @@ ROUND = Kind(
     rules=(
         Rule(
             ("weight_decay_mask",),
-            _decays_weights,
+            lambda config: possible(config, "regularization.weight_decay") != {0.0},
             "is for config.regularization.weight_decay, which is 0",
         ),
         Rule(
             ("evaluation.evaluations",),
-            _has_a_step_each,
+            lambda config: config.evaluation.evaluations <= (config.max_train_steps or math.inf),
             "is more than config.max_train_steps; at most one evaluation a step",
         ),
     ),

@@ -20,7 +20,7 @@ from budgetflow.playbook.budget.planner import (
     plan_rounds,
 )
 from budgetflow.playbook.budget.words import infeasible
-from budgetflow.studies.kinds.round import ROUND
+from budgetflow.studies.kinds.round import ROUND, again, of_ideas
 
 # The fewest points of the search space that a first round has.
 MIN_POINTS = 4
@@ -32,13 +32,12 @@ def budget(config: StudyConfig) -> Budget:
     Raises:
         ConfigError: there is none, or more than one.
     """
-    amounts = [Budget(unit, getattr(config.rounds, f"budget_{unit}")) for unit in UNITS]
-    given = [each for each in amounts if each.amount is not None]
+    amounts = {f"budget_{unit}": getattr(config.rounds, f"budget_{unit}") for unit in UNITS}
+    given = [name for name, amount in amounts.items() if amount is not None]
     if len(given) != 1:
-        names = ", ".join(f"budget_{each.unit}" for each in given) or "none"
-        every = ", ".join(f"budget_{unit}" for unit in UNITS)
-        raise ConfigError(f"config.rounds has {names}: set one of {every}")
-    return given[0]
+        names = ", ".join(given) or "none"
+        raise ConfigError(f"config.rounds has {names}: set one of {', '.join(amounts)}")
+    return Budget(given[0].removeprefix("budget_"), amounts[given[0]])
 
 
 def check(config: StudyConfig) -> None:
@@ -92,11 +91,10 @@ def request_of(config: StudyConfig, budget_steps: int) -> BudgetRequest:
     Raises:
         ConfigError: no budget would do.
     """
-    rounds, search = config.rounds, config.search
+    rounds, first = config.rounds, MIN_POINTS + of_ideas(config)
     assert rounds.production_steps is not None
-    of_ideas = search.seeds * (1 + len(config.ideas)) if config.ideas else 0
     # With nothing new to try, a longer round keeps a decay that was tuned for a shorter one.
-    derived = _again(config) + 1
+    derived = again(config) + 1
     try:
         request = BudgetRequest(
             production_steps=rounds.production_steps,
@@ -105,8 +103,8 @@ def request_of(config: StudyConfig, budget_steps: int) -> BudgetRequest:
             first_round_fraction=rounds.first_round_fraction,
             last_round_share=rounds.last_round_share,
             max_trials=MAX_TRIALS,
-            min_trials=max(MIN_POINTS + of_ideas, derived * (rounds.num_rounds > 2)),
-            min_last_trials=derived if rounds.num_rounds > 1 else MIN_POINTS + of_ideas,
+            min_trials=max(first, derived) if rounds.num_rounds > 2 else first,
+            min_last_trials=derived if rounds.num_rounds > 1 else first,
         )
     except ValueError as error:
         raise ConfigError(f"config.rounds: {error}") from error
@@ -118,25 +116,19 @@ def request_of(config: StudyConfig, budget_steps: int) -> BudgetRequest:
     return dataclasses.replace(request, constant_fraction=constant)
 
 
-def _again(config: StudyConfig) -> int:
-    """The trials that a derived round has before any new point: every one may be promoted."""
-    return config.search.seeds * (1 + config.search.reruns + len(config.ideas))
-
-
 def expand(config: StudyConfig, plan: RoundsPlan) -> list[StudyConfig]:
     """The studies of a plan: ordinary rounds, each derived from the one before.
 
     The last one has the config's own name, the others have the number of the round behind it.
     """
     *_, last = plan.rounds
-    of_ideas = config.search.seeds * (1 + len(config.ideas)) if config.ideas else 0
     studies: list[StudyConfig] = []
     for each in plan.rounds:
         values: dict[str, Any] = {
             "kind": "round",
             "name": config.name if each is last else f"{config.name}_round{each.round}",
             "max_train_steps": each.length_steps,
-            "search.trials": each.trials - of_ideas,
+            "search.trials": each.trials - of_ideas(config),
         }
         if each is not last:
             values["data.test_split"] = None
@@ -145,7 +137,7 @@ def expand(config: StudyConfig, plan: RoundsPlan) -> list[StudyConfig]:
                 "builds_on": studies[-1].name,
                 "search.space": (),
                 "search.derive": True,
-                "search.trials": each.trials - _again(config) or None,
+                "search.trials": each.trials - again(config) or None,
             }
         studies.append(replace_fields(config, values))
     first = studies[0]
