@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -41,8 +42,7 @@ SEEN, ASKED = 0.5, 0.75
 MIN_SEEN = 6
 
 
-@dataclasses.dataclass(frozen=True)
-class Features:
+class Features(NamedTuple):
     """The inputs of the laws at the evaluations of one run or of several.
 
     Attributes:
@@ -63,8 +63,7 @@ class Features:
 
     def at(self, kept: np.ndarray) -> Features:
         """The features at some of the evaluations."""
-        fields = dataclasses.fields(self)
-        return Features(**{field.name: getattr(self, field.name)[kept] for field in fields})
+        return Features(*(array[kept] for array in self))
 
 
 def features(
@@ -101,10 +100,10 @@ def joined(parts: Sequence[Features]) -> Features:
         missing = [(0, 0), (0, width - array.shape[1])] if array.ndim == 2 else 0
         return np.pad(array, missing, constant_values=fill)
 
-    columns = {}
-    for name in (field.name for field in dataclasses.fields(Features)):
-        fill = 1.0 if name == "rates" else 0.0
-        columns[name] = np.concatenate([padded(getattr(part, name), fill) for part in parts])
+    columns = {
+        name: np.concatenate([padded(array, 1.0 if name == "rates" else 0.0) for array in arrays])
+        for name, arrays in zip(Features._fields, zip(*parts, strict=True), strict=True)
+    }
     return Features(**columns)
 
 
@@ -267,14 +266,10 @@ def fitted(
         off = scale * _softened((predicted(law, theta, features) - logs) / unit)
         return np.concatenate([off, (theta - expected) / spread])
 
-    starts = [start] if start is not None else _starts(expected, spread)
+    draws = np.random.default_rng(0).standard_normal((STARTS, len(expected)))
+    starts = [expected, *(expected + 0.7 * spread * draws)] if start is None else [start]
     fits = [least_squares(residuals, s, x_scale=spread, max_nfev=MAX_TRIES) for s in starts]
     return min(fits, key=lambda fit: fit.cost).x
-
-
-def _starts(expected: np.ndarray, spread: np.ndarray) -> list[np.ndarray]:
-    draws = np.random.default_rng(0).standard_normal((STARTS, len(expected)))
-    return [expected, *(expected + 0.7 * spread * draw for draw in draws)]
 
 
 def _softened(residuals: np.ndarray) -> np.ndarray:
@@ -297,17 +292,16 @@ def held_out_error(law: Law, runs: Sequence[Run]) -> float | None:
     """
     errors: list[float] = []
     for group in range(min(GROUPS, len(runs))):
-        left_out = [run.part(_last_third(run)) for run in runs[group::GROUPS]]
+        left_out = [
+            run.part(np.arange(len(run.logs)) >= 2 * len(run.logs) // 3)
+            for run in runs[group::GROUPS]
+        ]
         others = [run for i, run in enumerate(runs) if i % GROUPS != group]
         errors += _mean_errors(law, others, left_out)
     seen = [run.part(run.features.steps <= SEEN) for run in runs]
     asked = [run.part(run.features.steps >= ASKED) for run in runs]
     errors += _mean_errors(law, [run for run in seen if len(run.logs) >= MIN_SEEN], asked)
     return float(np.sqrt(np.mean(np.square(errors)))) if errors else None
-
-
-def _last_third(run: Run) -> np.ndarray:
-    return np.arange(len(run.logs)) >= 2 * len(run.logs) // 3
 
 
 def _mean_errors(law: Law, seen: Sequence[Run], asked: Sequence[Run]) -> list[float]:

@@ -221,13 +221,10 @@ def _runs(curves: Sequence[Curve], longest: int, highest: float) -> tuple[list[R
     kept = []
     for curve in curves:
         start = max(TOO_EARLY * longest, _warm(curve.learning_rates))
-        sums = np.cumsum(curve.learning_rates)
-        new = []
-        for i, (step, loss) in enumerate(zip(curve.steps, curve.losses, strict=True)):
-            evaluation = (float(step), float(loss), float(sums[step - 1]))
-            if step > start and evaluation not in counted:
-                new.append(i)
-            counted.add(evaluation)
+        sums = np.cumsum(curve.learning_rates)[curve.steps - 1]
+        evaluations = list(zip(curve.steps, curve.losses, sums, strict=True))
+        new = [i for i, each in enumerate(evaluations) if each[0] > start and each not in counted]
+        counted.update(evaluations)
         if new:
             spaced = np.linspace(0, len(new) - 1, min(MAX_EVALUATIONS, len(new)))
             kept.append((curve, np.asarray(new)[np.unique(spaced.astype(int))]))

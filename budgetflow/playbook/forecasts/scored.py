@@ -11,7 +11,7 @@ import pydantic
 
 from budgetflow.playbook.common.measurement import Selection, TrialRecord
 from budgetflow.playbook.forecasts.expected import Expected, wider_after
-from budgetflow.playbook.forecasts.study_forecast import LOSS, LongerRun, StudyForecast
+from budgetflow.playbook.forecasts.study_forecast import LOSS, StudyForecast
 
 # JSON has null for what is no number.
 _Figure = Annotated[float, pydantic.BeforeValidator(lambda v: math.nan if v is None else v)]
@@ -99,25 +99,32 @@ def scored(
     Returns:
         The receipt; the reason why there is none; or None where no trial has a forecast length.
     """
-    runs = {trial.trial: forecast.at(trial.schedule.total_steps) for trial in trials}
-    asked = [run for run in runs.values() if run]
+    asked = [(t, run) for t in trials if (run := forecast.at(t.schedule.total_steps))]
     if not asked:
         return None
-    like = [t for t in trials if (run := runs[t.trial]) and _is_of(run, t) and is_same(by, t)]
+    # Without a schedule, the length decides.
+    like = [(t, r) for t, r in asked if r.schedule in (None, t.schedule) and is_same(by, t)]
     if not like:
-        return next((run.cannot_tell for run in asked if run.cannot_tell), None) or (
+        return next((run.cannot_tell for _, run in asked if run.cannot_tell), None) or (
             "none of these trials has the setting, the seed and the schedule that it is of"
         )
-    trial = like[0]
-    run = runs[trial.trial]
-    assert run is not None
+    trial, run = like[0]
     if run.loss is None:
         return run.cannot_tell or "it gave no loss"
     last = trial.rows[-1] if trial.rows and not trial.diverged else {}
     came = last.get(LOSS, math.nan)
     if not trial.diverged and (last.get("step") != run.length_steps or not 0 < came < math.inf):
         return f"trial {trial.trial}, which it is of, has no loss above 0 at its end"
-    receipt = Receipt(
+    metric: dict[str, Any] = {}
+    value = last.get(selection.key, math.nan)
+    if run.metric and math.isfinite(value):
+        metric = {
+            "metric": selection.key.removeprefix("validation_"),
+            "metric_expected": run.metric,
+            "metric_came": value,
+            "metric_inside": run.metric.holds(value),
+        }
+    return Receipt(
         **names,
         trial=forecast.trial,
         length_steps=run.length_steps,
@@ -129,22 +136,7 @@ def scored(
         error=run.loss.value / came - 1,
         inside=run.loss.holds(came),
         needed=run.loss.width_needed(came),
-    )
-    return _with_metric(receipt, run.metric, last.get(selection.key, math.nan), selection)
-
-
-def _with_metric(
-    receipt: Receipt, expected: Expected | None, came: float, selection: Selection
-) -> Receipt:
-    """A receipt with the score of the selection metric, where that was forecast and measured."""
-    if expected is None or not math.isfinite(came):
-        return receipt
-    return dataclasses.replace(
-        receipt,
-        metric=selection.key.removeprefix("validation_"),
-        metric_expected=expected,
-        metric_came=came,
-        metric_inside=expected.holds(came),
+        **metric,
     )
 
 
@@ -154,8 +146,3 @@ def widening(receipts: Iterable[Receipt]) -> float:
     No width would have been enough for a run that diverged, so it counts in the ledger alone.
     """
     return wider_after([r.needed * r.wider for r in receipts if not r.diverged])
-
-
-def _is_of(run: LongerRun, trial: TrialRecord) -> bool:
-    """Whether a forecast is of a trial's schedule; without a schedule, the length decides."""
-    return run.schedule is None or run.schedule == trial.schedule

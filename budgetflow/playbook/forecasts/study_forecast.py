@@ -15,13 +15,7 @@ import numpy as np
 
 from budgetflow.engine.schedules import Schedule
 from budgetflow.playbook.common.competing import compete
-from budgetflow.playbook.common.measurement import (
-    OF_IDEAS,
-    Row,
-    Selection,
-    TrialRecord,
-    by_setting,
-)
+from budgetflow.playbook.common.measurement import OF_IDEAS, Selection, TrialRecord, by_setting
 from budgetflow.playbook.common.seed_noise import pooled_noise
 from budgetflow.playbook.common.shared_steps import shared_steps
 from budgetflow.playbook.common.transfer import NoTransferRuleError, transfer
@@ -257,7 +251,11 @@ def study_forecast(
         loss=_finite(last.get(LOSS)),
         metric=_finite(last.get(selection.key)) if selection.key != LOSS else None,
         longer=tuple(setting.carried(length) for length in sorted({*lengths})),
-        ends=tuple(_ends(setting)),
+        ends=tuple(
+            End(run.length_steps, run.loss)
+            for run in map(setting.carried, _lengths(of, MAX_TIMES_LONGER))
+            if run.loss is not None
+        ),
         seed_noise=seed_noise,
         worth_until_steps=worth_until,
         not_told_because=why,
@@ -302,7 +300,7 @@ def _law(curves: Sequence[TrialRecord], of: TrialRecord) -> FittedLaw | CannotTe
 
 
 def _curve(trial: TrialRecord) -> Curve:
-    rows: list[Row] = [row for row in trial.rows if math.isfinite(row.get(LOSS, math.nan))]
+    rows = [row for row in trial.rows if math.isfinite(row.get(LOSS, math.nan))]
     return Curve.of(trial.schedule, [r["step"] for r in rows], [r[LOSS] for r in rows])
 
 
@@ -351,13 +349,9 @@ def _relation(curves: Sequence[TrialRecord], selection: Selection) -> Relation |
     return relation(losses, metrics, selection.higher_is_better, is_share)
 
 
-def _ends(setting: Outlook) -> Iterator[End]:
-    """The loss at the end of runs from the study's own length to the farthest that is told."""
-    length = setting.of.schedule.total_steps
-    for factor in np.geomspace(1.0, MAX_TIMES_LONGER, LENGTHS):
-        run = setting.carried(math.floor(factor * length))
-        if run.loss is not None:
-            yield End(run.length_steps, run.loss)
+def _lengths(of: TrialRecord, times: float) -> list[int]:
+    """The lengths from a trial's own to so many times as many steps."""
+    return [math.floor(f * of.schedule.total_steps) for f in np.geomspace(1.0, times, LENGTHS)]
 
 
 def _worth(
@@ -371,15 +365,14 @@ def _worth(
         return pooled.sd if pooled else None, None, setting.law.reason
     if pooled is None:
         return None, None, "no setting that competes ran with two seeds, so their noise is unknown"
-    length = setting.of.schedule.total_steps
-    lengths = np.geomspace(1.0, MAX_TIMES_LONGER / 2, LENGTHS) * length
-    for steps in map(math.floor, lengths):
+    lengths = _lengths(setting.of, MAX_TIMES_LONGER / 2)
+    for steps in lengths:
         once, twice = setting.carried(steps).loss, setting.carried(2 * steps).loss
         if once is None or twice is None:
             return pooled.sd, None, "runs of twice the steps cannot be told"
         if once.value - twice.value < pooled.sd:
             return pooled.sd, steps, None
-    why = f"it goes on beyond {math.floor(lengths[-1])} steps, the farthest that is told"
+    why = f"it goes on beyond {lengths[-1]} steps, the farthest that is told"
     return pooled.sd, None, why
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from budgetflow.playbook.common.words import counted, words
 from budgetflow.playbook.forecasts.expected import Expected
@@ -36,7 +36,9 @@ def forecast_sentences(
     shown = [run for run in told if run.length_steps != 2 * length] or told
     for run in sorted(shown, key=lambda run: (run.length_steps != 4 * length, run.length_steps)):
         yield _longer(forecast, run, length, metric, seconds_per_step)
-    yield from _not_told({run.length_steps: run.cannot_tell for run in forecast.longer})
+    for reason in dict.fromkeys(run.cannot_tell for run in forecast.longer if run.cannot_tell):
+        lengths = (str(r.length_steps) for r in forecast.longer if r.cannot_tell == reason)
+        yield f"What {' and '.join(lengths)} steps would give cannot be told: {reason}."
     if why := next((run.metric_cannot_tell for run in told if run.metric_cannot_tell), None):
         yield f"What the validation {words(metric)} would be cannot be told: {why}."
     if told and _times(forecast.wider) != "1":
@@ -65,13 +67,6 @@ def worth(forecast: StudyForecast, length: int, seconds_per_step: float | None =
         )
     why = forecast.not_told_because
     return f"{gain}; up to which length that is worth it cannot be told: {why}."
-
-
-def _not_told(reasons: Mapping[int, str | None]) -> Iterator[str]:
-    """The lengths without a forecast, a sentence for each reason."""
-    for reason in dict.fromkeys(filter(None, reasons.values())):
-        lengths = [str(steps) for steps, why in reasons.items() if why == reason]
-        yield f"What {' and '.join(lengths)} steps would give cannot be told: {reason}."
 
 
 def receipt_sentence(receipt: Receipt) -> str:
@@ -130,17 +125,11 @@ def longer_rows(
         forecast: the forecast.
         seconds_per_step: where it is known, for the time that training takes.
     """
-
-    def time(run: LongerRun) -> str:
-        if run.steps_to_train is None or seconds_per_step is None:
-            return "-"
-        return f"about {_duration(run.steps_to_train * seconds_per_step)}"
-
     return [
         (
             str(run.length_steps),
             str(run.steps_to_train) if run.steps_to_train is not None else "-",
-            time(run),
+            _time(run, seconds_per_step) or "-",
             with_ends(run.loss) if run.loss else "cannot be told",
             with_ends(run.gain) if run.gain else "-",
             with_ends(run.metric) if run.metric else "-",
@@ -190,18 +179,21 @@ def _longer(
 def _at_what_cost(run: LongerRun, seconds_per_step: float | None) -> str:
     if run.steps_to_train is None:
         return ""
-    seconds = ""
-    if seconds_per_step is not None:
-        seconds = f", about {_duration(run.steps_to_train * seconds_per_step)} at this speed"
-    return f" for {counted(run.steps_to_train, 'more step')} to train{seconds}"
+    time = _time(run, seconds_per_step)
+    at_this_speed = f", {time} at this speed" if time else ""
+    return f" for {counted(run.steps_to_train, 'more step')} to train{at_this_speed}"
 
 
-def _duration(seconds: float) -> str:
+def _time(run: LongerRun, seconds_per_step: float | None) -> str | None:
+    """How long a run trains; None if that is not known."""
+    if run.steps_to_train is None or seconds_per_step is None:
+        return None
+    seconds = run.steps_to_train * seconds_per_step
     if seconds < 120:
-        return counted(max(1, round(seconds)), "second")
+        return f"about {counted(max(1, round(seconds)), 'second')}"
     if seconds < 7200:
-        return counted(round(seconds / 60), "minute")
-    return f"{seconds / 3600:.1f} hours"
+        return f"about {counted(round(seconds / 60), 'minute')}"
+    return f"about {seconds / 3600:.1f} hours"
 
 
 def with_ends(expected: Expected) -> str:
