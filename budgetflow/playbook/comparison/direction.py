@@ -87,11 +87,10 @@ def directions(changed: Mapping[str, tuple[Any, Any]]) -> tuple[Departure, ...]:
     for field, (before, after) in changed.items():
         values = after.values if isinstance(after, Varied) else (after,)
         ways_and_reasons = {_direction(field, before, value) for value in values if value != before}
-        ways = {direction for direction, _ in ways_and_reasons}
-        if not ways:
+        if not ways_and_reasons:
             continue
         direction, reason = ways_and_reasons.pop()
-        if len(ways) > 1:
+        if any(way != direction for way, _ in ways_and_reasons):
             direction, reason = "either", "its values lie on both sides"
         change = Change(field=field, before=before, after=after, expected=direction)
         rows.append(Departure(change, reason))

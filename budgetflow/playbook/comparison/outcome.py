@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from budgetflow.playbook.common.outcomes import Outcome
 from budgetflow.playbook.comparison.direction import Change
@@ -11,26 +11,6 @@ from budgetflow.playbook.comparison.gradient_noise import NoiseScale
 
 # Fewer seeds say nothing about the spread between them.
 MIN_SEEDS = 3
-
-
-@dataclasses.dataclass(frozen=True)
-class Factor:
-    """A factor in steps, and its 95 % interval."""
-
-    factor: float
-    low: float
-    high: float
-
-    @property
-    def direction(self) -> Literal["more", "fewer"] | None:
-        """Whether it is more or fewer steps, where the interval says so."""
-        if self.low > 1:
-            return "more"
-        return "fewer" if self.high < 1 else None
-
-    def fields(self, name: str) -> dict[str, Any]:
-        """The fields of an outcome that hold it: ``name``, with "_low" and "_high"."""
-        return {name: self.factor, f"{name}_low": self.low, f"{name}_high": self.high}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

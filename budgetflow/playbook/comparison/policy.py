@@ -17,20 +17,33 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from budgetflow.playbook.common.measurement import SEED, Conclude, Decision, TrialRecord
 from budgetflow.playbook.comparison.direction import directions
 from budgetflow.playbook.comparison.gradient_noise import NoiseScale, student_t
-from budgetflow.playbook.comparison.outcome import (
-    MIN_SEEDS,
-    ComparisonOutcome,
-    Factor,
-    SeedSteps,
-    Side,
-)
+from budgetflow.playbook.comparison.outcome import MIN_SEEDS, ComparisonOutcome, SeedSteps, Side
 from budgetflow.playbook.comparison.words import comparison_reasons
 from budgetflow.playbook.sweep.race import CHANGED, Race, SweepSettings, run_races
+
+
+class Factor(NamedTuple):
+    """A factor in steps, and its 95 % interval."""
+
+    factor: float
+    low: float
+    high: float
+
+    @property
+    def direction(self) -> Literal["more", "fewer"] | None:
+        """Whether it is more or fewer steps, where the interval says so."""
+        if self.low > 1:
+            return "more"
+        return "fewer" if self.high < 1 else None
+
+    def fields(self, name: str) -> dict[str, Any]:
+        """The fields of an outcome that hold it: ``name``, with "_low" and "_high"."""
+        return {name: self.factor, f"{name}_low": self.low, f"{name}_high": self.high}
 
 
 def decide(
