@@ -18,8 +18,6 @@ from budgetflow.playbook.budget.planner import (
 # Left out of the keys of results: see budgetflow.base.source_code.
 CHANGES_NO_RESULT = True
 
-_SINGULAR = {"steps": "step", "examples": "example", "flops": "FLOP", "hours": "hour"}
-
 
 def plan_rows(plan: RoundsPlan) -> list[dict[str, Any]]:
     """What a dry run shows of each round."""
@@ -130,7 +128,7 @@ def _amount(amount: float, unit: str) -> str:
     """An amount with its unit, like "2.5 hours"."""
     figure = f"{amount:.0f}" if unit in ("steps", "examples") else f"{amount:.6g}"
     plural = "FLOPs" if unit == "flops" else unit
-    return f"{figure} {_SINGULAR[unit] if figure == '1' else plural}"
+    return f"{figure} {plural.removesuffix('s') if figure == '1' else plural}"
 
 
 def _share(part: int, whole: int) -> str:

@@ -59,7 +59,8 @@ def sweep_reasons(
         )
     elif reading is None:
         yield from _fitted_reasons(outcome, settings, answer)
-        yield from [_after_fit(fit)] if fit else []
+        if fit:
+            yield _after_fit(fit)
     else:
         yield (
             f"No trial {_fitted(settings)} within {settings.max_train_steps} steps. The lowest "
