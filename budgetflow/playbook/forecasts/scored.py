@@ -15,8 +15,6 @@ from budgetflow.playbook.forecasts.study_forecast import LOSS, StudyForecast
 
 # JSON has null for what is no number.
 _Figure = Annotated[float, pydantic.BeforeValidator(lambda v: math.nan if v is None else v)]
-# (theirs, ours) -> whether two trials are of one setting, by what their states depend on.
-IsSame = Callable[[TrialRecord, TrialRecord], bool]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,7 +78,7 @@ def scored(
     by: TrialRecord,
     trials: Sequence[TrialRecord],
     selection: Selection,
-    is_same: IsSame,
+    is_same: Callable[[TrialRecord, TrialRecord], bool],
     **names: Any,
 ) -> Receipt | str | None:
     """The score of an earlier round's forecast.
@@ -93,7 +91,8 @@ def scored(
         by: the trial of the earlier round whose setting it is of.
         trials: of the longer round, at their ends.
         selection: what selects trials, in both.
-        is_same: whether two trials are of one setting and seed.
+        is_same: (theirs, ours) -> whether two trials are of one setting and seed, by what their
+            states depend on.
         names: the ``study``, its ``fingerprint`` and ``scored_by``, for the receipt.
 
     Returns:
@@ -115,15 +114,6 @@ def scored(
     came = last.get(LOSS, math.nan)
     if not trial.diverged and (last.get("step") != run.length_steps or not 0 < came < math.inf):
         return f"trial {trial.trial}, which it is of, has no loss above 0 at its end"
-    metric: dict[str, Any] = {}
-    value = last.get(selection.key, math.nan)
-    if run.metric and math.isfinite(value):
-        metric = {
-            "metric": selection.key.removeprefix("validation_"),
-            "metric_expected": run.metric,
-            "metric_came": value,
-            "metric_inside": run.metric.holds(value),
-        }
     return Receipt(
         **names,
         trial=forecast.trial,
@@ -136,8 +126,20 @@ def scored(
         error=run.loss.value / came - 1,
         inside=run.loss.holds(came),
         needed=run.loss.width_needed(came),
-        **metric,
+        **_of_the_metric(run.metric, last.get(selection.key, math.nan), selection.key),
     )
+
+
+def _of_the_metric(expected: Expected | None, came: float, key: str) -> dict[str, Any]:
+    """A receipt's fields of the selection metric, where that was forecast and measured."""
+    if expected is None or not math.isfinite(came):
+        return {}
+    return {
+        "metric": key.removeprefix("validation_"),
+        "metric_expected": expected,
+        "metric_came": came,
+        "metric_inside": expected.holds(came),
+    }
 
 
 def widening(receipts: Iterable[Receipt]) -> float:
