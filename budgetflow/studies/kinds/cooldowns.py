@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from budgetflow.base.errors import ConfigError, shown
 from budgetflow.config.schema import StudyConfig
 from budgetflow.engine.schedules import Schedule
-from budgetflow.playbook.common.measurement import Conclude, Decision, TrialRecord
-from budgetflow.playbook.common.outcomes import CooldownsOutcome
+from budgetflow.playbook.common.measurement import Decision, TrialRecord
+from budgetflow.playbook.common.outcomes import TrialsOutcome
 from budgetflow.playbook.rounds import policy as rounds
 from budgetflow.studies.kinds.forecasts import with_forecast
 from budgetflow.studies.kinds.kind import check_length
@@ -79,11 +79,11 @@ def check_branches_off(schedule: Schedule) -> None:
 
 def decide(study: Study, trials: Sequence[TrialRecord]) -> Decision:
     """What to do next; at the end, the best of each length and what longer runs would give."""
-    decision = rounds.decide(settings(study), trials, rounds.cooldowns_outcome)
-    if isinstance(decision, Conclude) and isinstance(decision.outcome, CooldownsOutcome):
-        sound = [trial for trial in trials if not trial.failed]
-        return Conclude(with_forecast(study, sound, decision.outcome))
-    return decision
+
+    def outcome(asked: rounds.RoundSettings, sound: Sequence[TrialRecord]) -> TrialsOutcome:
+        return with_forecast(study, sound, rounds.cooldowns_outcome(asked, sound))
+
+    return rounds.decide(settings(study), trials, outcome)
 
 
 COOLDOWNS = dataclasses.replace(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from budgetflow.config.checks import Rule, possible
 from budgetflow.config.schema import StudyConfig
-from budgetflow.playbook.common.measurement import Conclude, Decision, TrialRecord
-from budgetflow.playbook.common.outcomes import RoundOutcome
+from budgetflow.playbook.common.measurement import Decision, TrialRecord
+from budgetflow.playbook.common.outcomes import TrialsOutcome
 from budgetflow.playbook.rounds import policy as rounds
 from budgetflow.studies.kinds.conclusions import with_conclusions
 from budgetflow.studies.kinds.forecasts import with_forecast
@@ -45,12 +45,12 @@ def settings(study: Study) -> rounds.RoundSettings:
 
 def decide(study: Study, trials: Sequence[TrialRecord]) -> Decision:
     """See :func:`budgetflow.playbook.rounds.policy.decide`."""
-    decision = rounds.decide(settings(study), trials, rounds.outcome)
-    if isinstance(decision, Conclude) and isinstance(decision.outcome, RoundOutcome):
-        sound = [trial for trial in trials if not trial.failed]
-        outcome = with_conclusions(study, sound, decision.outcome)
-        return Conclude(with_forecast(study, sound, outcome))
-    return decision
+
+    def outcome(asked: rounds.RoundSettings, sound: Sequence[TrialRecord]) -> TrialsOutcome:
+        concluded = with_conclusions(study, sound, rounds.outcome(asked, sound))
+        return with_forecast(study, sound, concluded)
+
+    return rounds.decide(settings(study), trials, outcome)
 
 
 ROUND = Kind(
