@@ -87,15 +87,13 @@ def option_type(section: str, name: str) -> Any:
     return _OPTIONS.get(name, Strength if is_strength else Option)
 
 
-@functools.cache  # Of the types of fields, which are few.
-def _adapter(kind: Any) -> pydantic.TypeAdapter[Any]:
-    return pydantic.TypeAdapter(kind)
+type_adapter = functools.cache(pydantic.TypeAdapter)  # Of the types of fields, which are few.
 
 
 def should(kind: Any, value: Any) -> str | None:
     """What is wrong with a value, as in "be greater than 0" (after "should"); None if nothing."""
     try:
-        _adapter(kind).validate_python(value)
+        type_adapter(kind).validate_python(value)
     except pydantic.ValidationError as error:
         return what_it_should(problem["msg"] for problem in error.errors(include_url=False))
     return None
@@ -134,46 +132,33 @@ class Changes(enum.IntEnum):
 OWN = "own"
 
 
-def changing(least: Changes, schema: type, values: Any) -> dict[str, Any]:
+def changing(least: Changes, schema: type, values: Any) -> Any:
     """The values of those fields of a config (or section) that can change ``least`` or more.
 
     Args:
         least: see :class:`Changes`.
         schema: the dataclass that the values are of.
-        values: one of these, or its fields as a mapping; and so are its sections.
+        values: one of these, or its fields as a mapping, and so are its sections; or several.
     """
+    if isinstance(values, list | tuple):
+        return [changing(least, schema, each) for each in values]
     values = values if isinstance(values, Mapping) else vars(values)
-    chosen: dict[str, Any] = {}
-    for name, mark, section, section_of_each in _marked(schema):
-        if mark < least:
-            continue
-        value = values[name]
-        if section is not None:
-            value = changing(least, section, value)
-        elif section_of_each is not None:
-            value = [changing(least, section_of_each, item) for item in value]
-        chosen[name] = value
-    return chosen
+    return {
+        name: values[name] if section is None else changing(least, section, values[name])
+        for name, mark, section in _marked(schema)
+        if mark >= least
+    }
 
 
 @functools.cache  # To resolve the hints takes longer than all else.
-def _marked(schema: type) -> list[tuple[str, Changes, type | None, type | None]]:
-    """The fields of a dataclass: name, mark, and its type if it is a section, or holds several."""
-    hints = typing.get_type_hints(schema, include_extras=True)
+def _marked(schema: type) -> list[tuple[str, Changes, type | None]]:
+    """The fields of a dataclass: name, mark, and the type of the section or sections that it is."""
     fields = []
-    for field in dataclasses.fields(schema):
-        hint = hints[field.name]
+    for name, hint in typing.get_type_hints(schema, include_extras=True).items():
         marks = getattr(hint, "__metadata__", ())
         mark = next((mark for mark in marks if isinstance(mark, Changes)), Changes.STATES)
         kind = hint.__origin__ if marks else hint
-        section = kind if dataclasses.is_dataclass(kind) else None
-        section_of_each = _dataclass_in_tuple(kind)
-        fields.append((field.name, mark, typing.cast("type | None", section), section_of_each))
+        # Itself, or of each, as in ``tuple[Dimension, ...]``.
+        types = (t for t in (kind, *typing.get_args(kind)) if isinstance(t, type))
+        fields.append((name, mark, next(filter(dataclasses.is_dataclass, types), None)))
     return fields
-
-
-def _dataclass_in_tuple(hint: Any) -> type | None:
-    """The dataclass that a field holds a tuple of, as in ``tuple[Dimension, ...]``."""
-    first = next(iter(typing.get_args(hint)), None)
-    is_tuple = typing.get_origin(hint) is tuple
-    return first if is_tuple and dataclasses.is_dataclass(first) else None  # type: ignore[return-value]

@@ -8,15 +8,13 @@ import importlib.util
 import sys
 import typing
 from pathlib import Path
-from typing import Any
 
-import pydantic
 from ml_collections import config_dict
 
 from budgetflow.base.errors import ConfigError, nearest, shown
 from budgetflow.base.user_code import user_code
 from budgetflow.config.checks import check_combinations
-from budgetflow.config.fields import OWN, option_type, should
+from budgetflow.config.fields import OWN, option_type, should, type_adapter
 from budgetflow.config.schema import FREE_FORM, StudyConfig
 from budgetflow.config.values import as_config_dict, clear_errors, plain
 
@@ -78,7 +76,7 @@ def load_config_file(path: str | Path) -> config_dict.ConfigDict:
         raise ConfigError(f"there is no config file {where}; {nearest(file.name, names)}")
     config = plain(_get_config(file, argument))
     with clear_errors(f"{path}: ", StudyConfig):
-        study = _checked(config)
+        study = type_adapter(StudyConfig).validate_python(config)
     return as_config_dict(
         dataclasses.replace(study, name=study.name or "_".join([file.stem, *argument]))
     )
@@ -136,13 +134,9 @@ def typed_config(config: config_dict.ConfigDict) -> StudyConfig:
         ConfigError: an unknown key, a wrong type, or a value out of range.
     """
     with clear_errors("", StudyConfig):
-        study = _checked(plain(config))
+        study = type_adapter(StudyConfig).validate_python(plain(config))
     for section in FREE_FORM:
         for name, value in getattr(study, section).items():
             if wanted := should(option_type(section, name), value):
                 raise ConfigError(f"config.{section}.{name} = {shown(value)}: should {wanted}")
     return study
-
-
-def _checked(values: Any) -> StudyConfig:
-    return pydantic.TypeAdapter(StudyConfig).validate_python(values)
