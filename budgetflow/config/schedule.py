@@ -119,6 +119,7 @@ def resolve_schedule(config: ScheduleConfig, max_train_steps: int) -> Schedule:
         return Schedule(**fields, constant_steps=max_train_steps - warmup_steps)
     if decay.points:
         fields[f"{decay.points.name}_steps"] = tuple(step - steps[0] for step in steps)
+    timescale_steps = config.timescale_steps or warmup_steps or 1
     try:
         return Schedule(
             **fields,
@@ -128,7 +129,7 @@ def resolve_schedule(config: ScheduleConfig, max_train_steps: int) -> Schedule:
             final_learning_rate=final_learning_rate,
             final_steps=config.final_steps,
             power=config.power,
-            timescale_steps=_timescale_steps(config, warmup_steps),
+            timescale_steps=timescale_steps if "timescale_steps" in decay.parameters else 1,
             drop_factor=config.drop_factor,
             boundary_factors=config.boundary_factors,
         )
@@ -193,19 +194,22 @@ def _check_step_by_step(function: Callable[[Any], Any], rates: np.ndarray, where
             )
 
 
+def _either(config: ScheduleConfig, name: str, other: str) -> tuple[Any, Any]:
+    """The values of two fields of which one at most may be given."""
+    values = getattr(config, name), getattr(config, other)
+    if all(value not in (None, ()) for value in values):
+        raise ConfigError(f"config.schedule gives both {name} and {other}; keep one")
+    return values
+
+
 def _length(config: ScheduleConfig, name: str, max_train_steps: int) -> int | None:
-    steps = getattr(config, f"{name}_steps")
-    fraction = getattr(config, f"{name}_fraction")
-    if steps is not None and fraction is not None:
-        raise ConfigError(f"config.schedule gives both {name}_steps and {name}_fraction; keep one")
+    steps, fraction = _either(config, f"{name}_steps", f"{name}_fraction")
     return steps if fraction is None else round(fraction * max_train_steps)
 
 
 def _learning_rate(config: ScheduleConfig, name: str) -> float:
     """A learning rate that is given by itself or as a fraction of the base; 0 if it is not."""
-    rate, fraction = getattr(config, name), getattr(config, f"{name}_fraction")
-    if rate is not None and fraction is not None:
-        raise ConfigError(f"config.schedule gives both {name} and {name}_fraction; keep one")
+    rate, fraction = _either(config, name, f"{name}_fraction")
     if rate is None:
         rate = (fraction or 0.0) * config.base_learning_rate
     if rate > config.base_learning_rate:
@@ -228,22 +232,12 @@ def _final_learning_rate(config: ScheduleConfig) -> float:
     return final
 
 
-def _timescale_steps(config: ScheduleConfig, warmup_steps: int) -> int:
-    if "timescale_steps" not in DECAYS[config.decay].parameters:
-        return 1
-    return config.timescale_steps or warmup_steps or 1
-
-
 def _points(config: ScheduleConfig, max_train_steps: int, warmup_steps: int) -> list[int]:
     """The steps of the run that the decay is given by; none for one given by its length."""
     steps_of_decay: list[int] = []
     for points in (DROPS, BOUNDARIES):
         name, own = points.name, DECAYS[config.decay].points == points
-        in_steps, fractions = (getattr(config, f"{name}_{unit}") for unit in ("steps", "fractions"))
-        if in_steps and fractions:
-            raise ConfigError(
-                f"config.schedule gives both {name}_steps and {name}_fractions; keep one"
-            )
+        in_steps, fractions = _either(config, f"{name}_steps", f"{name}_fractions")
         steps = [*in_steps, *(round(fraction * max_train_steps) for fraction in fractions)]
         if bool(steps) != own:
             decays = " or ".join(repr(n) for n, decay in DECAYS.items() if decay.points == points)
