@@ -6,6 +6,7 @@ imported in may define flags of the same names.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 import sys
@@ -18,6 +19,7 @@ from ml_collections import config_dict, config_flags
 
 from budgetflow.base.errors import ConfigError, UserError, nearest
 from budgetflow.config import default_config, load_config_file
+from budgetflow.config.keys import changed_fields
 
 # As absl has them; the last two list the flags of all libraries too.
 HELP = ("-h", "-?", "-help", "--help", "-helpshort", "--helpshort", "-helpfull", "--helpfull")
@@ -39,14 +41,14 @@ class Flag:
         name: without dashes.
         default: its value where it is not given.
         help: what it does, in a sentence or two.
-        type: of its value.
+        type: of its value; if not set, that of the default, or a string.
         least: the least value of a number.
     """
 
     name: str
     default: str | float | bool | None
     help: str
-    type: type[str | float | bool] = str
+    type: type[str | float | bool] | None = None
     least: float | None = None
 
 
@@ -59,7 +61,8 @@ def flag_values(command_flags: Iterable[Flag]) -> flags.FlagValues:
     values = flags.FlagValues()
     for flag in command_flags:
         bounds = {} if flag.least is None else {"lower_bound": flag.least}
-        _DEFINE[flag.type](flag.name, flag.default, flag.help, flag_values=values, **bounds)
+        kind = flag.type or (str if flag.default is None else type(flag.default))
+        _DEFINE[kind](flag.name, flag.default, flag.help, flag_values=values, **bounds)
     values.set_gnu_getopt(True)
     return values
 
@@ -74,13 +77,8 @@ def parse_flags(argv: Sequence[str], values: flags.FlagValues) -> None:
     Raises:
         UserError: a flag is unknown or has a value that it cannot have, or an argument is no flag.
     """
-    try:
-        rest = values(list(argv))
-    except flags.UnrecognizedFlagError as error:
-        raise _unknown_flag(error, values) from error
-    except Exception as error:  # whatever absl makes of odd arguments
-        raise UserError(" ".join(str(error).split())) from error
-    _check_no_more(rest)
+    with _clear_errors(values):
+        _check_no_more(values(list(argv)))
 
 
 def parse(argv: Sequence[str], values: flags.FlagValues) -> config_dict.ConfigDict:
@@ -99,7 +97,7 @@ def parse(argv: Sequence[str], values: flags.FlagValues) -> config_dict.ConfigDi
         UserError: a flag is unknown or has a value that it cannot have, or an argument is no flag.
         ConfigError: there is no config, or it is refused.
     """
-    try:
+    with _clear_errors(values):
         path, arguments = _split(values.read_flags_from_files(list(argv), force_gnu=False))
         config = load_config_file(path)
         for argument in arguments[1:]:
@@ -116,20 +114,23 @@ def parse(argv: Sequence[str], values: flags.FlagValues) -> config_dict.ConfigDi
         of_config.set_gnu_getopt(True)
         flags.FLAGS.set_gnu_getopt(True)
         rest = values(of_config(arguments, known_only=True), known_only=True)
-        rest = flags.FLAGS(rest)
-    except UserError:
-        raise
-    except flags.UnrecognizedFlagError as error:
-        raise _unknown_flag(error, values) from error
-    except Exception as error:  # whatever absl and ml_collections make of odd arguments
-        raise UserError(" ".join(str(error).split())) from error
-    _check_no_more(rest)
+        _check_no_more(flags.FLAGS(rest))
     return config
 
 
-def _unknown_flag(error: flags.UnrecognizedFlagError, values: flags.FlagValues) -> UserError:
-    hint = nearest(error.flagname, values)
-    return UserError(f"there is no flag --{error.flagname} (--help lists all); {hint}")
+@contextlib.contextmanager
+def _clear_errors(values: flags.FlagValues) -> Iterator[None]:
+    """Turns whatever absl and ml_collections make of odd arguments into user errors."""
+    try:
+        yield
+    except UserError:
+        raise
+    except flags.UnrecognizedFlagError as error:
+        hint = nearest(error.flagname, values)
+        unknown = f"there is no flag --{error.flagname} (--help lists all); {hint}"
+        raise UserError(unknown) from error
+    except Exception as error:
+        raise UserError(" ".join(str(error).split())) from error
 
 
 def _check_no_more(arguments: Sequence[str]) -> None:
@@ -198,16 +199,10 @@ def config_keys_help(argv: Sequence[str]) -> str:
         config, whose = load_config_file(_split(list(argv))[0]), "the config file"
     except ConfigError:
         config, whose = default_config("round"), "budgetflow.config, where they are explained"
-    lines = [f"  --config.{name}={value}" for name, value in _leaves(config)]
+    fields = changed_fields(config.to_dict())
+    names = sorted(fields, key=lambda name: name.split("."))
+    lines = [f"  --config.{name}={fields[name]}" for name in names]
     return "\n".join([f"Keys of a config, as they are in {whose}:", *lines])
-
-
-def _leaves(config: config_dict.ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in config.items():
-        if isinstance(value, config_dict.ConfigDict):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def asks_for_help(argv: Sequence[str]) -> bool:

@@ -20,30 +20,18 @@ FLAGS = (
         "The study's config file; file.py:argument hands its get_config an argument.",
     ),
     Flag("workdir", "runs", "Where the studies' folders lie; gs:// works too."),
-    Flag(
-        "dry_run",
-        False,
-        "Check everything, print the plan with the memory it needs, and stop.",
-        bool,
-    ),
+    Flag("dry_run", False, "Check everything, print the plan with the memory it needs, and stop."),
     Flag(
         "traceback",
         False,
         "With what is refused, show where in budgetflow and your own code it arose.",
-        bool,
     ),
-    Flag(
-        "quiet",
-        False,
-        "Print what each study found, in a sentence, and nothing while it runs.",
-        bool,
-    ),
+    Flag("quiet", False, "Print what each study found, in a sentence, and nothing while it runs."),
     Flag(
         "same_results",
         False,
         "The code that these studies were begun with, budgetflow's or your own, has changed in a "
         "way that changes no number: go on all the same. Their outcomes say so.",
-        bool,
     ),
     Flag(
         "fork",
@@ -55,7 +43,6 @@ FLAGS = (
         "wait",
         False,
         "Where another launcher runs a study, wait for it to end instead of refusing.",
-        bool,
     ),
     Flag(
         "ray",
@@ -69,7 +56,6 @@ FLAGS = (
         30.0,
         "Asked to stop (SIGTERM, SIGINT, SIGUSR1), save every trial within so many seconds and "
         "exit with status 75.",
-        float,
         least=0.0,
     ),
     Flag(
@@ -89,7 +75,6 @@ FLAGS = (
         False,
         "Join the run's other hosts as the environment says: on every host of a Cloud TPU slice. "
         "Under SLURM or Open MPI with several tasks that is done without it.",
-        bool,
     ),
     Flag(
         "coordinator_address",
