@@ -39,19 +39,18 @@ def dry_run_rows(
     """
     rows: list[dict[str, Any]] = []
     previous: epath.Path | None = None
-    length_is_known = True
+    is_next = True  # whether all studies before it are complete
     for config in chain:
         folder = workdir / config.name
         row: dict[str, Any] = {"study": config.name, "kind": config.kind}
         plans: tuple[TrialPlan, ...] = ()
-        if length_is_known:
+        if is_next:
             study = resolve(config, folder, previous, same_results)
             processes.on_main(check_folder, study)
             row |= study.kind.in_rows(study)
             plans = study.plans
-            complete = processes.on_main(is_complete, study)
+            is_next = processes.on_main(is_complete, study)
         else:
-            complete = False
             factor = f"{config.max_train_steps_factor:g} x that of {chain[len(rows) - 1].name}"
             row |= {
                 "trials": kind_of(config).num_trials(config),
@@ -63,9 +62,8 @@ def dry_run_rows(
         row["memory a device"] = decimal(study_memory(config, mesh, plans).peak)
         if limit := (mesh.local_devices[0].memory_stats() or {}).get("bytes_limit"):
             row["memory a device"] += f" of {decimal(limit)}"
-        row["status"] = "complete" if complete else "to run"
+        row["status"] = "complete" if is_next else "to run"
         rows.append(row)
-        length_is_known = length_is_known and complete
         previous = folder
     return rows
 
