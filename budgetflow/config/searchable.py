@@ -27,14 +27,12 @@ def check_search_space(config: StudyConfig) -> None:
     seen = set()
     for dimension in config.search.space:
         kind = _field_type(dimension.name)
-        is_choice = dimension.distribution == "choices"
         # All that a range can draw lies between its ends, and so does all that a field allows.
-        values = dimension.values if is_choice else (dimension.low, dimension.high)
-        for value in values:
+        for value in dimension.values or (dimension.low, dimension.high):
             if wanted := should(kind, value):
                 raise ConfigError(
                     f"config.search.space: {dimension.name} = {shown(value)}: should {wanted}"
-                    + ("" if is_choice else "; or name some with choices(…)")
+                    + ("" if dimension.values else "; or name some with choices(…)")
                 )
         _check_once(dimension)
         if dimension.name in seen:
