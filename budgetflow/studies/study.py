@@ -14,7 +14,6 @@ from jax.sharding import Mesh
 
 from budgetflow.base import processes
 from budgetflow.base.errors import ConfigError, UserError
-from budgetflow.base.files import read_json
 from budgetflow.base.user_code import user_code
 from budgetflow.config.fields import MAX_STEPS, Changes
 from budgetflow.config.keys import changed_fields, replace_fields
@@ -42,7 +41,7 @@ from budgetflow.studies.plan.memory import (
 )
 from budgetflow.studies.plan.trials import TrialPlan
 from budgetflow.studies.store.keys import as_begun, begun_with_equal_code, dependencies, fingerprint
-from budgetflow.studies.store.trial import read_outcome
+from budgetflow.studies.store.trial import read_begun, read_outcome
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -139,10 +138,9 @@ def resolve(
         UserError: the earlier study has no answer to build on.
     """
     asked = config
-    earlier_outcome = earlier_config = None
-    if earlier is not None:
-        earlier_outcome = processes.on_main(read_outcome, earlier)
-        earlier_config = processes.on_main(_config, earlier)
+    earlier_outcome = processes.on_main(read_outcome, earlier) if earlier else None
+    earlier_begun = processes.on_main(read_begun, earlier) if earlier else None
+    earlier_config = earlier_begun["config"] if earlier_begun else None
     config = _with_num_trials(config)
     dataset = study_dataset(config)
     departed: tuple[str, ...] = ()
@@ -155,7 +153,7 @@ def resolve(
     builds_on = earlier_outcome["fingerprint"] if earlier_outcome else None
     mesh = make_mesh(config.mesh, kind_of(config).num_trials(config))
     found_on = dependencies(config, dataset, Changes.OUTCOME, kind_of(config).decide)
-    recorded = processes.on_main(_recorded, folder)
+    recorded = processes.on_main(read_begun, folder)
     if recorded and (same_results or begun_with_equal_code(found_on, recorded)):
         found_on = as_begun(found_on, recorded, builds_on)
     metrics = task_metrics(first_program(config, mesh)[1].spec)
@@ -188,17 +186,6 @@ def _with_num_trials(config: StudyConfig) -> StudyConfig:
     if search.space and search.method != "grid" and not search.derive and search.trials is None:
         return replace_fields(config, {"search.trials": DEFAULT_TRIALS})
     return config
-
-
-def _recorded(folder: epath.Path) -> dict[str, Any] | None:
-    """What a study's folder says that it was begun with, or None while there is none."""
-    path = folder / "config.json"
-    return read_json(path) if path.exists() else None
-
-
-def _config(folder: epath.Path) -> dict[str, Any]:
-    """The resolved config of a study, as JSON values."""
-    return read_json(folder / "config.json")["config"]
 
 
 def study_dataset(config: StudyConfig) -> Dataset:
@@ -235,13 +222,13 @@ def _dataset(
     for name in ("batch_size", "scale_uint8"):  # not of the data itself
         options.pop(name)
     dataset = load_dataset(**options, at_random=at_random)
-    task = make_task(dict(task_options))
-    num_outputs = task_num_outputs(dict(task_options), task, dataset.num_classes)
+    task_config = dict(task_options)
+    task = make_task(task_config)
+    num_outputs = task_num_outputs(task_config, task, dataset.num_classes)
     if hasattr(task, "bad_targets"):
-        path = dict(task_options)["name"]
 
         def bad_targets(targets: Any) -> tuple[np.ndarray, str]:
-            with user_code("config.task.name", path):
+            with user_code("config.task.name", task_config["name"]):
                 return task.bad_targets(targets, num_outputs)
 
         dataset = with_checked_targets(dataset, bad_targets)
@@ -269,8 +256,7 @@ def check_study(config: StudyConfig) -> None:
             traced.add(id(program))
             check_state_fits(program)
             program.train_steps.trace(*step_arguments(filled, study_dataset(config), program))
-        given = filled.schedule != ScheduleConfig() or not config.search.promote_trials
-        if given:
+        if filled.schedule != ScheduleConfig() or not config.search.promote_trials:
             for length in kind.lengths(config):
                 kind.check_schedule(resolve_schedule(filled.schedule, length))
 

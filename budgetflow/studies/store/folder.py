@@ -11,7 +11,7 @@ from typing import Any
 
 import budgetflow
 from budgetflow.base.errors import UserError
-from budgetflow.base.files import read_json, write_json
+from budgetflow.base.files import write_json
 from budgetflow.config.keys import value_of
 from budgetflow.config.schema import to_json
 from budgetflow.studies.store.keys import (
@@ -23,7 +23,7 @@ from budgetflow.studies.store.keys import (
     of_code,
 )
 from budgetflow.studies.store.receipts import begin_with_receipts
-from budgetflow.studies.store.trial import read_outcome
+from budgetflow.studies.store.trial import read_begun, read_outcome
 from budgetflow.studies.study import Study
 
 
@@ -39,9 +39,8 @@ def check_folder(study: Study) -> None:
     Raises:
         UserError: it holds another config's results.
     """
-    path = study.folder / "config.json"
-    if path.exists():
-        _grown_from(study, read_json(path))
+    if recorded := read_begun(study.folder):
+        _grown_from(study, recorded)
 
 
 def open_folder(study: Study) -> None:
@@ -53,8 +52,8 @@ def open_folder(study: Study) -> None:
         UserError: the folder holds another config's results.
     """
     path = study.folder / "config.json"
-    if path.exists():
-        before = _grown_from(study, recorded := read_json(path))
+    if recorded := read_begun(study.folder):
+        before = _grown_from(study, recorded)
         if before is None:
             # What changes nothing here may say something to a later study, as tags do.
             if recorded["config"] != to_json(study.config):

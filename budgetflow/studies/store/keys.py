@@ -51,19 +51,12 @@ def dependencies(
         changes: what it can change.
         policy: of an outcome, the function that decides.
     """
-    splits = {
-        "train": (dataset.train, Changes.STATES),
-        "validation": (dataset.validation, Changes.MEASUREMENTS),
-        "test": (dataset.test, Changes.OUTCOME),
-    }
+    most = {"train": Changes.STATES, "validation": Changes.MEASUREMENTS, "test": Changes.OUTCOME}
+    splits = {name: getattr(dataset, name) for name in most if most[name] >= changes}
     return {
         **part(config, changes),
         "code": code(config, policy),
-        "content": {
-            name: split.content
-            for name, (split, most) in splits.items()
-            if split is not None and most >= changes
-        },
+        "content": {name: split.content for name, split in splits.items() if split is not None},
         OWN: framework_source(),
     }
 
@@ -198,9 +191,8 @@ def libraries() -> dict[str, str]:
     return {name: _version(name) for name in LIBRARIES}
 
 
-@functools.cache  # To look it up takes longer than all else that a trial's key does.
-def _version(library: str) -> str:
-    return importlib.metadata.version(library)
+# To look it up takes longer than all else that a trial's key does.
+_version = functools.cache(importlib.metadata.version)
 
 
 def differing_fields(first: dict[str, Any], second: dict[str, Any], prefix: str = "") -> list[str]:
@@ -222,25 +214,21 @@ def of_code(names: Iterable[str]) -> list[str]:
 
 def fields_in_words(names: Sequence[str]) -> str:
     """The fields in which two keys differ, for people."""
-    words = []
-    for name in names:
-        head, _, rest = name.partition(".")
-        if head == "code":
-            field = next(name for name in (*_CODE, "kind") if f"{rest}.".startswith(f"{name}."))
-            module = rest.removeprefix(field).strip(".")
-            behind = f" ({module})" if module else ""
-            is_own = module == OWN or (field == "kind" and not module)
-            words.append(
-                "budgetflow's code" if is_own else f"the code behind config.{field}{behind}"
-            )
-        elif head == "settings":
-            words.append(f"{rest or 'settings'} of JAX and XLA")
-        elif head == "derived":
-            words.append("what is derived from the earlier round")
-        elif head == "content":
-            words.append(f"what config.data.{rest.partition('.')[0]}_split holds")
-        elif head == OWN:
-            words.append("budgetflow's code")
-        else:
-            words.append(name)
-    return ", ".join(dict.fromkeys(words))
+    return ", ".join(dict.fromkeys(map(_in_words, names)))
+
+
+def _in_words(name: str) -> str:
+    head, _, rest = name.partition(".")
+    if head == "code":
+        field = next(name for name in (*_CODE, "kind") if f"{rest}.".startswith(f"{name}."))
+        module = rest.removeprefix(field).strip(".")
+        if module == OWN or (field == "kind" and not module):
+            return "budgetflow's code"
+        return f"the code behind config.{field}" + (f" ({module})" if module else "")
+    words = {
+        "settings": f"{rest or 'settings'} of JAX and XLA",
+        "derived": "what is derived from the earlier round",
+        "content": f"what config.data.{rest.partition('.')[0]}_split holds",
+        OWN: "budgetflow's code",
+    }
+    return words.get(head, name)

@@ -149,6 +149,12 @@ def write_outcome(
     write_json(folder / "outcome.json", outcome)
 
 
+def read_begun(study_folder: epath.PathLike) -> dict[str, Any] | None:
+    """What a study was begun with, as its ``config.json`` holds it; None while there is none."""
+    path = epath.Path(study_folder) / "config.json"
+    return read_json(path) if path.exists() else None
+
+
 def read_outcome(study_folder: epath.PathLike) -> dict[str, Any] | None:
     """A study's outcome, or None while it has none.
 
