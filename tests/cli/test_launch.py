@@ -11,6 +11,7 @@ from budgetflow.cli import launch
 from budgetflow.cli.launch import load_chain
 from budgetflow.config import choices, load_config_file, log_uniform
 from budgetflow.results.reading import open_study
+from budgetflow.studies.plan import chain as studies_of_chain
 
 
 def command(*arguments):
@@ -87,17 +88,18 @@ def test_reports_are_imported_once_a_study_is_resolved(studies, chain, monkeypat
     """In Python 3.11 it fails now and then to parse code and matplotlib's settings at once."""
     calls = []
 
-    def watched(name):
-        function = getattr(launch, name)
+    def watched(module, name):
+        function = getattr(module, name)
 
         def call(*arguments):
             calls.append(name)
             return function(*arguments)
 
-        monkeypatch.setattr(launch, name, call)
+        monkeypatch.setattr(module, name, call)
 
-    for name in ("resolve", "_prepare_reports", "_show"):
-        watched(name)
+    watched(studies_of_chain, "resolve")
+    watched(launch, "_prepare_reports")
+    watched(launch, "_show")
     shutil.rmtree(studies / "first")
     run(chain[1], studies)
     # The report, which waits for the import, is written before the next study is resolved.
