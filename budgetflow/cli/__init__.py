@@ -5,7 +5,6 @@
 - ``show``, ``report``, ``check``: print, report and verify studies by their folders alone.
 - ``command_line``: flags in a namespace of their own, and flags that set keys of a config.
 - ``dry_run``: the plan that ``--dry_run`` prints.
-- ``watched_run``: runs one study with its progress on the terminal and in trackers.
 - ``from_python``: the function ``budgetflow.launch``.
 
 A new command is a module here with a function ``run``, a line in ``main.COMMANDS``, and a module of

@@ -11,7 +11,6 @@ of model, task, optimizer, regularization and augmentation that the config file 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import gc
 import importlib
@@ -20,6 +19,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import jax
@@ -33,16 +33,8 @@ from budgetflow.base.errors import ConfigError, UserError
 from budgetflow.base.file_system import clear_file_system_errors
 from budgetflow.base.workdir import open_workdir
 from budgetflow.cli import command_line
-from budgetflow.cli.command_line import (
-    asks_for_help,
-    config_keys_help,
-    flag_values,
-    flags_help,
-    print_error,
-)
 from budgetflow.cli.dry_run import dry_run_notes, dry_run_rows
 from budgetflow.cli.launch_flags import FLAGS, check_flags, parse_steps
-from budgetflow.cli.watched_run import only_launcher, run_watched
 from budgetflow.cluster import cluster_executors, for_cluster
 from budgetflow.config import StudyConfig, load_config_file
 from budgetflow.config.loading import MOST_STUDIES
@@ -55,13 +47,17 @@ from budgetflow.results.terminal.printing import (
     print_plan,
     print_summary,
     print_table,
+    say,
 )
-from budgetflow.results.tracking import check_trackers
+from budgetflow.results.terminal.progress import StudyProgress
+from budgetflow.results.tracking import Tracking, check_trackers
 from budgetflow.studies.kinds import check_follows, kind_of, parse_study
 from budgetflow.studies.plan.chain import planned_chain, resolved
 from budgetflow.studies.plan.fork import check_fork
-from budgetflow.studies.run.controller import ExecutorFactory
+from budgetflow.studies.run.controller import ExecutorFactory, run_study
 from budgetflow.studies.store.folder import is_complete
+from budgetflow.studies.store.lock import locked
+from budgetflow.studies.store.trial import TrialRecord
 from budgetflow.studies.study import Study, check_study
 
 # XLA makes the threads of each at once, and dies of too many.
@@ -92,17 +88,56 @@ def load_chain(config: ml_collections.ConfigDict) -> list[StudyConfig]:
     return chain
 
 
+def run_watched(
+    study: Study,
+    console: Console,
+    profile_steps: tuple[int, int] | None = None,
+    new_executor: ExecutorFactory | None = None,
+) -> dict[str, Any]:
+    """Runs a study like :func:`budgetflow.studies.run.controller.run_study`.
+
+    Args:
+        study: the study.
+        console: where it is shown.
+        profile_steps: the steps of its first trial between which to write a trace.
+        new_executor: who trains its trials, in place of this run's devices.
+    """
+    devices = f"{study.mesh.size} x {study.mesh.devices.flat[0].device_kind}"
+    devices = "the nodes of a cluster" if new_executor else devices
+    trackers = study.config.trackers if processes.is_main() else ()
+    progress = StudyProgress(console, study.folder.name, study.selection, devices)
+    tracking = Tracking(trackers, study.folder)
+
+    def on_progress(records: Iterable[TrialRecord], later_steps: Iterable[int]) -> None:
+        progress(records, later_steps)
+        tracking(records)
+
+    with tracking, progress:
+        outcome = run_study(
+            study,
+            on_progress,
+            profile_steps,
+            new_executor=new_executor,
+            on_phase=progress.phase,
+            on_decision=progress.decided,
+        )
+    for name, why in tracking.failed.items():
+        say(
+            console, f"{name} was switched off, and lacks some of this study: {why}", style="yellow"
+        )
+    return outcome
+
+
 def launch(
     chain: list[StudyConfig],
     workdir: str,
     dry_run: bool,
     console: Console,
-    profile_steps: tuple[int, int] | None = None,
     same_results: bool = False,
     wait: bool = False,
     quiet: bool = False,
-    new_executor: ExecutorFactory | None = None,
     forked_from: str | None = None,
+    run: Callable[[Study, Console], dict[str, Any]] = run_watched,
 ) -> dict[str, Any] | None:
     """Runs the studies of a chain, each after the one it builds on.
 
@@ -111,12 +146,11 @@ def launch(
         workdir: where their folders lie.
         dry_run: whether to print the plan only.
         console: where to print.
-        profile_steps: the steps of each study's first trial between which to write a trace.
         same_results: see :func:`budgetflow.studies.study.resolve`.
         wait: whether to wait where another launcher runs a study.
         quiet: whether to print what was found and nothing else.
-        new_executor: who trains the trials, in place of this run's devices.
         forked_from: the name of a study whose states the last one takes over.
+        run: runs one study; returns its outcome.
 
     Returns:
         The last study's outcome; None after a dry run.
@@ -138,7 +172,6 @@ def launch(
         print_plan(console, rows, dry_run_notes(chain, rows, folder_of_all))
         return None
     studies = resolved(chain, folder_of_all, same_results, forked_from)
-    run = functools.partial(run_watched, profile_steps=profile_steps, new_executor=new_executor)
     with clear_file_system_errors(folder_of_all):
         planned.record(folder_of_all)
         return _run_chain(studies, run, console, wait, quiet)
@@ -160,8 +193,8 @@ def _run_chain(
         was_complete = processes.on_main(is_complete, study)
         if not was_complete and processes.is_main():
             _prepare_reports()
-        lock = contextlib.nullcontext() if was_complete else only_launcher(study, wait, console)
-        with lock:
+        say_dimly = functools.partial(say, console, name=study.folder.name, style="dim")
+        with nullcontext() if was_complete else locked(study.folder, wait, say_dimly):
             outcome = run(study, console)
         processes.on_main(_show, console, study.folder, was_complete, results)
         trained = trained or not was_complete
@@ -223,7 +256,7 @@ def main(argv: Sequence[str]) -> None:
     """The launcher, for a command line."""
     # A flag alone, without an address.
     argv = ["--ray=" if argument == "--ray" else argument for argument in argv]
-    values = flag_values(FLAGS)
+    values = command_line.flag_values(FLAGS)
     config = command_line.parse(argv, values)
     check_flags(values)
     logging.set_verbosity(logging.ERROR)
@@ -252,12 +285,11 @@ def main(argv: Sequence[str]) -> None:
             values.workdir,
             values.dry_run,
             Console(quiet=not processes.is_main()),
-            profile_steps=profile_steps,
-            same_results=values.same_results,
-            wait=values.wait,
-            quiet=values.quiet,
-            new_executor=new_executor,
-            forked_from=forked_from,
+            values.same_results,
+            values.wait,
+            values.quiet,
+            forked_from,
+            functools.partial(run_watched, profile_steps=profile_steps, new_executor=new_executor),
         )
 
 
@@ -289,7 +321,11 @@ def _make_cpu_devices(chain: list[StudyConfig], num_processes: int) -> None:
 
 
 def _help(argv: list[str]) -> str:
-    parts = [__doc__ or "", flags_help(flag_values(FLAGS)), config_keys_help(argv)]
+    parts = [
+        __doc__ or "",
+        command_line.flags_help(command_line.flag_values(FLAGS)),
+        command_line.config_keys_help(argv),
+    ]
     if any(argument.endswith("helpfull") for argument in argv):
         parts.append(f"Flags of libraries:\n{flags.FLAGS}")
     return "\n\n".join(part.rstrip() for part in parts)
@@ -300,7 +336,7 @@ def run() -> None:
     # What is imported stays: to look it all through, collection after collection, takes a second.
     gc.freeze()
     try:
-        if asks_for_help(sys.argv):
+        if command_line.asks_for_help(sys.argv):
             print(_help(sys.argv))
         else:
             main(sys.argv)
@@ -308,7 +344,7 @@ def run() -> None:
             # All is written; to take JAX and Orbax down takes most of a second.
             processes.exit_at_once(0)
     except UserError as error:
-        print_error(error)
+        command_line.print_error(error)
         processes.exit_at_once(2)
     except stopping.StoppedError:
         if processes.is_main():

@@ -128,7 +128,7 @@ def run_study(
             elif not executor.wait():
                 complete = executor.conclude(decision.outcome)
                 break
-    processes.on_main(keep_receipts, study.folder, complete)
+    keep_receipts(study.folder, complete)
     if executor.steps_trained:
         _write_timing(study, executor, time.perf_counter() - started_at)
     outcome = complete.to_json()

@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterator
 
 from etils import epath
 
+from budgetflow.base import processes
 from budgetflow.base.errors import DamagedFileError, UserError
 from budgetflow.base.files import read_json, write_json
-from budgetflow.base.processes import exit_at_once
 
 LOCK = "running.lock"
 # How often a launcher says that it runs, and after what silence it counts as lost.
@@ -80,7 +80,7 @@ def this_launcher() -> Launcher:
 
 @contextlib.contextmanager
 def locked(folder: epath.Path, wait: bool, say: Callable[[str], None]) -> Iterator[None]:
-    """Keeps other launchers from a study's folder.
+    """Keeps other launchers from a study's folder; process 0 holds the lock for all processes.
 
     Args:
         folder: the study's.
@@ -91,17 +91,19 @@ def locked(folder: epath.Path, wait: bool, say: Callable[[str], None]) -> Iterat
         UserError: another launcher runs the study.
     """
     path, mine = folder / LOCK, this_launcher()
-    _wait_for(path, mine, wait, say)
+    processes.on_main(_wait_for, path, mine, wait, say)
     ended = threading.Event()
     beating = threading.Thread(target=_beat, args=(path, mine, ended), daemon=True)
-    beating.start()
+    if processes.is_main():
+        beating.start()
     try:
         yield
     finally:
-        ended.set()
-        beating.join()
-        if mine.is_same(_read(path)):
-            path.unlink(missing_ok=True)
+        if processes.is_main():
+            ended.set()
+            beating.join()
+            if mine.is_same(_read(path)):
+                path.unlink(missing_ok=True)
 
 
 def _wait_for(path: epath.Path, mine: Launcher, wait: bool, say: Callable[[str], None]) -> None:
@@ -168,7 +170,7 @@ def _beat(path: epath.Path, mine: Launcher, ended: threading.Event) -> None:
         if other is not None and not mine.is_same(other):
             print(f"budgetflow: {path.parent} was taken over by {other}", file=sys.stderr)
             if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-                exit_at_once(2)  # rather than save what is another's by now
+                processes.exit_at_once(2)  # rather than save what is another's by now
             _thread.interrupt_main()  # a notebook lives on
             return
         mine = dataclasses.replace(mine, beats=mine.beats + 1)

@@ -13,6 +13,7 @@ from typing import Any
 
 from etils import epath
 
+from budgetflow.base import processes
 from budgetflow.base.files import finite, read_json, write_json
 from budgetflow.playbook.common.outcomes import Outcome, TrialsOutcome
 from budgetflow.playbook.forecasts.scored import Receipt, receipts_from
@@ -64,7 +65,7 @@ def keep_receipts(folder: epath.Path, outcome: Outcome) -> None:
         return
     rows = [finite(dataclasses.asdict(receipt)) for receipt in outcome.receipts]
     with locked(folder.parent, wait=True, say=lambda words: None):
-        add_to_ledger(folder.parent, rows, _name)
+        processes.on_main(add_to_ledger, folder.parent, rows, _name)
 
 
 def by_name(receipts: Iterable[Receipt]) -> dict[str, Receipt]:
