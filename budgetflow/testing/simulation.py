@@ -165,7 +165,7 @@ class SimulatedTrials:
     def hold(self, record: TrialRecord, plan: TrialPlan) -> bool:
         """Keeps a trial's state where it saves any; no record is due before its trial is over."""
         if checkpoints := self._open[record.trial].checkpoints:
-            keep = kept_steps(self._study, plan, record.rows, record.step)
+            keep = kept_steps(self._study, plan, record)
             checkpoints.hold(record.step, SimulatedState(jnp.asarray(record.step)), keep)
         return False
 
@@ -173,7 +173,7 @@ class SimulatedTrials:
         """Ends a trial."""
         checkpoints = self._open.pop(record.trial).checkpoints
         if checkpoints and save:
-            keep = kept_steps(self._study, plan, record.rows, record.step)
+            keep = kept_steps(self._study, plan, record)
             state = SimulatedState(jnp.asarray(record.step))
             checkpoints.save(keep, record.step, None if record.status == "diverged" else state)
             checkpoints.finish()

@@ -8,15 +8,13 @@ Where states are the same but were measured otherwise, they are taken over witho
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from etils import epath
 
 from budgetflow.base.errors import DamagedFileError
 from budgetflow.engine.checkpoints import TrialCheckpoints, steps_to_keep
-from budgetflow.playbook.common.measurement import Selection, Status
 from budgetflow.playbook.common.shared_steps import shared_steps
 from budgetflow.studies.store.keys import differing_fields, fields_in_words, measurement_key
 from budgetflow.studies.store.trial import TrialRecord, trial_folder
@@ -37,19 +35,10 @@ def why_not_reused(theirs: dict[str, Any], ours: dict[str, Any]) -> str | None:
     return f"they differ in {fields_in_words(names)}" if names else None
 
 
-def kept_steps(
-    study: Study, plan: TrialPlan, rows: Iterable[dict[str, Any]], latest: int
-) -> set[int]:
-    """The steps of a trial whose checkpoints stay beside the latest: the best and pinned ones.
-
-    Args:
-        study: its study.
-        plan: its plan.
-        rows: its measurements.
-        latest: the step it is at.
-    """
+def kept_steps(study: Study, plan: TrialPlan, record: TrialRecord) -> set[int]:
+    """The steps of a trial whose checkpoints stay beside the latest: the best and pinned ones."""
     keep_best = study.config.checkpoints.keep_best
-    return steps_to_keep(list(rows), study.selection.cost, keep_best, plan.pinned, latest)
+    return steps_to_keep(record.rows, study.selection.cost, keep_best, plan.pinned, record.step)
 
 
 def announced(number: int, plan: TrialPlan) -> TrialRecord:
@@ -91,8 +80,7 @@ def joining(
     )
     if branch is not None:
         sources = [*sources, (study.folder, branch)]
-    keep = functools.partial(kept_steps, study, plan)
-    record = with_reused_steps(record, study.folder, sources, keep, study.selection)
+    record = _with_reused_steps(study, plan, record, sources)
     if record.reused_from is not None:
         return record
     expected = [source for source in (plan.promoted_from, branch) if source is not None]
@@ -109,19 +97,16 @@ def resumed(study: Study, record: TrialRecord, plan: TrialPlan) -> TrialRecord:
     others = before.pop("resumed_with_another", [])
     now = plan.state_key(study.dataset, study.mesh)
     names = sorted({*others, *differing_fields(before, now)})
-    if record.step == 0:  # none of its states was begun
-        return dataclasses.replace(record, reuse_key=now)
-    if not names:
-        return record
-    return dataclasses.replace(record, reuse_key={**now, "resumed_with_another": names})
+    if names and record.step > 0:  # else none of its states was begun
+        now["resumed_with_another"] = names
+    return dataclasses.replace(record, reuse_key=now)
 
 
-def with_reused_steps(
+def _with_reused_steps(
+    study: Study,
+    plan: TrialPlan,
     record: TrialRecord,
-    study_folder: epath.Path,
     sources: Iterable[tuple[epath.Path, TrialRecord]],
-    steps_to_keep: Callable[[Iterable[dict[str, Any]], int], set[int]],
-    selection: Selection,
 ) -> TrialRecord:
     """The record of a new trial with another one's states taken over, or unchanged.
 
@@ -130,23 +115,21 @@ def with_reused_steps(
     state is, to be measured anew: which was the best before is then not known.
 
     Args:
+        study, plan: the new trial's.
         record: the new trial's.
-        study_folder: its study's folder, where the checkpoints are copied to.
         sources: other trials, and their studies' folders.
-        steps_to_keep: (measurements, latest step) -> the steps whose checkpoints it keeps too.
-        selection: what selects checkpoints.
 
     Returns:
         The record. If checkpoints are damaged, earlier ones are taken over; it says so.
     """
     candidates: list[tuple[int, epath.Path, TrialRecord]] = []
     for folder, source in sources:
-        if source.reuse_key == record.reuse_key:
-            shared = shared_steps(source.schedule, record.schedule)
-            if shared >= MIN_REUSED_STEPS:
-                saved = TrialCheckpoints(trial_folder(folder, source.trial)).steps()
-                usable = (step for step in saved if MIN_REUSED_STEPS <= step <= shared)
-                candidates += [(step, folder, source) for step in usable]
+        is_equal = source.reuse_key == record.reuse_key
+        shared = shared_steps(source.schedule, record.schedule) if is_equal else 0
+        if shared >= MIN_REUSED_STEPS:
+            saved = TrialCheckpoints(trial_folder(folder, source.trial)).steps()
+            usable = (step for step in saved if MIN_REUSED_STEPS <= step <= shared)
+            candidates += [(step, folder, source) for step in usable]
     candidates.sort(
         key=lambda item: (item[0], item[2].measurement_key == record.measurement_key), reverse=True
     )
@@ -154,23 +137,21 @@ def with_reused_steps(
     for step, folder, source in candidates:
         otherwise = differing_fields(source.measurement_key, record.measurement_key)
         rows = () if otherwise else tuple(row for row in source.rows if row["step"] <= step)
-        theirs = trial_folder(folder, source.trial)
-        keep = {step, *steps_to_keep(rows, step)} & {*TrialCheckpoints(theirs).steps()}
-        try:
-            TrialCheckpoints(trial_folder(study_folder, record.trial)).adopt(theirs, sorted(keep))
-        except DamagedFileError:
-            damaged.append(f"step {step} of trial {source.trial} of {folder.name}")
-            continue
+        why = f"they differ in {fields_in_words(otherwise)}" if otherwise else None
         continued = dataclasses.replace(
             record,
+            status="complete" if rows and step == record.max_train_steps else "running",
             rows=rows,
             damaged=tuple(damaged),
             reused_from={"study": folder.name, "trial": source.trial, "step": step},
-            measured_anew_because=f"they differ in {fields_in_words(otherwise)}"
-            if otherwise
-            else None,
-        )
-        is_over = rows and step == record.max_train_steps
-        status: Status = "complete" if is_over else "running"
-        return dataclasses.replace(continued.back_to(step, selection), status=status)
+            measured_anew_because=why,
+        ).back_to(step, study.selection)
+        theirs = trial_folder(folder, source.trial)
+        kept = {step, *kept_steps(study, plan, continued)} & {*TrialCheckpoints(theirs).steps()}
+        try:
+            TrialCheckpoints(trial_folder(study.folder, record.trial)).adopt(theirs, sorted(kept))
+        except DamagedFileError:
+            damaged.append(f"step {step} of trial {source.trial} of {folder.name}")
+        else:
+            return continued
     return dataclasses.replace(record, damaged=tuple(damaged))

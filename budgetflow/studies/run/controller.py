@@ -39,11 +39,7 @@ class TrialExecutor(Protocol):
     records: dict[int, TrialRecord]
     steps_trained: int
     examples_trained: int
-
-    @property
-    def stopwatch(self) -> Stopwatch:
-        """What the time went to."""
-        ...
+    stopwatch: Stopwatch
 
     def read(self) -> None:
         """Reads all records from the study's folder."""
@@ -70,10 +66,6 @@ class TrialExecutor(Protocol):
 ExecutorFactory = Callable[[Study, Callable[[], None], OnNews], TrialExecutor]
 
 
-def _ignore(news: str) -> None:
-    pass
-
-
 def run_study(
     study: Study,
     on_progress: OnProgress,
@@ -81,8 +73,8 @@ def run_study(
     live: LiveTrials | None = None,
     new_executor: ExecutorFactory | None = None,
     *,
-    on_phase: OnNews = _ignore,
-    on_decision: OnNews = _ignore,
+    on_phase: OnNews = lambda news: None,
+    on_decision: OnNews = lambda news: None,
 ) -> dict[str, Any]:
     """Runs a study to its outcome, or reads the outcome if it is complete.
 

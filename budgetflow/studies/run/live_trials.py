@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import itertools
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -120,9 +121,7 @@ class LiveTrials:
 
     def start(self, plan: TrialPlan, position: int) -> TrialRun:
         """A run at step 0 on a slice of the mesh, whose devices may be other processes'."""
-        data, mesh = self._data, self._slices[position]
-        program = trial_program(plan.config, data.dataset, plan.varied, plan.checks_fit, mesh)
-        return TrialRun(plan.config, plan.schedule, data, program, plan.whole_at)
+        return _run_of(plan, self._data, self._slices[position])
 
     def advance(self, trials: Collection[int], to_step: int) -> dict[int, Measurement | None]:
         """Advances trials to a step, at the same time, and measures them there.
@@ -169,7 +168,7 @@ class LiveTrials:
             Whether the record should be written too: with every save, and now and then.
         """
         run = self._runs[record.trial]
-        keep = kept_steps(self._study, plan, record.rows, record.step)
+        keep = kept_steps(self._study, plan, record)
         with self.stopwatch("checkpoints"):
             is_saved = run.checkpoints.hold(record.step, run.state, keep)
         now = time.monotonic()
@@ -182,7 +181,7 @@ class LiveTrials:
         run = self._runs.pop(record.trial)
         with self.stopwatch("checkpoints"):
             if save:
-                keep = kept_steps(self._study, plan, record.rows, record.step)
+                keep = kept_steps(self._study, plan, record)
                 state = None if record.status == "diverged" else run.state
                 run.checkpoints.save(keep, record.step, state)
             run.checkpoints.finish()
@@ -194,33 +193,33 @@ class LiveTrials:
         self.stopwatch.add(run.stopwatch, 1 / max(1, sum(map(is_local, self._slices))))
 
     def save(self, record: TrialRecord, plan: TrialPlan) -> None:
-        """Saves a trial, which stays on the devices."""
-        with self.stopwatch("checkpoints"):
-            self.save_where_it_stands(record, plan)
-        run = self._runs[record.trial]
-        self._add_time(run)
-        run.stopwatch = Stopwatch()
-
-    def save_where_it_stands(self, record: TrialRecord, plan: TrialPlan) -> None:
-        """Saves a trial that was asked to stop, between two evaluations perhaps."""
+        """Saves a trial, which stays on the devices; where it stands, if it was asked to stop."""
         run = self._runs[record.trial]
         checkpoints = run.checkpoints
-        keep = {record.step, *kept_steps(self._study, plan, record.rows, record.step)}
+        keep = {record.step, *kept_steps(self._study, plan, record)}
         is_further = run.is_local and run.step > record.step
         noticed = next(filter(None, processes.gather(run.noticed() if is_further else None)), None)
         if noticed:
             # Where a kill comes before what was noticed is written, it goes on from there again.
             keep.add(checkpoints.latest_on_disk)
-        checkpoints.save(keep, noticed["step"] if noticed else record.step, run.state)
-        checkpoints.finish()
+        with self.stopwatch("checkpoints"):
+            checkpoints.save(keep, noticed["step"] if noticed else record.step, run.state)
+            checkpoints.finish()
         if noticed:
             content = {"trial": record.trial, **noticed}
             processes.on_main(write_json, checkpoints.folder / STOPPED_AT, content)
+        self._add_time(run)
+        run.stopwatch = Stopwatch()
 
     def evaluate(self, number: int, split: Split) -> dict[str, float]:
         """The metrics of a trial on a split, on every process."""
         run = self._runs[number]
         return processes.gather(run.evaluate(split) if run.is_local else {})[0]
+
+
+def _run_of(plan: TrialPlan, data: DeviceData, mesh: Mesh) -> TrialRun:
+    program = trial_program(plan.config, data.dataset, plan.varied, plan.checks_fit, mesh)
+    return TrialRun(plan.config, plan.schedule, data, program, plan.whole_at)
 
 
 def noticed_between(record: TrialRecord, checkpoints: TrialCheckpoints) -> dict[str, int] | None:
@@ -246,14 +245,10 @@ def _strategy(study: Study) -> Strategy:
     plan = study.plans[len(study.plans) // 2]
     schedule = dataclasses.replace(plan.schedule, constant_steps=10**5)
     data = DeviceData(study.dataset)
-
-    def start_trial(part: Mesh) -> TrialRun:
-        program = trial_program(plan.config, study.dataset, plan.varied, plan.checks_fit, part)
-        return TrialRun(plan.config, schedule, data, program)
-
+    start = functools.partial(_run_of, dataclasses.replace(plan, schedule=schedule), data)
     expected_steps = study.kind.expected_steps(study)
     try:
-        strategy = choose_strategy(study.mesh, asked_for, expected_steps, start_trial)
+        strategy = choose_strategy(study.mesh, asked_for, expected_steps, start)
     finally:
         data.release()
     processes.on_main(write_json, path, dataclasses.asdict(strategy))

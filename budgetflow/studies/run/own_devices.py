@@ -16,7 +16,6 @@ from etils import epath
 
 from budgetflow.base import processes, stopping
 from budgetflow.engine.checkpoints import TrialCheckpoints
-from budgetflow.engine.training.timing import Stopwatch
 from budgetflow.engine.training.trial_run import Measurement
 from budgetflow.playbook.common.decision_words import trials_in_words
 from budgetflow.playbook.common.measurement import Advance, Status
@@ -50,8 +49,10 @@ class OwnDevices:
             taken its place.
 
     Attributes:
+        live: the trials that are on the devices.
         records: of the study's trials, by number; as good as what lies in its folder.
         steps_trained, examples_trained: by this launch.
+        stopwatch: what the time went to.
     """
 
     def __init__(
@@ -62,22 +63,18 @@ class OwnDevices:
         on_phase: Callable[[str], None] = lambda phase: None,
         check_writer: Callable[[int], None] = lambda number: None,
     ) -> None:
-        self._study, self._live = study, live
+        self._study, self.live = study, live
         self._on_measured, self._on_phase, self._check_writer = on_measured, on_phase, check_writer
         self._plans: dict[int, TrialPlan] = {}
         self._training = ""
         self.records: dict[int, TrialRecord] = {}
         self.steps_trained = self.examples_trained = 0
-
-    @property
-    def stopwatch(self) -> Stopwatch:
-        """What the time went to."""
-        return self._live.stopwatch
+        self.stopwatch = live.stopwatch
 
     def begin_to_count(self) -> None:
         """Sets the counts of steps, examples and time back."""
         self.steps_trained = self.examples_trained = 0
-        self._live.stopwatch = Stopwatch()
+        self.stopwatch.seconds.clear()
 
     def plan(self, number: int) -> TrialPlan:
         """The plan of a trial that has a record."""
@@ -139,9 +136,9 @@ class OwnDevices:
         """
         ends = {n: min(decision.to_step, self.records[n].max_train_steps) for n in decision.trials}
         to_step = min(ends.values())
-        left = dict.fromkeys(number for number, end in ends.items() if end == to_step)
+        left = [number for number, end in ends.items() if end == to_step]
         while left:
-            wave = self._live.wave(left)
+            wave = self.live.wave(left)
             self._training = f"training {trials_in_words(wave)} to step {to_step}"
             if self.steps_trained:
                 self._on_phase(self._training)
@@ -151,20 +148,19 @@ class OwnDevices:
                     self.close(number)
             if not decision.unconditional:
                 break
-            for number in wave:
-                del left[number]
+            left = [number for number in left if number not in wave]
 
     def _advance(self, wave: dict[int, int], to_step: int) -> None:
         """Advances trials, each on its slice, from evaluation to evaluation up to a step."""
         study = self._study
         for number, position in wave.items():
-            if number not in self._live:
+            if number not in self.live:
                 # The last state of one that was stopped may not have been kept.
                 record = processes.on_main(self._resumable, self.records[number])
                 self.records[number] = resumed(study, record, self.plan(number))
-                self._live.open(self.records[number], self.plan(number), position)
+                self.live.open(self.records[number], self.plan(number), position)
         for stop, due in self._stops(wave, to_step):
-            for number, measurement in self._live.advance(due, stop).items():
+            for number, measurement in self.live.advance(due, stop).items():
                 if measurement is not None:
                     self._record(number, measurement)
             if stopping.is_asked():
@@ -172,21 +168,15 @@ class OwnDevices:
 
     def _stops(self, wave: Collection[int], to_step: int) -> Iterator[tuple[int, list[int]]]:
         """The steps to measure trials of a wave at, and those of them that are due there."""
-        records = [self.records[number] for number in wave]
-        # States that were taken over without their measurements.
-        unmeasured = {r.trial: r.step for r in records if r.step > 0 and not r.rows}
-        for step in sorted({*unmeasured.values()}):
-            yield step, [number for number in unmeasured if unmeasured[number] == step]
-        stops = {n: {*self._study.kind.stops(self._study, self.plan(n)), to_step} for n in wave}
-        start = min(record.step for record in records)
-        for stop in sorted(s for s in set().union(*stops.values()) if start < s <= to_step):
-            due = [
-                record.trial
-                for record in (self.records[number] for number in wave)
-                if stop in stops[record.trial]
-                and record.step < stop
-                and record.status != "diverged"
-            ]
+        stops: dict[int, set[int]] = {}
+        for number in wave:
+            record = self.records[number]
+            of_kind = {*self._study.kind.stops(self._study, self.plan(number)), to_step}
+            stops[number] = {stop for stop in of_kind if record.step < stop <= to_step}
+            if record.step > 0 and not record.rows:  # a state taken over without measurements
+                stops[number].add(record.step)
+        for stop in sorted(set().union(*stops.values())):
+            due = [n for n in wave if stop in stops[n] and self.records[n].status != "diverged"]
             if due:
                 yield stop, due
 
@@ -196,11 +186,8 @@ class OwnDevices:
         Raises:
             StoppedError: always.
         """
-        for number, record in self.records.items():
-            if number in self._live:
-                self._check_writer(number)
-                self._live.save_where_it_stands(record, self.plan(number))
-                self._write(record)
+        for number in self.records:
+            self.hand_back(number)
         raise stopping.StoppedError
 
     def _record(self, number: int, measurement: Measurement) -> None:
@@ -223,7 +210,7 @@ class OwnDevices:
         # that diverged.
         if status != "diverged":
             self._check_writer(number)
-            is_due = self._live.hold(record, self.plan(number))
+            is_due = self.live.hold(record, self.plan(number))
             if is_due and status == "running":
                 self._write(record)
         self._on_measured()
@@ -239,9 +226,9 @@ class OwnDevices:
         It stays on the devices if it was the last one here, and has been nowhere else since.
         """
         record = self._read_one(number)
-        for other in [n for n in self.records if n in self._live]:
+        for other in [n for n in self.records if n in self.live]:
             if other != number or self.records[other] != record:
-                self._live.close(self.records[other], self.plan(other), save=False)
+                self.live.close(self.records[other], self.plan(other), save=False)
         self.records[number] = record
         branch = self.plan(number).branch
         if branch is not None and is_to_join(record):
@@ -252,17 +239,17 @@ class OwnDevices:
         return processes.on_main(read_trial, trial_folder(self._study.folder, number))
 
     def hand_back(self, number: int) -> TrialRecord:
-        """Saves a trial that was taken up, so that it can go on elsewhere."""
-        if number in self._live:
+        """Saves a trial if it is on the devices, so that it can go on elsewhere."""
+        if number in self.live:
             self._check_writer(number)
-            self._live.save(self.records[number], self.plan(number))
+            self.live.save(self.records[number], self.plan(number))
             self._write(self.records[number])
         return self.records[number]
 
     def close(self, number: int, save: bool = True) -> None:
         """Takes a trial off the devices, and records what has become of it."""
         self._check_writer(number)
-        self._live.close(self.records[number], self.plan(number), save)
+        self.live.close(self.records[number], self.plan(number), save)
         self._write(self.records[number])
 
     def conclude(self, outcome: Outcome) -> Outcome:
@@ -270,14 +257,14 @@ class OwnDevices:
         for number, record in self.records.items():
             if record.status == "running":
                 self.records[number] = dataclasses.replace(record, status="stopped")
-                if number in self._live:
+                if number in self.live:
                     # Nobody continues the others, and training finds their states again.
                     is_read = self._study.kind.promotes or number == outcome.best_trial
                     self.close(number, save=is_read)
                 else:  # resumed at the very step where the race ended
                     self._write(self.records[number])
         self._on_phase("concluding")
-        return completed(self._study, outcome, list(self.records.values()), self._live)
+        return completed(self._study, outcome, list(self.records.values()), self.live)
 
 
 def resumable(
