@@ -18,6 +18,7 @@ from collections.abc import Callable
 from budgetflow.base.errors import UserError
 from budgetflow.config import StudyConfig
 from budgetflow.config.keys import replace_fields
+from budgetflow.config.schema import RayConfig
 from budgetflow.engine.training.mesh import cpu_devices
 from budgetflow.studies.run.controller import ExecutorFactory, TrialExecutor
 from budgetflow.studies.study import Study
@@ -44,16 +45,16 @@ def cluster_executors(address: str) -> ExecutorFactory:
     from budgetflow.cluster.workers import WorkerPool, join_cluster
 
     join_cluster(address)
-    workers: list[WorkerPool] = []
+    pools: dict[tuple[RayConfig, int], WorkerPool] = {}
 
     def new_executor(
         study: Study, on_measured: Callable[[], None], on_phase: Callable[[str], None]
     ) -> TrialExecutor:
         wanted = study.config.ray, cpu_devices(study.config.mesh)
-        if not workers or workers[0].made_for != wanted:
-            for other in workers:
-                other.end_all()
-            workers[:] = [WorkerPool(*wanted)]
-        return ClusterExecutor(study, workers[0], on_measured, on_phase)
+        if wanted not in pools:
+            while pools:
+                pools.popitem()[1].end_all()
+            pools[wanted] = WorkerPool(*wanted)
+        return ClusterExecutor(study, pools[wanted], on_measured, on_phase)
 
     return new_executor

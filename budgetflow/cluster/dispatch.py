@@ -134,8 +134,7 @@ class ClusterExecutor:
                 break
             placement = self._placements[number]
             if worker.node not in placement.nodes:
-                nodes = (*placement.nodes, worker.node)
-                self._write_placement(number, dataclasses.replace(placement, nodes=nodes))
+                self._place(number, nodes=(*placement.nodes, worker.node))
             stretch = Stretch(number, to_step, placement.attempt)
             worker.ask("advance", self._assignment, stretch)
             worker.last_trial = number
@@ -195,17 +194,12 @@ class ClusterExecutor:
             self._restart(number, result.error, is_its_own=True)
         elif result is not None and result.record is not None:
             self.records[number] = result.record
-            self._count(result)
+            self.steps_trained += result.steps_trained
+            self.examples_trained += result.examples_trained
+            # Workers that run at the same time share the time.
+            self.stopwatch.add(result.stopwatch, 1 / max(1, len(self._workers.started)))
             self._count_trained_twice(number, result.steps_trained_twice)
         self._on_measured()
-
-    def _count(self, report: WorkerReport) -> None:
-        self.steps_trained += report.steps_trained
-        self.examples_trained += report.examples_trained
-        spent = Stopwatch()
-        spent.seconds.update(report.seconds)
-        # Workers that run at the same time share the time.
-        self.stopwatch.add(spent, 1 / max(1, len(self._workers.started)))
 
     def _restart(self, number: int, because: str, is_its_own: bool) -> None:
         """Takes a trial from its worker, which may not write anything of it from now on.
@@ -221,8 +215,7 @@ class ClusterExecutor:
         """
         before = self._placements[number]
         errors = (*before.errors, because) if is_its_own else before.errors
-        placement = dataclasses.replace(before, attempt=before.attempt + 1, errors=errors)
-        self._write_placement(number, placement)
+        self._place(number, attempt=before.attempt + 1, errors=errors)
         self.records[number] = self._as_saved(number)
         if len(errors) < MOST_ERRORS:
             return
@@ -252,13 +245,13 @@ class ClusterExecutor:
 
     def _count_trained_twice(self, number: int, steps: int) -> None:
         if steps > 0:
-            placement = self._placements[number]
-            total = placement.steps_trained_twice + steps
-            self._write_placement(number, dataclasses.replace(placement, steps_trained_twice=total))
+            before = self._placements[number].steps_trained_twice
+            self._place(number, steps_trained_twice=before + steps)
 
-    def _write_placement(self, number: int, placement: Placement) -> None:
-        write_placement(self._study.folder, number, placement)
-        self._placements[number] = placement
+    def _place(self, number: int, **changes: Any) -> None:
+        """Records what has changed of where a trial ran."""
+        self._placements[number] = dataclasses.replace(self._placements[number], **changes)
+        write_placement(self._study.folder, number, self._placements[number])
 
     def _stop(self) -> NoReturn:
         """Has every worker save its trial.
@@ -290,7 +283,7 @@ class ClusterExecutor:
             worker.ask("conclude", self._assignment, found)
             report = self._result_of(worker)
             if isinstance(report, WorkerReport) and report.outcome is not None:
-                queue = queue_of(self._study.folder, list(self.records))
+                queue = queue_of(self._placements)
                 outcome = dataclasses.replace(report.outcome, queue=queue)
                 return outcome.with_reasons([where_trials_ran(queue)])
             if isinstance(report, LostWorker) and not report.process_only:

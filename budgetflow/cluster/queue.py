@@ -6,6 +6,7 @@ The files outlive launches. By the attempt in them a worker knows whether its tr
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 from etils import epath
 
@@ -45,15 +46,11 @@ def write_placement(study_folder: epath.Path, trial: int, placement: Placement) 
     write_json(_path(study_folder, trial), dataclasses.asdict(placement))
 
 
-def queue_of(study_folder: epath.Path, trials: list[int]) -> Queue:
-    """Where all trials of a study ran."""
-    placements = {trial: read_placement(study_folder, trial) for trial in trials}
+def queue_of(placements: Mapping[int, Placement]) -> Queue:
+    """Where all trials of a study ran, by number."""
     nodes = sorted({node for placement in placements.values() for node in placement.nodes})
     return Queue(
-        nodes={
-            node: [t for t, placement in placements.items() if node in placement.nodes]
-            for node in nodes
-        },
+        nodes={node: sorted(n for n, p in placements.items() if node in p.nodes) for node in nodes},
         restarts=sum(placement.attempt - 1 for placement in placements.values()),
         steps_trained_twice=sum(p.steps_trained_twice for p in placements.values()),
     )

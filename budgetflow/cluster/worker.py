@@ -6,8 +6,9 @@ then the only one to write: before each write the worker checks whether that has
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-import os
+import functools
 import socket
 import traceback
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from budgetflow.base import stopping
 from budgetflow.base.errors import DamagedFileError, StoppedError, UserError
 from budgetflow.cluster.queue import read_placement
 from budgetflow.config import StudyConfig
+from budgetflow.engine.training.timing import Stopwatch
 from budgetflow.playbook.common.measurement import Advance, TrialRecord
 from budgetflow.playbook.common.outcomes import Outcome
 from budgetflow.studies.run.live_trials import LiveTrials
@@ -37,20 +39,19 @@ class Assignment:
 
     Attributes:
         config: as its launcher read it, for one trial on all devices of a worker.
-        folder, earlier: the study's folder, and that of the study it builds on.
+        folder, earlier: the study's folder, and that of the study it builds on, if it does.
         same_results: see :func:`budgetflow.studies.study.resolve`.
         lengths_to_come: see :class:`budgetflow.studies.study.Study`.
-        found_on, libraries: the launcher's code, data and libraries, which a node's must equal.
+        found_on: the launcher's code, data and libraries, which a node's must equal.
         launcher: who holds the lock of the study's folder.
     """
 
     config: StudyConfig
-    folder: str
-    earlier: str | None
+    folder: epath.Path
+    earlier: epath.Path | None
     same_results: bool
     lengths_to_come: tuple[int, ...]
     found_on: dict[str, Any]
-    libraries: dict[str, str]
     launcher: Launcher | None
 
 
@@ -58,14 +59,17 @@ def assignment(study: Study) -> Assignment:
     """The assignment of a study whose lock this launcher holds."""
     return Assignment(
         config=study.asked,
-        folder=os.fspath(study.folder),
-        earlier=os.fspath(study.earlier) if study.earlier else None,
+        folder=study.folder,
+        earlier=study.earlier,
         same_results=study.same_results,
         lengths_to_come=study.lengths_to_come,
-        found_on=study.found_on,
-        libraries=libraries(),
+        found_on=_with_libraries(study),
         launcher=holder(study.folder),
     )
+
+
+def _with_libraries(study: Study) -> dict[str, Any]:
+    return {**study.found_on, "libraries": libraries()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +90,7 @@ class WorkerReport:
         outcome: completed, where that was asked for.
         steps_trained, examples_trained: by this request.
         steps_trained_twice: those of them that the trial's folder had measured before.
-        seconds: by activity.
+        stopwatch: what the time went to.
         error: an error of the trial's own, which another attempt may not meet.
         refused: why this node can train no trial of this study.
     """
@@ -96,7 +100,7 @@ class WorkerReport:
     steps_trained: int = 0
     examples_trained: int = 0
     steps_trained_twice: int = 0
-    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    stopwatch: Stopwatch = dataclasses.field(default_factory=Stopwatch)
     error: str | None = None
     refused: str | None = None
 
@@ -123,9 +127,7 @@ class Worker:
             jax.config.update("jax_num_cpu_devices", cpu_devices)
         for name, value in compilation_cache.items():
             jax.config.update(name, value)
-        self._assignment: Assignment | None = None
-        self._study: Study | None = None
-        self._live: LiveTrials | None = None
+        self._study: tuple[Assignment, Study] | None = None
         self._own: OwnDevices | None = None
         self._attempts: dict[int, int] = {}
 
@@ -176,8 +178,7 @@ class Worker:
         """Completes the outcome of a study whose trials have all ended."""
 
         def conclude(own: OwnDevices) -> WorkerReport:
-            assert self._study is not None
-            own.records = {record.trial: record for record in read_trials(self._study.folder)}
+            own.records = {record.trial: record for record in read_trials(assignment.folder)}
             return WorkerReport(outcome=own.conclude(found))
 
         return self._reported(assignment, conclude)
@@ -190,35 +191,30 @@ class Worker:
             study = self._resolved(assignment)
         except (UserError, OSError) as error:
             return WorkerReport(refused=str(error))
-        is_sound = False
         try:
-            if self._own is None:
-                self._live = LiveTrials(study, None)
-                self._own = OwnDevices(study, self._live, check_writer=self._check_writer)
-            own = self._own
-            own.begin_to_count()
-            report = do(own)
-            is_sound = True
-        except _ReplacedError:
-            return WorkerReport()
-        except DamagedFileError as error:
-            return WorkerReport(refused=str(error))
-        except OSError as error:  # a disk that is full or gone is no trial's own fault
-            return WorkerReport(
-                refused=f"{error.filename or study.folder}: {error.strerror or error}"
+            check_writer = functools.partial(self._check_writer, assignment)
+            own = self._own = self._own or OwnDevices(
+                study, LiveTrials(study, None), check_writer=check_writer
             )
+            own.begin_to_count()
+            return dataclasses.replace(
+                do(own),
+                steps_trained=own.steps_trained,
+                examples_trained=own.examples_trained,
+                stopwatch=copy.deepcopy(own.stopwatch),
+            )
+        except _ReplacedError:
+            report = WorkerReport()
+        except DamagedFileError as error:
+            report = WorkerReport(refused=str(error))
+        except OSError as error:  # a disk that is full or gone is no trial's own fault
+            why = f"{error.filename or study.folder}: {error.strerror or error}"
+            report = WorkerReport(refused=why)
         except Exception as error:
             message = traceback.format_exception_only(error)[-1]
-            return WorkerReport(error=" ".join(message.split()))
-        finally:
-            if not is_sound:
-                self._let_go()
-        return dataclasses.replace(
-            report,
-            steps_trained=own.steps_trained,
-            examples_trained=own.examples_trained,
-            seconds=dict(own.stopwatch.seconds),
-        )
+            report = WorkerReport(error=" ".join(message.split()))
+        self._let_go()
+        return report
 
     def _resolved(self, assignment: Assignment) -> Study:
         """The study, with this node's data, code and devices.
@@ -226,32 +222,28 @@ class Worker:
         Raises:
             UserError: they are not those of the launcher.
         """
-        if self._study is None or self._assignment != assignment:
-            earlier = epath.Path(assignment.earlier) if assignment.earlier else None
-            folder = epath.Path(assignment.folder)
-            study = resolve(assignment.config, folder, earlier, assignment.same_results)
-            theirs = {**assignment.found_on, "libraries": assignment.libraries}
-            ours = {**study.found_on, "libraries": libraries()}
-            if names := differing_fields(theirs, ours):
+        if self._study is None or self._study[0] != assignment:
+            study = resolve(
+                assignment.config, assignment.folder, assignment.earlier, assignment.same_results
+            )
+            if names := differing_fields(assignment.found_on, _with_libraries(study)):
                 raise UserError(
                     f"what is there differs from the launcher's in {fields_in_words(names)}; have "
                     "the same code, data and libraries on all nodes"
                 )
-            to_come = assignment.lengths_to_come
-            self._study = dataclasses.replace(study, lengths_to_come=to_come)
+            study = dataclasses.replace(study, lengths_to_come=assignment.lengths_to_come)
             self._let_go()
-            self._assignment = assignment
-        return self._study
+            self._study = assignment, study
+        return self._study[1]
 
     def _let_go(self) -> None:
         """Frees the devices of trials that nobody goes on with, after an error or for a study."""
-        if self._live is not None:
-            self._live.release()
-        self._live = self._own = None
+        if self._own is not None:
+            self._own.live.release()
+        self._own = None
 
-    def _check_writer(self, number: int) -> None:
-        assert self._study is not None and self._assignment is not None
-        folder, launcher = self._study.folder, self._assignment.launcher
+    def _check_writer(self, assignment: Assignment, number: int) -> None:
+        folder, launcher = assignment.folder, assignment.launcher
         if read_placement(folder, number).attempt != self._attempts[number]:
             raise _ReplacedError
         if launcher is not None and not launcher.is_same(holder(folder)):

@@ -86,7 +86,6 @@ class WorkerPool:
         cpu_devices: how many virtual devices the CPU of each makes.
 
     Attributes:
-        made_for: these two arguments.
         needs: what each worker needs, in words.
 
     Raises:
@@ -94,7 +93,6 @@ class WorkerPool:
     """
 
     def __init__(self, config: RayConfig, cpu_devices: int) -> None:
-        self.made_for = config, cpu_devices
         custom = {name: float(amount) for name, amount in config.resources}
         amounts = {"CPU": config.cpus, "GPU": config.gpus, **custom}
         self._resources = {name: amount for name, amount in amounts.items() if amount}
