@@ -1,8 +1,8 @@
 """The decays that a schedule can have: one table, and all that the library knows of each.
 
 To add one, write its formula and its entry in :data:`DECAYS`, and its name in :data:`DecayName`.
-An entry gives every fact of :class:`Decay`; none has a default. tests/engine/test_decays.py holds
-whatever is in the table to the same laws.
+An entry gives the facts of :class:`Decay` in which it differs from most of its kind.
+tests/engine/test_decays.py holds whatever is in the table to the same laws.
 """
 
 from __future__ import annotations
@@ -289,100 +289,55 @@ def _only_the_author_knows(schedule: Schedule) -> Lengthening:
     )
 
 
-# Decays of a given length from the base to a final learning rate have these facts in common.
+# What decays to a final learning rate have in common, and the others; an entry says what it has
+# instead.
 _WithAnEnd = functools.partial(
-    Decay, has_steps=True, has_end=True, points=None, shortens="in proportion"
+    Decay,
+    has_steps=True,
+    has_end=True,
+    points=None,
+    parameters=(),
+    problem=None,
+    lengthen=_extend_constant,
+    shortens="in proportion",
 )
+_WithoutEnd = functools.partial(_WithAnEnd, has_end=False)
 
 DECAYS: dict[str, Decay] = {
-    "none": Decay(
-        learning_rate=_to_the_end(_none),
-        has_steps=False,
-        has_end=False,
-        points=None,
-        parameters=(),
-        problem=None,
-        lengthen=_go_on,
-        shortens="in proportion",
-    ),
-    "linear": _WithAnEnd(
-        learning_rate=_to_the_end(_linear),
-        parameters=(),
-        problem=None,
-        lengthen=_extend_constant,
-    ),
-    "cosine": _WithAnEnd(
-        learning_rate=_to_the_end(_cosine),
-        parameters=(),
-        problem=None,
-        lengthen=_extend_cosine,
-    ),
-    "1-sqrt": _WithAnEnd(
-        learning_rate=_to_the_end(_one_minus_sqrt),
-        parameters=(),
-        problem=None,
-        lengthen=_extend_constant,
-    ),
-    "exponential": _WithAnEnd(
-        learning_rate=_exponential,
-        parameters=(),
-        problem=_final_problem,
-        lengthen=_extend_constant,
-    ),
+    "none": _WithoutEnd(learning_rate=_to_the_end(_none), has_steps=False, lengthen=_go_on),
+    "linear": _WithAnEnd(learning_rate=_to_the_end(_linear)),
+    "cosine": _WithAnEnd(learning_rate=_to_the_end(_cosine), lengthen=_extend_cosine),
+    "1-sqrt": _WithAnEnd(learning_rate=_to_the_end(_one_minus_sqrt)),
+    "exponential": _WithAnEnd(learning_rate=_exponential, problem=_final_problem),
     "polynomial": _WithAnEnd(
         learning_rate=_to_the_end(_polynomial),
         parameters=("power",),
         problem=_between("power", 0, math.inf),
-        lengthen=_extend_constant,
     ),
-    "inverse_sqrt": Decay(
+    "inverse_sqrt": _WithoutEnd(
         learning_rate=_inverse_sqrt,
-        has_steps=True,
-        has_end=False,
-        points=None,
         parameters=("timescale_steps",),
         problem=_between("timescale_steps", 0, math.inf),
         lengthen=_no_constant_to_extend,
         shortens="by ending earlier",
     ),
-    "step": Decay(
+    "step": _WithoutEnd(
         learning_rate=_step,
-        has_steps=True,
-        has_end=False,
         points=DROPS,
         parameters=("drop_factor",),
         problem=_between("drop_factor", 0, 1),
-        lengthen=_extend_constant,
-        shortens="in proportion",
     ),
-    "piecewise_constant": Decay(
+    "piecewise_constant": _WithoutEnd(
         learning_rate=_piecewise_constant,
-        has_steps=True,
-        has_end=False,
         points=BOUNDARIES,
         parameters=("boundary_factors",),
         problem=_boundary_problem,
-        lengthen=_extend_constant,
-        shortens="in proportion",
     ),
-    "piecewise_linear": Decay(
+    "piecewise_linear": _WithoutEnd(
         learning_rate=_piecewise_linear,
-        has_steps=True,
-        has_end=False,
         points=BOUNDARIES,
         parameters=("boundary_factors",),
         problem=_line_problem,
-        lengthen=_extend_constant,
-        shortens="in proportion",
     ),
-    "function": Decay(
-        learning_rate=None,
-        has_steps=True,
-        has_end=False,
-        points=None,
-        parameters=(),
-        problem=None,
-        lengthen=_only_the_author_knows,
-        shortens=None,
-    ),
+    "function": _WithoutEnd(learning_rate=None, lengthen=_only_the_author_knows, shortens=None),
 }
