@@ -10,13 +10,12 @@ import functools
 import gzip
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import SupportsIndex
 
 import numpy as np
 
 from budgetflow.base.errors import UserError
+from budgetflow.engine.data.records import Columns
 
 DEBIAN_FOLDER = "/usr/share/datasets/fashion-mnist"
 # Name of the IDX files, and the part of them that makes the split.
@@ -27,7 +26,7 @@ SPLITS = {
 }
 
 
-class LabelledImages(Sequence[dict[str, np.ndarray]]):
+class LabelledImages(Columns):
     """Records with ``image``, uint8 [height, width, 1], and ``label``.
 
     Attributes:
@@ -39,15 +38,7 @@ class LabelledImages(Sequence[dict[str, np.ndarray]]):
     scale_uint8 = True
 
     def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
-        self._images, self._labels = images, labels
-
-    def __len__(self) -> int:
-        """How many images there are."""
-        return len(self._labels)
-
-    def __getitem__(self, index: SupportsIndex) -> dict[str, np.ndarray]:  # type: ignore[override]
-        """One record."""
-        return {"image": self._images[index][..., None], "label": np.int32(self._labels[index])}
+        super().__init__({"image": images[..., None], "label": labels.astype(np.int32)})
 
 
 def fashion_mnist(split: str) -> LabelledImages:

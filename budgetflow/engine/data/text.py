@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from typing import SupportsIndex
 
 import numpy as np
+
+from budgetflow.engine.data.records import Columns
 
 SEQUENCE_LENGTH = 128
 # The text is cut into these parts in order, so that no validation sequence overlaps a training one.
 SPLITS = {"train": (0.0, 0.9), "validation": (0.9, 0.95), "test": (0.95, 1.0)}
 
 
-class CharacterSequences(Sequence[dict[str, np.ndarray]]):
+class CharacterSequences(Columns):
     """Consecutive, non-overlapping sequences of a text; the targets are the next characters.
+
+    A record has ``inputs`` and ``targets``, int32, [SEQUENCE_LENGTH] each.
 
     Attributes:
         num_classes: the number of distinct characters, the size of the vocabulary.
@@ -25,18 +27,10 @@ class CharacterSequences(Sequence[dict[str, np.ndarray]]):
     """
 
     def __init__(self, codes: np.ndarray, num_classes: int) -> None:
-        self._codes = codes
-        self.num_classes = num_classes
-
-    def __len__(self) -> int:
-        """How many whole sequences there are."""
-        return (len(self._codes) - 1) // SEQUENCE_LENGTH
-
-    def __getitem__(self, index: SupportsIndex) -> dict[str, np.ndarray]:  # type: ignore[override]
-        """``inputs`` and ``targets``, int32, [SEQUENCE_LENGTH] each."""
-        start = range(len(self))[index] * SEQUENCE_LENGTH
-        characters = self._codes[start : start + SEQUENCE_LENGTH + 1]
-        return {"inputs": characters[:-1], "targets": characters[1:]}
+        self._codes, self.num_classes = codes, num_classes
+        end = (len(codes) - 1) // SEQUENCE_LENGTH * SEQUENCE_LENGTH
+        parts = {"inputs": codes[:end], "targets": codes[1 : end + 1]}
+        super().__init__({name: part.reshape(-1, SEQUENCE_LENGTH) for name, part in parts.items()})
 
 
 def pydoc_topics(split: str) -> CharacterSequences:
