@@ -109,14 +109,8 @@ class Split:
         Raises:
             ConfigError: it has not the form of the first one, or holds what cannot be trained on.
         """
-        example = self.read(index, rng)
-        if self.arrays is None:
-            self.check_values(jax.tree.map(lambda a: a[None], example), np.array([index]))
-        return example
-
-    def read(self, index: int, rng: np.random.Generator | None = None) -> Example:
-        """Like :meth:`example`, but checks only names, shapes and types, and no values."""
-        return self._held_to_first(self._read(index, rng), index)
+        examples = self._checked([self._record(index, rng)], [index])
+        return jax.tree.map(lambda array: array.reshape(array.shape[1:]), examples)
 
     def examples(self, numbers: np.ndarray, seeds: tuple[int, int] | None = None) -> Example:
         """Some examples stacked, each array [examples, ...], with the checks of :meth:`example`.
@@ -129,13 +123,6 @@ class Split:
         Raises:
             ConfigError: one has not the form of the first one, or holds what cannot be trained on.
         """
-        examples = self.read_together(numbers, seeds)
-        if self.arrays is None:
-            self.check_values(examples, numbers)
-        return examples
-
-    def read_together(self, numbers: np.ndarray, seeds: tuple[int, int] | None = None) -> Example:
-        """Like :meth:`examples`, but checks only names, shapes and types, and no values."""
         indices = numbers.tolist()
         records = self._records(indices)
         if self.transform is not None:
@@ -143,26 +130,34 @@ class Split:
             if self.is_random and seeds is not None:
                 rngs = [np.random.default_rng([*seeds, index]) for index in indices]
             records = list(map(self._transformed, _one_by_one(records), indices, rngs))
-        try:
-            examples = _stacked_records(records, self.keys)
-            if _form(examples, leading_dimensions=1) == self._first_form:
-                return examples
-        except (KeyError, TypeError, ValueError, OverflowError):
-            pass
-        # They seem not to be alike. One by one, the odd one is found and named.
-        singly = map(self._example, _one_by_one(records), indices)
-        return stacked(map(self._held_to_first, singly, indices))
+        return self._checked(records, indices)
 
-    def _held_to_first(self, example: Example, index: int) -> Example:
-        form = _form(example)
-        if form != self._first_form:
-            pairs = itertools.zip_longest(form, self._first_form, fillvalue="nothing")
-            holds, first = next(pair for pair in pairs if pair[0] != pair[1])
-            raise ConfigError(
-                f"{self.name}: example {index} holds {holds}, the first one {first}; all must be "
-                "alike (config.data.transform can make them so)"
-            )
-        return example
+    def _checked(self, records: Any, indices: list[int]) -> Example:
+        examples = self._held_to_first(records, indices)
+        self.check_values(examples, np.asarray(indices))
+        return examples
+
+    def _held_to_first(self, records: Any, indices: list[int]) -> Example:
+        """Records as examples, stacked, all in the form of the split's first one."""
+        form: list[str] = []
+        try:
+            examples = self._stacked(records, indices[0])
+            if (form := _form(examples)) == self._first_form:
+                return examples
+        except ConfigError:
+            if len(indices) == 1:
+                raise
+        if len(indices) > 1:
+            # They seem not to be alike. One by one, the odd one is found and named.
+            pairs = zip(_one_by_one(records), indices, strict=False)
+            singly = [self._held_to_first([record], [index]) for record, index in pairs]
+            return jax.tree.map(lambda *arrays: np.concatenate(arrays), *singly)
+        both = itertools.zip_longest(form, self._first_form, fillvalue="nothing")
+        holds, first = next(pair for pair in both if pair[0] != pair[1])
+        raise ConfigError(
+            f"{self.name}: example {indices[0]} holds {holds}, the first one {first}; all must be "
+            "alike (config.data.transform can make them so)"
+        )
 
     def check_values(self, examples: Example, numbers: np.ndarray) -> None:
         """Checks that all values are finite, and that the task can use the targets.
@@ -198,20 +193,20 @@ class Split:
     def content(self) -> dict[str, Any]:
         """How many examples there are, and a digest of them: of all, or of a sample if streamed."""
         digest = hashlib.sha256()
-        arrays = self.arrays or stacked(self.read(index) for index in self.sample())
+        arrays = self.arrays or self.examples(self.sample())
         for name, array in leaves(arrays):
             digest.update(f"{name} {array.shape} {array.dtype}".encode())
             digest.update(np.ascontiguousarray(array).view(np.uint8))
         return {"num_examples": self.num_examples, "digest": digest.hexdigest()[:16]}
 
-    def sample(self) -> list[int]:
+    def sample(self) -> np.ndarray:
         """The numbers of some examples, evenly spaced, the first and the last among them."""
         count = min(self.num_examples, SAMPLE_EXAMPLES)
-        return np.linspace(0, self.num_examples - 1, count).round().astype(int).tolist()
+        return np.linspace(0, self.num_examples - 1, count).round().astype(int)
 
     @functools.cached_property
     def _first_form(self) -> list[str]:
-        return _form(self._read(0, None))
+        return _form(self._stacked([self._record(0, None)], 0))
 
     def _records(self, indices: list[int]) -> Any:
         """Records as the source gives them: a sequence, or a dict of arrays [records, ...]."""
@@ -229,10 +224,10 @@ class Split:
             )
         return records
 
-    def _read(self, index: int, rng: np.random.Generator | None) -> Example:
+    def _record(self, index: int, rng: np.random.Generator | None) -> Any:
         with user_code("config.data.name", self.opened_by or "the data set"):
             record = self.source[index]
-        return self._example(self._transformed(record, index, rng), index)
+        return self._transformed(record, index, rng)
 
     def _transformed(self, record: Any, index: int, rng: np.random.Generator | None) -> Any:
         if self.transform is None:
@@ -240,50 +235,70 @@ class Split:
         with user_code("config.data.transform", f"{self.name}: example {index}"):
             return self.transform(record, rng) if self.is_random else self.transform(record)
 
-    def _example(self, record: Any, index: int) -> Example:
-        if isinstance(record, tuple | list) and len(record) == 2:
-            values: dict[str, Any] = dict(zip(("inputs", "targets"), record, strict=True))
-        elif isinstance(record, Mapping):
-            chosen = zip(("inputs", "targets"), self.keys, strict=True)
-            values = {name: self._feature(record, keys, index) for name, keys in chosen}
+    def _stacked(self, records: Any, index: int) -> Example:
+        """Records that are all alike as examples, each array [examples, ...].
+
+        Args:
+            records: a sequence of them, or a dict of arrays [records, ...].
+            index: the number of the first one, for error messages.
+
+        Raises:
+            ConfigError: they are not alike, or hold what is no array of numbers.
+        """
+        kinds = {dict} if isinstance(records, Mapping) else {*map(type, records)}
+        if all(issubclass(kind, Mapping) for kind in kinds):
+            fields = zip(("input_key", "target_key"), self.keys, strict=True)
+            values = [self._features(records, keys, field, index) for field, keys in fields]
+        elif all(issubclass(kind, tuple | list) for kind in kinds) and {*map(len, records)} == {2}:
+            values = list(zip(*records, strict=True))
         else:
             raise ConfigError(
-                f"{self.name}: example {index} is {_a(record)}; it should be a dict of arrays, or "
-                "a pair of inputs and targets"
+                f"{self.name}: example {index} is {_a(records[0])}; it should be a dict of arrays, "
+                "or a pair of inputs and targets"
             )
-        return {name: self._arrays(value, name, index) for name, value in values.items()}
+        return self._arrays(dict(zip(("inputs", "targets"), values, strict=True)), "", index)
 
-    def _feature(self, record: Mapping[str, Any], keys: Keys, index: int) -> Any:
-        for key in (keys,) if isinstance(keys, str) else keys:
-            if key not in record:
-                field = "input_key" if keys is self.keys[0] else "target_key"
-                raise ConfigError(
-                    f"{self.name}: example {index} has no feature {key!r} "
-                    f"(config.data.{field}); {nearest(key, map(str, record))}"
-                )
-        return record[keys] if isinstance(keys, str) else {key: record[key] for key in keys}
-
-    def _arrays(self, value: Any, name: str, index: int) -> Any:
-        if isinstance(value, dict):
-            return {key: self._arrays(item, key, index) for key, item in value.items()}
+    def _features(self, records: Any, keys: Keys, field: str, index: int) -> Any:
+        """The values that records have of a feature; of several, by name."""
+        if not isinstance(keys, str):
+            return {key: self._features(records, key, field, index) for key in keys}
+        are_columns = isinstance(records, Mapping)
         try:
-            array = np.asarray(value)
-        except ValueError:  # ragged
-            array = np.asarray(None)
-        if not (array.dtype == bool or jax.dtypes.issubdtype(array.dtype, np.number)) or (
-            array.dtype.kind == "c"
-        ):
+            return records[keys] if are_columns else [record[keys] for record in records]
+        except KeyError as error:
+            names = map(str, records if are_columns else records[0])
             raise ConfigError(
-                f"{self.name}: example {index} holds {_a(value)} as {name}, not an array of "
+                f"{self.name}: example {index} has no feature {keys!r} (config.data.{field}); "
+                f"{nearest(keys, names)}"
+            ) from error
+
+    def _arrays(self, values: Any, name: str, index: int) -> Any:
+        """Values of some examples stacked: an array, or by key those of dicts."""
+        if not isinstance(values, dict) and all(isinstance(value, dict) for value in values):
+            keys = dict.fromkeys(itertools.chain(*values))
+            # Where one lacks a key it has None, which is no number.
+            values = {key: [value.get(key) for value in values] for key in keys}
+        if isinstance(values, dict):
+            return {key: self._arrays(value, key, index) for key, value in values.items()}
+        try:
+            array = _stacked_values(values)
+        except ValueError:  # ragged, or not alike
+            array = np.asarray(None)
+        if array.dtype.kind not in "biuf" and not any(
+            jax.dtypes.issubdtype(array.dtype, kind) for kind in (np.integer, np.floating)
+        ):  # such as bfloat16 and int4
+            raise ConfigError(
+                f"{self.name}: example {index} holds {_a(values[0])} as {name}, not an array of "
                 "numbers; config.data.transform can make it one"
             )
-        try:
-            return _in_32_bits(array)
-        except ValueError as error:
+        narrow = array.astype(_NARROWER.get(array.dtype.name, array.dtype), copy=False)
+        is_cut = narrow is not array and array.dtype.kind in "iu"
+        if is_cut and (wrong := narrow != array).any():
             raise ConfigError(
-                f"{self.name}: example {index} holds {error.args[0]} in {name}, which does not fit "
-                f"into {np.dtype(_NARROWER[array.dtype.name])}"
-            ) from error
+                f"{self.name}: example {index} holds {_shown(array[wrong][0])} in {name}, which "
+                f"does not fit into {narrow.dtype}"
+            )
+        return narrow
 
 
 def leaves(example: Example) -> Iterator[tuple[str, Any]]:
@@ -295,11 +310,9 @@ def leaves(example: Example) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _form(example: Example, leading_dimensions: int = 0) -> list[str]:
-    return [
-        f"{name} {array.dtype}{list(array.shape[leading_dimensions:])}"
-        for name, array in leaves(example)
-    ]
+def _form(examples: Example) -> list[str]:
+    """The name, type and shape of each array of an example, of some that are stacked."""
+    return [f"{name} {array.dtype}{list(array.shape[1:])}" for name, array in leaves(examples)]
 
 
 def stacked(examples: Iterator[Example]) -> Example:
@@ -307,67 +320,19 @@ def stacked(examples: Iterator[Example]) -> Example:
     return jax.tree.map(lambda *arrays: np.stack(arrays), *examples)
 
 
-def _stacked_records(records: Any, keys: tuple[Keys, Keys]) -> Example:
-    """Records that are all alike as examples, stacked.
-
-    Args:
-        records: a sequence of them, or a dict of arrays [records, ...].
-        keys: the features for inputs and for targets.
-
-    Raises:
-        KeyError, TypeError, ValueError, OverflowError: they are not alike, or of a rare form.
-    """
-    names = ("inputs", "targets")
-    kinds = {Mapping} if isinstance(records, Mapping) else set(map(type, records))
-    if kinds <= {tuple, list}:
-        return dict(zip(names, map(_stacked_values, zip(*records, strict=True)), strict=True))
-    if kinds not in ({Mapping}, {dict}):
-        raise TypeError("neither dicts nor pairs")
-
-    def feature(key: str) -> Any:
-        if isinstance(records, Mapping):
-            return _in_32_bits(np.asarray(records[key]))
-        return _stacked_values([record[key] for record in records])
-
-    return {
-        name: feature(wanted) if isinstance(wanted, str) else {key: feature(key) for key in wanted}
-        for name, wanted in zip(names, keys, strict=True)
-    }
-
-
-def _stacked_values(values: Sequence[Any]) -> Any:
-    """Values of one type, shape and dtype, stacked; NumPy alone would convert odd ones."""
-    (kind,) = set(map(type, values))
-    if kind is dict:
-        (keys,) = set(map(tuple, values))
-        return {key: _stacked_values([value[key] for value in values]) for key in keys}
-    if kind is np.ndarray:
-        ((shape, _),) = {(value.shape, value.dtype) for value in values}
-        if shape:  # a third of the time of np.stack
-            return _in_32_bits(np.concatenate(values).reshape(len(values), *shape))
-    elif not issubclass(kind, int | float | np.generic):
-        raise TypeError("not a number")
-    return _in_32_bits(np.array(values))
-
-
-def _in_32_bits(array: np.ndarray) -> np.ndarray:
-    """An array as JAX computes with it; ValueError, of the first integer that does not fit."""
-    narrower = _NARROWER.get(array.dtype.name)
-    if narrower is None:
-        return array
-    narrow = array.astype(narrower)
-    if array.dtype.kind in "iu" and (narrow != array).any():
-        raise ValueError(_shown(array[narrow != array][0]))
-    return narrow
+def _stacked_values(values: Sequence[Any]) -> np.ndarray:
+    """Values stacked; ValueError where shapes or types differ, which NumPy would convert."""
+    if isinstance(values, np.ndarray):
+        return values
+    arrays = list(map(np.asarray, values))
+    ((shape, _),) = {(array.shape, array.dtype) for array in arrays}
+    # A third of the time of np.stack.
+    return np.concatenate(arrays).reshape(len(arrays), *shape) if shape else np.array(values)
 
 
 def _one_by_one(records: Any) -> Any:
     """Records as a sequence of dicts or pairs, also where they came as a dict of arrays."""
-    if not isinstance(records, Mapping):
-        return records
-    return [
-        dict(zip(records, values, strict=True)) for values in zip(*records.values(), strict=True)
-    ]
+    return Columns(records) if isinstance(records, Mapping) else records
 
 
 def nbytes(example: Example) -> int:

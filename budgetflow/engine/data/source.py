@@ -74,52 +74,42 @@ def load_dataset(
             form from the first, or holds NaN.
         UserError: the data set cannot be prepared.
     """
-    opened = _opened(name, data_dir, input_key, target_key)
+    open_split, keys, num_classes, scale_uint8 = _opened(name, data_dir, input_key, target_key)
     through = None if transform is None else import_object(transform, "config.data.transform")
 
     def load(field: str, split_name: str) -> Split:
         where = f"config.data.{field} = {split_name!r}"
-        source, size = _source(opened.open_split, split_name, where, name)
-        split = Split(where, size, source, opened.keys, transform=through, opened_by=name)
+        source, size = _source(open_split, split_name, where, name)
+        split = Split(where, size, source, keys, transform=through, opened_by=name)
         is_streamed = at_random and field == "train_split" and split.is_random
         return _loaded(split, -1 if is_streamed else in_memory_bytes)
 
     train = load("train_split", train_split)
     validation = load("validation_split", validation_split)
     test = None if test_split is None else load("test_split", test_split)
-    scale_uint8 = opened.scale_uint8
     if scale_uint8 is None:
         scale_uint8 = getattr(train.source, "scale_uint8", None)
-    num_classes = opened.num_classes or getattr(train.source, "num_classes", None)
+    num_classes = num_classes or getattr(train.source, "num_classes", None)
     return Dataset(train, validation, test, num_classes, scale_uint8)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Opened:
-    """A data set before any of its splits is read: how to open one, and what it declares."""
-
-    open_split: Callable[[str], Any]
-    keys: tuple[Keys, Keys]
-    num_classes: int | None = None
-    scale_uint8: bool | None = None
 
 
 def _opened(
     name: str, data_dir: str | None, input_key: Keys | None, target_key: Keys | None
-) -> _Opened:
+) -> tuple[Callable[[str], Any], tuple[Keys, Keys], int | None, bool | None]:
+    """What opens a split, the keys of inputs and targets, and what TFDS declares of both."""
     if is_import_path(name):
-        open_split = import_object(name, "config.data.name")
-        return _Opened(open_split, (input_key or "image", target_key or "label"))
+        keys = (input_key or "image", target_key or "label")
+        return import_object(name, "config.data.name"), keys, None, None
+    import tensorflow_datasets as tfds
+
     builder = _prepared_builder(name, data_dir)
     inputs, targets, *_ = builder.info.supervised_keys or ("image", "label")
     keys = (input_key or inputs, target_key or targets)
     features = dict(builder.info.features.items())
-    return _Opened(
-        open_split=functools.partial(_open_tfds_split, builder),
-        keys=keys,
-        num_classes=getattr(features.get(keys[1]), "num_classes", None),
-        scale_uint8=_holds_images(builder, features.get(keys[0])),
-    )
+    num_classes = getattr(features.get(keys[1]), "num_classes", None)
+    is_image = isinstance(features.get(keys[0]), tfds.features.Image)
+    scale_uint8 = True if is_image else getattr(builder, "scale_uint8", None)
+    return functools.partial(_open_tfds_split, builder), keys, num_classes, scale_uint8
 
 
 def _source(open_split: Callable[[str], Any], split: str, where: str, name: str) -> tuple[Any, int]:
@@ -158,12 +148,9 @@ def _columns(arrays: dict[str, Any], where: str, name: str) -> Columns:
 def _loaded(split: Split, in_memory_bytes: int) -> Split:
     """A split with its examples in memory, and all checked; or if they do not fit, a sample."""
     if nbytes(split.example(0)) * split.num_examples > in_memory_bytes:
-        split.examples(np.asarray(split.sample()))
+        split.examples(split.sample())
         return split
-    numbers = np.arange(split.num_examples)
-    arrays = split.read_together(numbers)
-    split.check_values(arrays, numbers)
-    return dataclasses.replace(split, arrays=arrays)
+    return dataclasses.replace(split, arrays=split.examples(np.arange(split.num_examples)))
 
 
 def with_checked_targets(dataset: Dataset, bad_targets: BadTargets) -> Dataset:
@@ -185,7 +172,7 @@ def with_checked_targets(dataset: Dataset, bad_targets: BadTargets) -> Dataset:
         if split.arrays is not None:
             with_check.check_values(split.arrays, np.arange(split.num_examples))
         else:
-            with_check.examples(np.asarray(split.sample()))
+            with_check.examples(split.sample())
         return with_check
 
     return dataclasses.replace(
@@ -228,15 +215,6 @@ def _prepared_builder(name: str, data_dir: str | None) -> Any:
     return builder
 
 
-def _holds_images(builder: Any, feature: Any) -> bool | None:
-    """Whether a TFDS data set declares its inputs to be pixels; None if it does not say."""
-    import tensorflow_datasets as tfds
-
-    if isinstance(feature, tfds.features.Image):
-        return True
-    return getattr(builder, "scale_uint8", None)
-
-
 def _open_tfds_split(builder: Any, split: str) -> Sequence[dict[str, Any]]:
     name = split.partition("[")[0]
     if "+" not in split and name not in builder.info.splits:
@@ -252,8 +230,7 @@ def _quiet() -> Iterator[None]:
     before = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
         logging.set_verbosity(before)

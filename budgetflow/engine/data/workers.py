@@ -100,7 +100,7 @@ def _pool() -> concurrent.futures.ProcessPoolExecutor:
 @cached_for_its_life
 def _form(split: Split) -> Any:
     """The shapes and types of one example's arrays."""
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), split.read(0))
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), split.example(0))
 
 
 @cached_for_its_life
