@@ -25,10 +25,6 @@ _WHY = _FULL | {
     errno.EIO: "its disk does not work (input/output error)",
     errno.ESTALE: "its network file system has lost it",
 }
-_REMEDY = {
-    errno.ENOSPC: "free some space",
-    errno.EDQUOT: "free some space",
-}
 
 
 def as_user_error(error: BaseException, folder: epath.PathLike | None = None) -> UserError | None:
@@ -55,7 +51,7 @@ def as_user_error(error: BaseException, folder: epath.PathLike | None = None) ->
         name = folder or "the studies' folder"
     elif folder is not None and not epath.Path(str(name)).is_relative_to(folder):
         return None
-    remedy = _REMEDY.get(number, "mend that")
+    remedy = "free some space" if number in _FULL else "mend that"
     return UserError(
         f"{name} cannot be written or read: {_WHY[number]}. What is recorded is safe; {remedy} and "
         "launch again to go on from there"

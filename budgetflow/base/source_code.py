@@ -166,7 +166,7 @@ def _parsed(files: dict[str, bytes]) -> dict[str, _Module]:
     for file, text in files.items():
         tree = ast.parse(text)
         imports: list[tuple[str, str]] = []
-        code = _own_code(tree, names, imports)
+        code = _code(tree, names, imports)
         counts = not any(
             isinstance(node, ast.Assign) and ast.unparse(node) == "CHANGES_NO_RESULT = True"
             for node in tree.body
@@ -185,32 +185,16 @@ def _is_of_names(node: ast.stmt, names: set[str]) -> bool:
     return is_all or _is_docstring(node)
 
 
-def _own_code(node: Any, names: set[str], imports: list[tuple[str, str]]) -> Any:
-    """Code of budgetflow as nested tuples, without its imports of budgetflow, which are added."""
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        base = node.module if isinstance(node, ast.ImportFrom) else None
-        own = []
-        for alias in node.names:
-            full = f"{base}.{alias.name}" if base else alias.name
-            module = full if full in names else base
-            if module in names:
-                # A module under a name of its own is that module, whatever it is called elsewhere.
-                what = "" if module == full else alias.name
-                own.append((module, f"{what} as {alias.asname or alias.name}"))
-        if own:
-            imports += own
-            return None
-    is_for_types = isinstance(node, ast.If) and isinstance(node.test, ast.Name)
-    if is_for_types and node.test.id == "TYPE_CHECKING":
-        return None
-    if isinstance(node, ast.Raise):
-        node = _without_texts(node)
-    if isinstance(node, ast.AST):
-        fields = [(n, v) for n, v in ast.iter_fields(node) if v is not None and v != []]
-        return (type(node).__name__, *((n, _own_code(v, names, imports)) for n, v in fields))
-    if isinstance(node, list):
-        return tuple([_own_code(item, names, imports) for item in node if not _is_docstring(item)])
-    return repr(node)
+def _own_imports(node: ast.Import | ast.ImportFrom, names: set[str]) -> Iterator[tuple[str, str]]:
+    """The modules of budgetflow that a statement imports, each with what is imported from it."""
+    base = node.module if isinstance(node, ast.ImportFrom) else None
+    for alias in node.names:
+        full = f"{base}.{alias.name}" if base else alias.name
+        module = full if full in names else base
+        if module in names:
+            # A module under a name of its own is that module, whatever it is called elsewhere.
+            what = "" if module == full else alias.name
+            yield module, f"{what} as {alias.asname or alias.name}"
 
 
 def _without_texts(node: ast.Raise) -> ast.Raise:
@@ -242,7 +226,7 @@ def _digests(*modules: str, also: tuple[str, ...] = ()) -> tuple[tuple[str, str]
             digests[name] = hashlib.sha256(content).hexdigest()[:16]
             continue
         tree = ast.parse(content)
-        digests[name] = _digest(tree)
+        digests[name] = _hash(_code(tree))
         is_package = spec.submodule_search_locations is not None
         waiting += _imports(tree, name if is_package else name.rpartition(".")[0])
     if others := (_closure(own) | {*also}) - _closure(_engine()):
@@ -290,20 +274,30 @@ def _imports(tree: ast.AST, package: str) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def _digest(tree: ast.Module) -> str:
-    return _hash(_code(tree))
+def _code(
+    node: Any, names: set[str] | None = None, imports: list[tuple[str, str]] | None = None
+) -> Any:
+    """Code as nested tuples, the same for every version of Python that can parse it.
 
-
-def _code(node: Any) -> Any:
-    """Code as nested tuples, the same for every version of Python that can parse it."""
+    Args:
+        node: the code.
+        names: of code of budgetflow, the modules of budgetflow.
+        imports: where its imports of these are added, which are left out of the code.
+    """
+    if names is not None and imports is not None:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            if own := list(_own_imports(node, names)):
+                imports += own
+                return None
+        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            return None
+        elif isinstance(node, ast.Raise):
+            node = _without_texts(node)
     if isinstance(node, ast.AST):
-        parts: list[Any] = [type(node).__name__]
-        for name, value in ast.iter_fields(node):
-            if value is not None and value != []:
-                parts.append((name, _code(value)))
-        return tuple(parts)
+        fields = [(n, v) for n, v in ast.iter_fields(node) if v is not None and v != []]
+        return (type(node).__name__, *((n, _code(v, names, imports)) for n, v in fields))
     if isinstance(node, list):
-        return tuple([_code(item) for item in node if not _is_docstring(item)])
+        return tuple([_code(item, names, imports) for item in node if not _is_docstring(item)])
     return repr(node)
 
 

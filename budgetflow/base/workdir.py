@@ -21,8 +21,7 @@ def open_workdir(workdir: str, flag: str = "--workdir") -> epath.Path:
     if not workdir or not workdir.isprintable():
         raise UserError(f"{flag}={workdir!r}: should be a folder, such as runs or gs://bucket/runs")
     try:
-        # Orbax needs an absolute path, as that of a bucket is already.
-        path = epath.Path(workdir if is_url else os.path.abspath(os.path.expanduser(workdir)))
+        path = absolute(workdir)
         is_there, is_folder = path.exists(), path.is_dir()
     except KeyError as error:
         raise UserError(
@@ -37,6 +36,12 @@ def open_workdir(workdir: str, flag: str = "--workdir") -> epath.Path:
     if not is_url:
         _check_writable(os.fspath(path), where)
     return path
+
+
+def absolute(path: epath.PathLike) -> epath.Path:
+    """A path as Orbax needs it; that of a bucket is absolute already."""
+    given = os.fspath(path)
+    return epath.Path(given if "://" in given else os.path.abspath(os.path.expanduser(given)))
 
 
 def _check_writable(path: str, where: str) -> None:
