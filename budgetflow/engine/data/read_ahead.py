@@ -111,26 +111,18 @@ def _read(
         # Once, by the thread that passes the mark; the others read on meanwhile.
         is_time = before < SECONDS_BEFORE_WORKERS <= reading.computed_seconds
     if is_time and seconds > CHEAP_SECONDS * len(numbers):
-        _start_workers(split, reading, (numbers, seeds), examples)
+        reading.why_no_workers = _why_no_workers(split, (numbers, seeds), examples)
+        reading.workers = 0 if reading.why_no_workers else workers.count()
     return examples
 
 
-def _start_workers(split: Split, reading: Reading, request: Request, expected: Example) -> None:
-    """Lets worker processes take over, if they read the same bits."""
+def _why_no_workers(split: Split, request: Request, expected: Example) -> str | None:
+    """What keeps worker processes from taking over; None if they read the same bits."""
     if workers.count() < 2:
-        reading.why_no_workers = "there is one core"
-        return
+        return "there is one core"
     try:
         examples = workers.read(split, *request)
     except Exception as error:  # whatever a user's source raises where it is pickled or read
-        reading.why_no_workers = f"{type(error).__name__}: {error}"
-        return
-    if _is_same(examples, expected):
-        reading.workers, reading.why_no_workers = workers.count(), None
-    else:
-        reading.why_no_workers = "they read other values than this process"
-
-
-def _is_same(first: Any, second: Any) -> bool:
-    same = jax.tree.map(lambda a, b: a.tobytes() == b.tobytes(), first, second)
-    return all(jax.tree.leaves(same))
+        return f"{type(error).__name__}: {error}"
+    same = jax.tree.map(lambda a, b: a.tobytes() == b.tobytes(), examples, expected)
+    return None if all(jax.tree.leaves(same)) else "they read other values than this process"
