@@ -8,7 +8,7 @@ to know lies in its state, so nothing of an earlier learning rate may stay there
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -273,8 +273,7 @@ def _nodes(tree: Any, is_node: Callable[[Any], bool]) -> list[Any]:
 
 
 def _holds_hyperparameters(node: Any) -> bool:
-    fields: Iterable[str] = getattr(node, "_fields", ())
-    return "hyperparams" in fields
+    return "hyperparams" in getattr(node, "_fields", ())
 
 
 def _with_hyperparameters(state: Any, fresh: Any) -> Any:
