@@ -14,6 +14,7 @@ import numpy as np
 from etils import epath
 from ml_collections import config_dict
 
+from budgetflow.engine.data.records import Columns
 from budgetflow.engine.metrics import as_metric
 from budgetflow.engine.schedules import Schedule, common_prefix_steps
 from budgetflow.playbook.common.measurement import OVER
@@ -91,11 +92,9 @@ def _is_lengthened(schedule: Schedule) -> None:
 
 
 def _refuses(change: Callable[[Schedule, int], Any], schedule: Schedule, length: int) -> None:
-    try:
+    with contextlib.suppress(NoTransferRuleError):
         change(schedule, length)
-    except NoTransferRuleError:
-        return
-    raise AssertionError(f"{schedule.decay} has no rule, and {change.__name__} makes one up")
+        raise AssertionError(f"{schedule.decay} has no rule, and {change.__name__} makes one up")
 
 
 def check_task(task: Any, outputs: Any, batch: dict[str, Any]) -> None:
@@ -171,7 +170,7 @@ def check_data_set(
         if isinstance(source, dict):  # of arrays
             sizes = {len(array) for array in source.values()}
             _hold(len(sizes) == 1, f"the arrays of {name!r} have different lengths")
-            source, again = (_rows(arrays) for arrays in (source, again))
+            source, again = Columns(source), Columns(again)
         _hold(len(source) > 0, f"{name!r} holds no example")
         for number in range(min(len(source), most_examples)):
             example = source[number]
@@ -184,10 +183,6 @@ def check_data_set(
                 whole = array.dtype.kind != "f" or bool(np.isfinite(array).all())
                 _hold(whole, f"{where} holds NaN or an infinity")
                 _hold(np.array_equal(array, same), f"{where} is another one each time")
-
-
-def _rows(arrays: dict[str, Any]) -> list[dict[str, Any]]:
-    return [{k: v[n] for k, v in arrays.items()} for n in range(len(next(iter(arrays.values()))))]
 
 
 def check_kind(
