@@ -31,7 +31,7 @@ from budgetflow.playbook.common.outcomes import TrialsOutcome
 from budgetflow.playbook.common.words import words
 from budgetflow.playbook.forecasts.scored import receipts_from
 from budgetflow.playbook.forecasts.words import RECEIPT_COLUMNS, coverage, receipt_rows
-from budgetflow.results.kind_views import ShownTable, best_first, view_of
+from budgetflow.results.kind_views import ShownTable, best_first, headline, view_of
 from budgetflow.results.provenance import builds_on, facts, next_step, order_of
 from budgetflow.results.reading import StudyResult, open_study
 from budgetflow.results.report.page_data import PageData, curve_rows, page_data, trial_rows
@@ -113,17 +113,19 @@ def _dimension(fields: dict[str, Any]) -> str:
 
 def render_index(studies: Mapping[str, StudyResult], title: str) -> str:
     """The studies of a workdir as a graph of what builds on what, with links to their reports."""
-    chain = [
-        {
-            "name": study.name,
-            "kind": study.config["kind"].replace("_", " "),
-            "depth": depth,
-            "decision": _decision(study),
-            "warn": study.found is not None and not study.found.has_answer,
-        }
-        for study, depth in order_of(studies)
-    ]
+    chain = [{**_heading(study), "depth": depth} for study, depth in order_of(studies)]
     return _render(title, [], studies, chain=chain)
+
+
+def _heading(study: StudyResult) -> dict[str, Any]:
+    """What a study is, and what it found in one sentence, or how far it is."""
+    outcome = study.found
+    return {
+        "name": study.name,
+        "kind": study.config["kind"].replace("_", " "),
+        "decision": headline(outcome) if outcome else under_way(study),
+        "warn": outcome is not None and not outcome.has_answer,
+    }
 
 
 def _render(
@@ -167,17 +169,15 @@ def _content(
     study, outcome = data.study, data.study.found
     view = view_of(outcome) if outcome else None
     later = [each.name for each in others.values() if builds_on(each, [study.name])]
-    reasons: list[dict[str, Any]] = [
-        {"text": r.text, "loud": r.loud} for r in (outcome.reasons if outcome else ())
-    ]
     # What is to be heeded comes first.
-    reasons.sort(key=lambda reason: not reason["loud"])
-    sections: dict[str, list[dict[str, Any]]] = {}
+    reasons = sorted(outcome.reasons if outcome else (), key=lambda reason: not reason.loud)
+    sections: dict[str, list[tuple[int, Panel]]] = {}
     for number, panel in enumerate(drawn):
-        sections.setdefault(panel.section, []).append({**panel._asdict(), "number": number})
+        sections.setdefault(panel.section, []).append((number, panel))
     if (every := data.stride) > 1 and "Training and validation" in sections:
-        first = sections["Training and validation"][0]
-        first["note"] = f"{first['note']} Of each {every} evaluations, one is drawn.".strip()
+        number, first = sections["Training and validation"][0]
+        note = f"{first.note} Of each {every} evaluations, one is drawn.".strip()
+        sections["Training and validation"][0] = number, first._replace(note=note)
     shown_facts = {**facts(study), **(view.facts(outcome) if view else {})}
     if outcome and outcome.fingerprint:
         shown_facts["fingerprint"] = outcome.fingerprint
@@ -185,15 +185,12 @@ def _content(
         shown_facts["timing"] = timing_line(study.timing)
     table = _table(study)
     return {
-        "name": study.name,
-        "kind": study.config["kind"].replace("_", " "),
+        **_heading(study),
         "earlier": builds_on(study, others),
         "under_way": outcome is None,
-        "decision": _decision(study),
-        "warn": outcome is not None and not outcome.has_answer,
         "next": next_step(study, later[0] if later else None),
         "reasons": reasons,
-        "first": max(FIRST_REASONS, sum(bool(reason["loud"]) for reason in reasons)),
+        "first": max(FIRST_REASONS, sum(reason.loud for reason in reasons)),
         "facts": shown_facts,
         "groups": data.group_names,
         "sections": sections,
@@ -216,11 +213,6 @@ def _ledger(study: StudyResult) -> list[ShownTable]:
     rows = receipt_rows(receipts)
     rows += [(words, *[""] * (len(RECEIPT_COLUMNS) - 1)) for words in ledger.damaged]
     return [ShownTable(title, RECEIPT_COLUMNS, rows)]
-
-
-def _decision(study: StudyResult) -> str:
-    """The outcome of a study in one sentence, or how far the study is."""
-    return view_of(study.found).headline(study.found) if study.found else under_way(study)
 
 
 def _table(study: StudyResult) -> pd.DataFrame:

@@ -39,8 +39,7 @@ LOGARITHMIC_FROM = 20
 # A schedule is drawn through so many steps, and its corners.
 MOST_STEPS_DRAWN = 200
 CROSS = "M-.6,-.6L.6,.6M.6,-.6L-.6,.6"
-_SHAPES = {"failed": "circle", "diverged": CROSS, "other": "circle"}
-_SHAPES |= {"competes": "circle", "best": "diamond"}
+_SHAPES = dict.fromkeys(GROUPS, "circle") | {"diverged": CROSS, "best": "diamond"}
 # What the page sets: the trials that are selected, as keys (null: all), and the one that is shown.
 PARAMS: list[Spec] = [{"name": "chosen", "value": None}, {"name": "picked", "value": None}]
 _LEFT_OUT, _PICKED = "chosen && !chosen[datum.trial]", "picked === datum.trial"
@@ -92,19 +91,15 @@ def color() -> Spec:
     return {"field": "group", "type": "nominal", "scale": scale, "legend": None}
 
 
-def layers(data: str | list[Spec], *parts: Spec, own_colors: bool = False) -> Spec:
+def layers(data: str | list[Spec], *parts: Spec) -> Spec:
     """A specification of layers over a data set of the page, or over rows of its own.
 
     Args:
         data: the name of the data set, or the rows.
         parts: from the bottom to the top.
-        own_colors: whether a layer's colours mean something else than those of another.
     """
     source: Spec = {"name": data} if isinstance(data, str) else {"values": data}
-    spec: Spec = {"data": source, "params": PARAMS, "layer": list(parts)}
-    if own_colors:
-        spec["resolve"] = {"scale": {"color": "independent"}}
-    return spec
+    return {"data": source, "params": PARAMS, "layer": list(parts)}
 
 
 def layer(mark: str, encoding: Spec, rows: list[Spec] | None = None, **style: Any) -> Spec:
@@ -120,7 +115,7 @@ def points(x: Spec, y: Spec, diverged_at: float | None = None) -> Spec:
         x, y: the axes.
         diverged_at: where diverged trials are drawn that have no value; None for nowhere.
     """
-    shapes = {"domain": list(GROUPS), "range": [_SHAPES[group] for group in GROUPS]}
+    shapes = {"domain": list(GROUPS), "range": list(_SHAPES.values())}
     transform = []
     if diverged_at is not None:
         at = f"isValid(datum.{y['field']}) || datum.group !== 'diverged'"

@@ -161,7 +161,7 @@ class StudyProgress:
             lines.append(Text("; ".join(filter(None, steps))))
             lines.append(Text(counts_in_words(status)))
             if leader := leader_in_words(status, self._selection):
-                lines.append(Text(_capital(leader), style="bold"))
+                lines.append(Text(leader[:1].upper() + leader[1:], style="bold"))
         lines.append(Text.assemble(("Now: ", "dim"), self._phase))
         if status and self._decision:
             lines.append(Text.assemble(("Decided: ", "dim"), self._decision))
@@ -197,10 +197,6 @@ def trial_table(status: StudyStatus, selection: Selection, most: int) -> Table:
             cells += [format_cell(row.get(selection.key)), str(row["step"])]
         table.add_row(*cells)
     return table
-
-
-def _capital(sentence: str) -> str:
-    return sentence[:1].upper() + sentence[1:]
 
 
 @contextlib.contextmanager

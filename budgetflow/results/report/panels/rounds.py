@@ -71,7 +71,8 @@ def best_steps(data: PageData) -> Iterator[Panel]:
         flag = verdict.replace("_", " ") if verdict in ("too_long", "too_short") else ""
     note = "The step that retrospective selection finds; the verdict is about those that compete."
     shade = shades(bands, {"color": color}, opacity=0.25)
-    spec = layers("trials", _by_metric(data, x), shade, own_colors=True)
+    spec = layers("trials", _by_metric(data, x), shade)
+    spec["resolve"] = {"scale": {"color": "independent"}}  # a band's colours mean something else
     yield Panel("Best steps", note, spec, flag, "Was the length right?", True)
 
 
