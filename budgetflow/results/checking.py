@@ -9,10 +9,11 @@ from typing import Any
 
 from etils import epath
 
-from budgetflow.base.errors import DamagedFileError, UserError
+from budgetflow.base.errors import DamagedFileError
 from budgetflow.base.files import read_json
+from budgetflow.base.workdir import absolute
 from budgetflow.engine.checkpoints import TrialCheckpoints, verify
-from budgetflow.results.reading import absolute, is_study
+from budgetflow.results.reading import is_study, study_folders
 from budgetflow.studies.store.forecast_ledger import LEDGER, read_ledger
 from budgetflow.studies.store.trial import TrialRecord, read_trial, read_trials
 
@@ -60,12 +61,7 @@ def studies_in(workdir: epath.PathLike) -> list[epath.Path]:
         UserError: there is none.
     """
     folder = absolute(workdir)
-    if is_study(folder):
-        return [folder]
-    studies = sorted(filter(is_study, folder.iterdir())) if folder.is_dir() else []
-    if not studies:
-        raise UserError(f"there are no studies in {folder}; give the --workdir of a launch")
-    return studies
+    return [folder] if is_study(folder) else study_folders(folder)
 
 
 def checks(folder: epath.Path) -> Iterator[Check]:

@@ -23,6 +23,13 @@ from budgetflow.results.report.vega import PARAMS, THEME, UNSEEN, Panel, Spec, c
 WIDE, NARROW, HEIGHT = 780, 360, 220
 SCALE = 2.0  # pixels of a PNG for each of these
 _CHARACTERS_A_LINE = {WIDE: 130, NARROW: 60}
+# What a chart is saved as, with the options of the converter.
+_OPTIONS: dict[str, dict[str, Any]] = {
+    ".png": {"scale": SCALE},
+    ".svg": {},
+    ".pdf": {},
+    ".html": {"bundle": True},
+}
 
 
 class Chart:
@@ -47,15 +54,10 @@ class Chart:
     def _converted(self, ending: str, path: str = "") -> bytes | str:
         import vl_convert  # takes a while, and not every reader draws
 
-        if ending == ".png":
-            return vl_convert.vegalite_to_png(self.spec, scale=SCALE)
-        if ending == ".svg":
-            return vl_convert.vegalite_to_svg(self.spec)
-        if ending == ".pdf":
-            return vl_convert.vegalite_to_pdf(self.spec)
-        if ending == ".html":
-            return vl_convert.vegalite_to_html(self.spec, bundle=True)
-        raise UserError(f"{path}: a chart is saved as .png, .svg, .pdf or .html")
+        if ending not in _OPTIONS:
+            raise UserError(f"{path}: a chart is saved as .png, .svg, .pdf or .html")
+        convert = getattr(vl_convert, f"vegalite_to_{ending[1:]}")
+        return convert(self.spec, **_OPTIONS[ending])
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         """For notebooks: a picture, which every viewer shows, and its size in CSS pixels."""

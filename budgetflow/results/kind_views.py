@@ -42,6 +42,10 @@ if TYPE_CHECKING:  # pandas takes a second to import, which not every launch nee
     import pandas as pd
 
 
+# What is shown of a trial that races to a fit.
+_OF_A_RACE = (LEARNING_RATE, "status", "step", "fitted_at_step", "last_train_loss")
+
+
 class ShownTable(NamedTuple):
     """A table in words: its title, the names of its columns, its rows."""
 
@@ -191,15 +195,7 @@ def _nearest_to_the_best(study: StudyResult, most: int) -> pd.DataFrame:
     frame = frame.assign(away=abs(away)).sort_values(["away", "seed"])
     seed = ["seed"] if frame["seed"].nunique() > 1 else []
     partial = [PARTIAL] if PARTIAL in frame else []
-    columns = [
-        *seed,
-        LEARNING_RATE,
-        "status",
-        "step",
-        "fitted_at_step",
-        "last_train_loss",
-        *partial,
-    ]
+    columns = [*seed, *_OF_A_RACE, *partial]
     return frame.head(most).sort_values([LEARNING_RATE, "seed"]).reindex(columns=columns)
 
 
@@ -244,16 +240,7 @@ def _fastest_of_each_side(study: StudyResult, most: int) -> pd.DataFrame:
     sides = (outcome.unchanged, outcome.changed)
     trials = [one.trial for side in sides for one in side.seeds if one.trial is not None]
     fields = [change.field for change in outcome.changes]
-    columns = [
-        *fields,
-        "seed",
-        LEARNING_RATE,
-        "status",
-        "step",
-        "fitted_at_step",
-        "last_train_loss",
-    ]
-    return frame.loc[trials[:most]].reindex(columns=columns)
+    return frame.loc[trials[:most]].reindex(columns=[*fields, "seed", *_OF_A_RACE])
 
 
 VIEWS: dict[type[Outcome], View] = {

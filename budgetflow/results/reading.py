@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import os
 from typing import TYPE_CHECKING, Any, Literal
 
 from etils import epath
 
 from budgetflow.base.errors import DamagedFileError, UserError, nearest
 from budgetflow.base.files import read_json
+from budgetflow.base.workdir import absolute
 from budgetflow.engine.schedules import Schedule
 from budgetflow.playbook.common.measurement import PARTIAL, Selection
 from budgetflow.playbook.common.outcomes import Outcome, TrialsOutcome, from_json
@@ -311,16 +311,19 @@ def open_studies(workdir: epath.PathLike) -> dict[str, StudyResult]:
     Raises:
         UserError: there is none.
     """
+    return {folder.name: open_study(folder) for folder in study_folders(workdir)}
+
+
+def study_folders(workdir: epath.PathLike) -> list[epath.Path]:
+    """The folders of the studies in a folder, in order; also damaged ones.
+
+    Raises:
+        UserError: there is none.
+    """
     folder = absolute(workdir)
     if not (names := _names(folder)):
         raise UserError(f"there are no studies in {folder}; give the --workdir of a launch")
-    return {name: open_study(folder / name) for name in names}
-
-
-def absolute(path: epath.PathLike) -> epath.Path:
-    """A path as Orbax needs it; that of a bucket is absolute already."""
-    given = os.fspath(path)
-    return epath.Path(given if "://" in given else os.path.abspath(os.path.expanduser(given)))
+    return [folder / name for name in names]
 
 
 def _names(folder: epath.Path) -> list[str]:
