@@ -28,7 +28,6 @@ COSTS = {
     "plan.json": "no training: delete it, and the plan is made again; a budget in hours is timed "
     "anew, though, and may plan other rounds",
 }
-NOTHING = "nothing: delete it"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +66,7 @@ def studies_in(workdir: epath.PathLike) -> list[epath.Path]:
 def checks(folder: epath.Path) -> Iterator[Check]:
     """All that there is to check in a study's folder, one after the other."""
     for path in sorted({folder / "config.json", *folder.glob("*.json")}):
-        costs = COSTS.get(path.name, NOTHING)
+        costs = COSTS.get(path.name, "nothing: delete it")
         yield Check(path, functools.partial(_read, path), costs)
     trials = folder / "trials"
     for path in sorted(trials.iterdir()) if trials.exists() else ():

@@ -138,7 +138,6 @@ def planned_fields(planned: Sequence[PlannedField]) -> ShownTable:
 def _tables_of_a_round(study: StudyResult) -> Iterator[ShownTable]:
     outcome = study.found
     assert isinstance(outcome, RoundOutcome)
-    rows: Sequence[Sequence[str]]
     if outcome.plan:
         columns = ("round", "steps a trial", "trials at most", "steps at most")
         rows = [
@@ -148,15 +147,14 @@ def _tables_of_a_round(study: StudyResult) -> Iterator[ShownTable]:
         yield ShownTable("The plan", columns, rows)
     if outcome.carried_over:
         title = "What was carried over from the round before"
-        rows = carry_over_words.table(outcome.carried_over)
-        yield ShownTable(title, carry_over_words.COLUMNS, rows)
+        fields = carry_over_words.table(outcome.carried_over)
+        yield ShownTable(title, carry_over_words.COLUMNS, fields)
     if outcome.held and outcome.held.moved:
         title = earlier_choice_words.held_title(outcome.held)
-        rows = earlier_choice_words.held_rows(outcome.held)
-        yield ShownTable(title, earlier_choice_words.COLUMNS, rows)
+        moved = earlier_choice_words.held_rows(outcome.held)
+        yield ShownTable(title, earlier_choice_words.COLUMNS, moved)
     if outcome.ideas:
-        rows = ledger_rows(outcome.ideas, study.selection)
-        yield ShownTable("Ideas", LEDGER_COLUMNS, rows)
+        yield ShownTable("Ideas", LEDGER_COLUMNS, ledger_rows(outcome.ideas, study.selection))
     yield from _tables_of_forecasts(study)
 
 

@@ -161,9 +161,8 @@ def _as_trained(wanted: jax.ShapeDtypeStruct, given: Any) -> np.ndarray:
     shape = f"[examples, {', '.join(map(str, wanted.shape))}]"
     if array.shape[1:] != wanted.shape or array.ndim != len(wanted.shape) + 1:
         raise UserError(f"inputs of shape {list(array.shape)}: should be {shape}")
-    same_kind = array.dtype.kind == wanted.dtype.kind or {array.dtype.kind, wanted.dtype.kind} == {
-        *"iu"
-    }
+    kinds = {array.dtype.kind, wanted.dtype.kind}
+    same_kind = len(kinds) == 1 or kinds == {"i", "u"}
     narrow = array.astype(wanted.dtype) if same_kind else array
     is_exact = array.dtype.kind == "f" or (narrow == array).all()
     if not same_kind or not is_exact:
