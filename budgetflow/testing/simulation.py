@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
+from budgetflow.base.files import read_json
 from budgetflow.engine.checkpoints import TrialCheckpoints
 from budgetflow.engine.data.records import Split
 from budgetflow.engine.training.timing import Stopwatch
 from budgetflow.engine.training.trial_run import Measurement
 from budgetflow.playbook.common.measurement import PARTIAL
-from budgetflow.base.files import read_json
 from budgetflow.studies.plan.chain import resolved
 from budgetflow.studies.plan.reuse import kept_steps
 from budgetflow.studies.plan.trials import TrialPlan
