@@ -118,7 +118,9 @@ def diagnose(trials, max_train_steps, selection):
 
 
 # The longest first, so that none of them is left to run alone at the end.
-LONGEST = ("test_processes.py", "test_eight_devices.py", "test_controller.py")
+LONGEST = (
+    "test_processes.py", "test_eight_devices.py", "test_controller.py", "test_interrupted.py",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):
