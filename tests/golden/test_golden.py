@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 import pytest
-import scenarios
+from scenarios import SCENARIOS
 
 FOLDER = Path(__file__).parent
 # Of figures that a fit has a part in; all others are the same to the last bit.
@@ -42,9 +42,9 @@ def differences(expected, found, where="", tolerance=0.0):
         yield f"{where}:\n  {found!r} instead of\n  {expected!r}"
 
 
-@pytest.mark.parametrize("name", scenarios.NAMES)
+@pytest.mark.parametrize("name", SCENARIOS)
 def test_what_was_found_is_found_again(name, tmp_path, monkeypatch):
-    found = json.loads(json.dumps(getattr(scenarios, name)(tmp_path, monkeypatch)))
+    found = json.loads(json.dumps(SCENARIOS[name](tmp_path, monkeypatch)))
     path = FOLDER / f"{name}.json"
     if os.environ.get("BUDGETFLOW_GOLDEN") == "write":
         path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
@@ -52,4 +52,4 @@ def test_what_was_found_is_found_again(name, tmp_path, monkeypatch):
 
 
 def test_every_file_has_a_scenario():
-    assert {path.stem for path in FOLDER.glob("*.json")} == {*scenarios.NAMES}
+    assert {path.stem for path in FOLDER.glob("*.json")} == {*SCENARIOS}
