@@ -5,7 +5,7 @@
 Trials are evaluated 40 times on each validation example. Then selection is repeated as if each of
 these evaluations had been on a part of the split, drawn at random, and only a trial's candidates on
 the whole of it: either the few best ones by the part, or all that are not clearly worse there. The
-workloads and searches are those of ``experiments/decayed_probes/decayed_probes.py``. Prints what
+workloads and searches are those of ``experiments/decayed_probes/probe_searches.py``. Prints what
 ``experiments/partial_validation/README.md`` shows.
 """
 
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "decayed_probes"))
-import decayed_probes as probes
+import probe_searches as probes
 
 EVALUATIONS, DRAWS = 40, 4
 # Parts of the split; candidates by their number, or by standard errors of their distance.
