@@ -3,10 +3,13 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import REPOSITORY
+
+from budgetflow.engine.data.fashion_mnist import DEBIAN_FOLDER
 
 SCRIPT = REPOSITORY / "experiments" / "partial_validation" / "partial_validation.py"
 sys.path.insert(0, str(SCRIPT.parent))
@@ -56,6 +59,7 @@ def test_the_page_shows_what_the_table_holds():
         assert " | ".join([f"| {names[workload]}", f"{part}%", rule, *cells]) in table
 
 
+@pytest.mark.skipif(not Path(DEBIAN_FOLDER).exists(), reason="Fashion-MNIST is not there")
 @pytest.mark.slow
 def test_the_command_runs():
     command = [sys.executable, SCRIPT, "--searches", "1"]
