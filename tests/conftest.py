@@ -173,6 +173,12 @@ def small_config(kind="round", **fields):
     config.max_train_steps = 30
     config.model.hidden_sizes = (16,)
     config.evaluation.evaluations = 5
+    set_fields(config, fields)
+    return parse_study(config)
+
+
+def set_fields(config, fields):
+    """Sets fields of a ConfigDict, new ones too; their names are dotted with "__" for "."."""
     for name, value in fields.items():
         section = config
         *path, last = name.split("__")
@@ -180,7 +186,6 @@ def small_config(kind="round", **fields):
             section = section[part]
         with section.unlocked():
             section[last] = value
-    return parse_study(config)
 
 
 def start_trial(dataset, config, schedule, varied=frozenset(), checks_fit=False, position=0):

@@ -1,5 +1,6 @@
 """Configs of small models for the chains whose outcomes are kept, and chains of one study."""
 
+from conftest import set_fields
 from simulation import run_chain
 
 from budgetflow.config import default_config
@@ -18,13 +19,7 @@ def config_of(kind, name, **fields):
     config.task.num_classes = 3
     # Too few for a forecast, which takes long; so where it is another thing that is shown.
     config.evaluation.evaluations = 10
-    for field, value in fields.items():
-        *path, last = field.split("__")
-        section = config
-        for part in path:
-            section = section[part]
-        with section.unlocked():
-            section[last] = value
+    set_fields(config, fields)
     return config
 
 
